@@ -1,0 +1,59 @@
+"""Prompt swap: the inverted latents, sampled under another prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+
+from renoise.denoiser import Denoiser
+from renoise.editing import Editor, EditRequest
+from renoise.errors import InputError
+from renoise.inversion import Inversion, sample
+
+
+class PromptSwap(Editor):
+    """Denoises the inverted latents under the image's `edit_text`, or under its prompt with words replaced.
+
+    Args:
+        replace: words to replace in the prompt, such as `{cat: dog}`; whole words, upper and lower case alike. Null
+            takes each image's `edit_text`.
+        guidance_scale: how strongly the new prompt pulls; 1 keeps most of the picture, more changes more.
+    """
+
+    def __init__(self, replace: dict[str, str] | None = None, guidance_scale: float = 1.5) -> None:
+        if guidance_scale < 0:
+            raise InputError(f"PromptSwap: guidance_scale must be 0 or more, got {guidance_scale}")
+        self.replace = replace
+        self.guidance_scale = guidance_scale
+
+    def edit_prompt(self, request: EditRequest) -> str | None:
+        """The prompt to sample under; None where there is no `edit_text`, or no word to replace."""
+        if self.replace is None:
+            return request.edit_prompt
+        if not self._words(request.prompt):
+            return None
+        replacements = {word.lower(): new for word, new in self.replace.items()}
+        return self._pattern().sub(lambda match: replacements[match[0].lower()], request.prompt)
+
+    def refusal(self, request: EditRequest) -> str | None:
+        """The reason where an image has nothing to be edited to."""
+        if self.edit_prompt(request) is not None:
+            return None
+        if self.replace is None:
+            return "the image has no edit_text and PromptSwap no words to replace"
+        return f"the prompt {request.prompt!r} holds none of the words to replace: {', '.join(self.replace)}"
+
+    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+        """Samples every image under its new prompt, [B, 3, H, W] in [0, 1]."""
+        prompts = [prompt for request in requests if (prompt := self.edit_prompt(request)) is not None]
+        conditioning = denoiser.encode_prompts(prompts, self.guidance_scale)
+        return denoiser.decode_latents(sample(denoiser, inversion, conditioning))
+
+    def _pattern(self) -> re.Pattern[str]:
+        words = sorted(self.replace or {}, key=len, reverse=True)
+        return re.compile(r"(?<!\w)(" + "|".join(map(re.escape, words)) + r")(?!\w)", re.IGNORECASE)
+
+    def _words(self, prompt: str) -> list[str]:
+        return self._pattern().findall(prompt) if self.replace else []

@@ -1,0 +1,182 @@
+"""What this implementation claims, measured in one run: `python -m renoise.benchmark`.
+
+Prints accuracy over renoising iterations on unseen scenes, the residual of a fixed point, the cost of inversion against
+bare network calls, and peak memory over more and more images.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+
+from renoise import metrics
+from renoise.denoiser import Conditioning, Denoiser, load_denoiser
+from renoise.inversion import Inversion, Inverter, sample
+from renoise.schedule import Schedule
+from renoise.solver import AveragingWeights, Renoising
+from renoise.zoo.data import to_pixels
+from renoise.zoo.scenes import Scene, random_scenes
+
+BENCHMARK_SEED = 64
+"""The stream of unseen scenes; models train on another."""
+TABLE_1 = AveragingWeights(below=[0.5, 0.5], above=[0.0, 1.0])
+"""The weights of the paper's Table 1 for Stable Diffusion."""
+SETTINGS: tuple[tuple[int, int, AveragingWeights | None], ...] = (
+    *((10, iterations, None) for iterations in (0, 1, 4, 9)),
+    *((50, iterations, weights) for iterations, weights in ((0, None), (1, TABLE_1), (4, None))),
+)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Means over the images of one round trip: PSNR and its ceiling in dB, latent MSE, rows, spread of z_T."""
+
+    psnr: float
+    psnr_vae: float
+    latent_mse: float
+    network_rows: float
+    latent_std: float
+
+
+@torch.no_grad()
+def accuracy(
+    denoiser: Denoiser, scenes: Sequence[Scene], steps: int, renoising: Renoising, batch_size: int = 64
+) -> Accuracy:
+    """Inverts and rebuilds scenes under their captions at guidance 1, in the denoiser's precision."""
+    inverter = Inverter(denoiser, Schedule.read(denoiser.scheduler, steps), renoising)
+    columns: list[torch.Tensor] = []
+    for start in range(0, len(scenes), batch_size):
+        batch = scenes[start : start + batch_size]
+        images = images_of(batch)
+        latents = denoiser.encode_images(images.to(denoiser.state_dtype))
+        inversion = inverter.invert(latents, *prompts_of(denoiser, batch))
+        rebuilt = sample(denoiser, inversion)
+        columns.append(
+            torch.stack(
+                [
+                    metrics.psnr(denoiser.decode_latents(rebuilt), images),
+                    metrics.psnr(denoiser.decode_latents(latents), images),
+                    metrics.mean_squared_error(rebuilt, latents),
+                    inversion.network_rows,
+                    _standardised(inversion).flatten(1).std(dim=1),
+                ]
+            ).double()
+        )
+    return Accuracy(*torch.cat(columns, dim=1).mean(dim=1).tolist())
+
+
+def images_of(scenes: Sequence[Scene]) -> torch.Tensor:
+    """[B, 3, 64, 64] in [0, 1]."""
+    return to_pixels(scene.draw() for scene in scenes).float() / 255
+
+
+def prompts_of(denoiser: Denoiser, scenes: Sequence[Scene]) -> tuple[Conditioning, list[str]]:
+    """The conditioning and the names that `Inverter.invert` asks for."""
+    return denoiser.encode_prompts([scene.caption for scene in scenes]), [str(row) for row in range(len(scenes))]
+
+
+def _standardised(inversion: Inversion) -> torch.Tensor:
+    return inversion.latents / inversion.schedule.init_noise_sigma
+
+
+def accuracy_table(denoiser: Denoiser, images: int) -> Table:
+    """PSNR and latent MSE for each setting of the paper's comparison, with the share of K = 0's error that is left."""
+    table = Table(title=f"round trip of {images} unseen scenes, guidance 1, float32")
+    for name in ("steps", "K", "weights", "PSNR (dB)", "ceiling (dB)", "latent MSE", "of K=0", "rows", "std of z_T"):
+        table.add_column(name, justify="right")
+    scenes = random_scenes(images, BENCHMARK_SEED)
+    baseline = 1.0
+    for steps, iterations, weights in SETTINGS:
+        found = accuracy(denoiser, scenes, steps, Renoising(iterations, weights))
+        baseline = found.latent_mse if iterations == 0 else baseline
+        table.add_row(
+            *(f"{steps}", f"{iterations}", "Table 1" if weights else "last"),
+            *(f"{found.psnr:.2f}", f"{found.psnr_vae:.2f}", f"{found.latent_mse:.2e}"),
+            *(f"1/{baseline / found.latent_mse:.1f}", f"{found.network_rows:.0f}", f"{found.latent_std:.3f}"),
+        )
+    return table
+
+
+def fixed_point(denoiser: Denoiser, images: int = 4) -> float:
+    """Latent MSE at K = 30 and 50 steps in float64: what is left of a solved equation is rounding."""
+    scenes = random_scenes(images, BENCHMARK_SEED)
+    return accuracy(denoiser.double(), scenes, 50, Renoising(30)).latent_mse
+
+
+@torch.no_grad()
+def overhead(denoiser: Denoiser, batch_size: int = 16, steps: int = 10, repeats: int = 5) -> float:
+    """Seconds of an inversion over those of as many bare UNet calls: the median of interleaved repeats."""
+    schedule = Schedule.read(denoiser.scheduler, steps)
+    inverter = Inverter(denoiser, schedule, Renoising(1))
+    scenes = random_scenes(batch_size, BENCHMARK_SEED)
+    latents = denoiser.encode_images(images_of(scenes))
+    conditioning, names = prompts_of(denoiser, scenes)
+    ratios = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        inverter.invert(latents, conditioning, names)
+        inverted = time.perf_counter()
+        for step in reversed(schedule):
+            for _ in range(2):
+                denoiser.unet(latents, step.timestep, conditioning.prompt_embeds, return_dict=False)
+        ratios.append((inverted - started) / (time.perf_counter() - inverted))
+    return sorted(ratios[1:])[repeats // 2]  # the first warms up
+
+
+def peak_memory(checkpoint: str, images: int) -> int:
+    """Peak resident bytes of `predict` over so many images, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "images")
+        root.mkdir()
+        for number, scene in enumerate(random_scenes(images, BENCHMARK_SEED)):
+            scene.draw().save(root / f"{number:04}.png")
+        options = {
+            "model.checkpoint": checkpoint,
+            "model.num_inference_steps": 2,
+            "model.renoise_iterations": 0,
+            "data.root": root,
+            "data.resolution": 64,
+            "data.batch_size": 16,
+            "trainer.default_root_dir": Path(folder, "out"),
+            "trainer.enable_progress_bar": False,
+        }
+        command = [sys.executable, "-c", "from renoise.cli import main; main()", "predict"]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+        return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main(checkpoint: str = "data/models/tiny-sd", images: int = 64) -> None:
+    """Prints every measurement.
+
+    Args:
+        checkpoint: a hub id or a folder in diffusers layout.
+        images: unseen scenes to measure accuracy on.
+    """
+    console = Console()
+    denoiser = load_denoiser(checkpoint)
+    console.print(accuracy_table(denoiser, images))
+    ratio = overhead(denoiser)
+    console.print(f"inversion of a batch of 16 over as many bare UNet calls: {ratio:.3f} x")
+    small, large = peak_memory(checkpoint, 64), peak_memory(checkpoint, 512)
+    console.print(f"peak memory: {small / 2**20:.0f} MiB over 64 images, {large / 2**20:.0f} MiB over 512")
+    residual = fixed_point(denoiser)
+    console.print(f"latent MSE at K=30, 50 steps, float64: {residual:.1e}")
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,54 @@
+"""`contact_sheet.png`: original | reconstruction | edits, a row per image."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+TILE, MARGIN, TEXT_WIDTH = 128, 6, 250
+MOST_ROWS = 32
+"""A sheet is for looking at; the first images by name stand for the rest."""
+
+
+def contact_sheet(
+    rows: list[dict[str, Any]], folder: Path, original: Callable[[str], Image.Image], editors: list[str]
+) -> Image.Image:
+    """Draws the sheet of the images that did not fail.
+
+    Args:
+        rows: of the manifest.
+        folder: the run's output, which the pictures are read from.
+        original: gives the prepared original of a file name.
+        editors: names of the editors' folders.
+    """
+    shown = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: str(row["file_name"]))[:MOST_ROWS]
+    titles = ["original", "reconstruction", *editors]
+    left = TEXT_WIDTH + MARGIN
+    size = (left + (TILE + MARGIN) * len(titles), 24 + (TILE + MARGIN) * len(shown))
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, title in enumerate(titles):
+        draw.text((left + (TILE + MARGIN) * column, 4), title, "black", font)
+    for line, row in enumerate(shown):
+        top = 24 + (TILE + MARGIN) * line
+        draw.multiline_text((MARGIN, top), _caption(row), "black", font)
+        name = row["file_name"]
+        paths = [folder / "reconstructions" / f"{name}.png"]
+        paths += [folder / "edits" / editor / f"{name}.png" for editor in editors]
+        pictures = [original(name), *(Image.open(path) if path.exists() else None for path in paths)]
+        for column, picture in enumerate(pictures):
+            if picture is not None:
+                tile = picture.resize((TILE, TILE), Image.Resampling.BICUBIC)
+                sheet.paste(tile, (left + (TILE + MARGIN) * column, top))
+    return sheet
+
+
+def _caption(row: dict[str, Any]) -> str:
+    parts = [row["file_name"], f"“{row['prompt']}”"]
+    parts += [f"→ “{row['edit_prompt']}”"] if row["edit_prompt"] else []
+    parts += [f"{row['psnr']:.2f} dB"] if row["psnr"] is not None else []
+    return "\n".join("\n".join(textwrap.wrap(part, 36)) for part in parts)

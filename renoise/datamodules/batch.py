@@ -1,0 +1,80 @@
+"""Batches in which every image keeps its identity, those that could not be read included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is known of an image before it is opened.
+
+    Args:
+        file_name: path relative to the root, with slashes and its suffix; always printable.
+        path: where to read it.
+        prompt: what it shows.
+        edit_prompt: what an edit shall show, if anything.
+        extra: the further columns of its row in `metadata.jsonl`.
+        error: why it shall not be opened.
+    """
+
+    file_name: str
+    path: Path
+    prompt: str
+    edit_prompt: str | None
+    extra: dict[str, object]
+    error: str | None = None
+
+
+class LoadedImage(NamedTuple):
+    """An image that was read: pixels float32 [3, H, W] in [0, 1], sha256 of the file's bytes in hexadecimal."""
+
+    record: ImageRecord
+    pixels: Tensor
+    sha256: str
+
+
+FailedImage = tuple[ImageRecord, str]
+"""An image that could not be read, and why."""
+
+
+@dataclass
+class ImageBatch:
+    """B images of one size; B is 0 where none could be read.
+
+    Args:
+        images: float32 [B, 3, H, W] in [0, 1].
+        records: whose images these are, in the same order.
+        sha256: of each file's bytes, in hexadecimal.
+        failures: the images of this batch that could not be read, each with the reason.
+    """
+
+    images: Tensor
+    records: list[ImageRecord]
+    sha256: list[str]
+    failures: list[FailedImage]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
+        """The same batch with its images on `device`; Lightning moves batches by this method."""
+        return replace(self, images=self.images.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> ImageBatch:
+        """The same batch with its images in page-locked memory; `DataLoader(pin_memory=True)` calls this method."""
+        return replace(self, images=self.images.pin_memory())
+
+
+def collate(items: Sequence[LoadedImage | FailedImage]) -> ImageBatch:
+    """Joins what a data set returned, one item per image; without any loaded image, `images` is [0, 3, 0, 0]."""
+    loaded = [item for item in items if isinstance(item, LoadedImage)]
+    return ImageBatch(
+        images=torch.stack([item.pixels for item in loaded]) if loaded else torch.empty(0, 3, 0, 0),
+        records=[item.record for item in loaded],
+        sha256=[item.sha256 for item in loaded],
+        failures=[item for item in items if not isinstance(item, LoadedImage)],
+    )

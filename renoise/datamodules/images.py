@@ -1,0 +1,143 @@
+"""From an image file to pixels: upright, square, RGB, or a short reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import warnings
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from renoise.errors import InputError
+
+NOT_OPENED = {
+    "EPS",  # runs Ghostscript
+    "IPTC",  # opens whatever is wrapped in it, EPS too
+    "BUFR", "GRIB", "HDF5", "WMF",  # Pillow leaves their pixels to handlers that other packages register
+    "MPEG",  # recognised, never decoded
+}  # fmt: skip
+
+FILE_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class UnreadableImageError(InputError):
+    """A file that does not hold a usable image; the message says what was found instead, without the file's name."""
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are opened, those with the clearest signatures first."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_OPENED)
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """The endings, ".jpg" and the like in lower case, by which files count as images."""
+    readable = {*formats(), "MPO"}  # Pillow reads MPO through its JPEG plugin
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
+
+
+def read_image(path: Path, resolution: int) -> tuple[Tensor, str]:
+    """Pixels float32 [3, resolution, resolution] in [0, 1], and the sha256 of the file's bytes in hexadecimal.
+
+    The largest square in the middle of the upright image, resized by Lanczos' filter; transparent parts turn white;
+    the first frame of an animation.
+
+    Raises:
+        UnreadableImageError: whatever is wrong with the file.
+    """
+    data = read_bytes(path)
+    return decode_image(data, resolution), hashlib.sha256(data).hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file; anything else is refused before it is opened, since opening a pipe can hang.
+
+    Raises:
+        UnreadableImageError: no file, no regular file, no permission.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise UnreadableImageError(f"is {FILE_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        found = "is a link to a file that does not exist" if os.path.islink(path) else "does not exist"
+        raise UnreadableImageError(found) from None
+    except (OSError, MemoryError) as error:
+        raise UnreadableImageError(f"cannot be read: {_reason(error)}") from error
+
+
+def decode_image(data: bytes, resolution: int) -> Tensor:
+    """The pixels of an image file's bytes; see `read_image`.
+
+    Raises:
+        UnreadableImageError: the bytes are no image, or one that is damaged, too large or without a defined white.
+    """
+    found = "image"  # until its format is known
+    try:
+        # Neither large images that are within Pillow's limit nor oddities in metadata are the user's concern.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=formats()) as image:
+                found = f"{image.format} image"
+                square = _to_square(image).resize((resolution, resolution), Image.Resampling.LANCZOS)
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError:
+        start = f"starts with {data[:8]!r}" if data else "0 bytes"
+        raise UnreadableImageError(f"is not an image in a known format ({start})") from None
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"is too large: {error}") from None
+    except Exception as error:  # on damaged data Pillow raises almost any type: SyntaxError, struct.error, EOFError, …
+        raise UnreadableImageError(f"{found} cannot be decoded: {_reason(error)}") from error
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous().float() / 255
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _to_square(image: Image.Image) -> Image.Image:
+    image.load()
+    # It turns the pixels first, then rewrites the metadata, and on odd metadata fails at that, which does not matter.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return _to_rgb(image.crop((left, top, left + side, top + side)))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise UnreadableImageError("floating-point image: which value is white is not defined")
+    if image.mode.startswith("I"):
+        return _to_8_bit(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Grey in 0…65535 to 0…255; Pillow's own conversion would clip at 255."""
+    values = np.asarray(image, dtype=np.int32)
+    if values.min() < 0 or values.max() > 65535:
+        raise UnreadableImageError(f"grey image with values {values.min()} to {values.max()}, beyond 16 bits")
+    transparent = values == image.info.get("transparency")
+    return Image.fromarray(np.where(transparent, 255, (values + 128) // 257).astype(np.uint8))

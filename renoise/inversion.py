@@ -1,0 +1,129 @@
+"""Image latents and prompts in, inversion out, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from renoise import streams
+from renoise.denoiser import Conditioning, Denoiser
+from renoise.schedule import Schedule
+from renoise.solver import Renoising
+
+
+@dataclass
+class Inversion:
+    """What the inversion of B images leaves behind: all that sampling needs to come back to them, or to edit them.
+
+    Rows of images in `failures` hold NaN.
+    """
+
+    latents: torch.Tensor
+    """z_T, [B, C, h, w]; noise of standard deviation `schedule.init_noise_sigma` where the inversion is good."""
+    schedule: Schedule
+    conditioning: Conditioning
+    """Of the prompts, at the guidance scale that the images were inverted with."""
+    noise: torch.Tensor | None = None
+    """ε_t of every step of `schedule`, noisiest first, [S, B, C, h, w]; None for deterministic samplers."""
+    network_rows: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    """Rows that each image took in the network, int64 [B]."""
+    failures: dict[int, str] = field(default_factory=dict)
+    """What went wrong, by position in the batch."""
+
+    def rows(self, rows: Sequence[int]) -> Inversion:
+        """The inversion of some images of the batch."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.latents.device)
+        return Inversion(
+            latents=self.latents[index],
+            schedule=self.schedule,
+            conditioning=self.conditioning.rows(index),
+            noise=None if self.noise is None else self.noise[:, index],
+            network_rows=self.network_rows[index.cpu()],
+            failures={new: self.failures[old] for new, old in enumerate(rows) if old in self.failures},
+        )
+
+
+@dataclass(frozen=True)
+class Inverter:
+    """ReNoise inversion of batches: each step of the sampler, cleanest to noisiest, solved by renoising.
+
+    Args:
+        denoiser: the model.
+        schedule: its sampler's steps.
+        renoising: how each step is solved.
+        seed: of the noise that a stochastic sampler draws.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    renoising: Renoising
+    seed: int = 0
+
+    @torch.no_grad()
+    def invert(self, latents: torch.Tensor, conditioning: Conditioning, images: Sequence[str]) -> Inversion:
+        """Inverts B images at once; what comes out for an image does not depend on its neighbours.
+
+        Args:
+            latents: z_0, [B, C, h, w], as `Denoiser.encode_images` gives them.
+            conditioning: of the B prompts.
+            images: B names, which the noise of stochastic samplers is drawn by.
+        """
+        steps = len(self.schedule)
+        noise = None
+        if self.schedule.is_stochastic:
+            drawn = streams.normal(self.seed, "noise", images, (steps, *latents.shape[1:]))
+            noise = drawn.transpose(0, 1).to(latents)
+        result = Inversion(latents.clone(), self.schedule, conditioning, noise)
+        result.network_rows = torch.zeros(len(latents), dtype=torch.int64)
+        alive = torch.arange(len(latents), device=latents.device)
+        for index in reversed(range(steps)):
+            if len(alive) == 0:
+                break
+            result.latents[alive] = self._invert_step(index, alive, result)
+            alive = self._drop_failed(index, alive, result)
+        return result
+
+    def _invert_step(self, index: int, alive: torch.Tensor, result: Inversion) -> torch.Tensor:
+        """z_t of the images `alive`, int64 [n], from their z_{t-1} in `result`."""
+        step = self.schedule.steps[index]
+        conditioning = result.conditioning.rows(alive)
+
+        def predict(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            result.network_rows[alive[rows].cpu()] += conditioning.network_rows
+            of_rows = conditioning if len(rows) == len(alive) else conditioning.rows(rows)
+            return self.denoiser.predict(step.input_scale * latents, step.timestep, of_rows)
+
+        noise = None if result.noise is None else result.noise[index, alive]
+        return self.renoising.solve(step, result.latents[alive], predict, noise)
+
+    def _drop_failed(self, index: int, alive: torch.Tensor, result: Inversion) -> torch.Tensor:
+        """Notes the images whose latents are no longer finite, and returns the others."""
+        finite = result.latents[alive].isfinite().flatten(1).all(dim=1)
+        if finite.all():
+            return alive
+        for row in alive[~finite].tolist():
+            step = self.schedule.steps[index]
+            result.failures[row] = (
+                f"the latents turned NaN or infinite at inversion step {len(self.schedule) - index} of "
+                f"{len(self.schedule)} (timestep {step.timestep:g})"
+            )
+        result.latents[alive[~finite]] = torch.nan
+        return alive[finite]
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser, inversion: Inversion, conditioning: Conditioning | None = None
+) -> torch.Tensor:
+    """The sampler from z_T down to z_0, [B, C, h, w], with the inversion's own noise.
+
+    Under the inversion's conditioning (None) it reconstructs the images; under another it edits them.
+    """
+    conditioning = conditioning or inversion.conditioning
+    latents = inversion.latents
+    for index, step in enumerate(inversion.schedule):
+        prediction = denoiser.predict(step.input_scale * latents, step.timestep, conditioning)
+        latents = step.denoise(latents, prediction, None if inversion.noise is None else inversion.noise[index])
+    return latents

@@ -1,0 +1,222 @@
+"""The predict loop's step: a batch of images in; inverted, rebuilt and edited images out."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import lightning as L
+import torch
+
+from renoise import metrics
+from renoise.datamodules import ImageBatch, ImageRecord
+from renoise.denoiser import Denoiser, load_denoiser
+from renoise.editing import Editor, EditRequest
+from renoise.errors import InputError, InputWarning
+from renoise.inversion import Inversion, Inverter, sample
+from renoise.samplers import replace_scheduler
+from renoise.schedule import Schedule
+from renoise.solver import AveragingWeights, Renoising
+
+
+@dataclass
+class ImageResult:
+    """Everything that is written for one image: its line of the manifest, and its files where it did not fail."""
+
+    row: dict[str, Any]
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    reconstruction: torch.Tensor | None = None
+    edits: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class ReNoiseModule(L.LightningModule):
+    """Inverts images by ReNoise, rebuilds them, and hands the inversions to editing methods.
+
+    Args:
+        checkpoint: a hub id, or a local folder in diffusers layout.
+        scheduler: class name of the diffusers sampler, such as DDIMScheduler; null takes the checkpoint's own.
+        num_inference_steps: steps of the sampler.
+        renoise_iterations: K of the paper; K + 1 network calls per step. 0 is plain DDIM inversion.
+        averaging_weights: weights of the estimates (Table 1 of the paper); null takes the last one.
+        guidance_scale: guidance during inversion and reconstruction; 1 is without, and cheapest.
+        tolerance: an image stops renoising a step once it moves by less than this share of itself; null never does.
+        editors: editing methods to apply to every inversion.
+        seed: of everything random.
+        strict: whether one failed image makes the exit status non-zero.
+        overwrite: whether to throw away what a run with other settings left in the output folder.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        scheduler: str | None = None,
+        num_inference_steps: int = 50,
+        renoise_iterations: int = 1,
+        averaging_weights: AveragingWeights | None = None,
+        guidance_scale: float = 1.0,
+        tolerance: float | None = None,
+        editors: Sequence[Editor] = (),
+        seed: int = 0,
+        strict: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        super().__init__()
+        if guidance_scale < 0:
+            raise InputError(f"model.guidance_scale must be 0 or more, got {guidance_scale}")
+        self.checkpoint, self.scheduler = checkpoint, scheduler
+        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self.renoising = Renoising(renoise_iterations, averaging_weights, tolerance)
+        self.editors = _named(editors)
+        self.seed, self.strict, self.overwrite = seed, strict, overwrite
+
+    def setup(self, stage: str) -> None:
+        """Loads the model and reads its sampler, before any image is touched."""
+        self.denoiser: Denoiser = load_denoiser(self.checkpoint)
+        scheduler = replace_scheduler(self.denoiser.scheduler, self.scheduler)
+        schedule = Schedule.read(scheduler, self.num_inference_steps)
+        self.inverter = Inverter(self.denoiser, schedule, self.renoising, self.seed)
+        self.provenance = {
+            "checkpoint": self.checkpoint,
+            "scheduler": {"class_name": type(scheduler).__name__, **dict(scheduler.config)},
+            "num_inference_steps": self.num_inference_steps,
+            "renoise_iterations": self.renoising.iterations,
+            "averaging_weights": self.renoising.averaging_weights and vars(self.renoising.averaging_weights),
+            "tolerance": self.renoising.tolerance,
+            "guidance_scale": self.guidance_scale,
+            "seed": self.seed,
+            "version": version("renoise"),
+        }
+
+    def predict_step(self, batch: ImageBatch, batch_index: int) -> list[ImageResult]:
+        """Inverts, rebuilds, measures and edits one batch; images that cannot be are rows of their own."""
+        results = [ImageResult(_failed(record, error)) for record, error in batch.failures]
+        if not batch.records:
+            return results
+        started = time.perf_counter()
+        self._check_size(batch.images)
+        self._warn_of_long_prompts(batch.records)
+        latents = self.denoiser.encode_images(batch.images)
+        conditioning = self.denoiser.encode_prompts([record.prompt for record in batch.records], self.guidance_scale)
+        inversion = self.inverter.invert(latents, conditioning, [record.file_name for record in batch.records])
+        rebuilt = sample(self.denoiser, inversion)
+        for row in (~rebuilt.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist():
+            inversion.failures.setdefault(row, "the latents turned NaN or infinite in the reconstruction")
+        good = [row for row in range(len(batch.records)) if row not in inversion.failures]
+        results += [ImageResult(_failed(batch.records[row], error)) for row, error in inversion.failures.items()]
+        if good:
+            done = self._measure(batch, latents, inversion, rebuilt, good)
+            self._edit(done, inversion.rows(good), [_request(batch.records[row]) for row in good])
+            for result in done:
+                result.row["seconds"] = (time.perf_counter() - started) / len(batch.records)
+            results += done
+        return results
+
+    def _measure(
+        self, batch: ImageBatch, latents: torch.Tensor, inversion: Inversion, rebuilt: torch.Tensor, good: list[int]
+    ) -> list[ImageResult]:
+        """The results, without edits, of the images `good` (positions in the batch)."""
+        index = torch.tensor(good, device=latents.device)
+        originals, latents, rebuilt = batch.images[index], latents[index], rebuilt[index]
+        reconstructions = self.denoiser.decode_latents(rebuilt)
+        columns = {
+            "psnr": metrics.psnr(reconstructions, originals),
+            "ssim": metrics.ssim(reconstructions, originals),
+            "psnr_vae": metrics.psnr(self.denoiser.decode_latents(latents), originals),
+            "latent_mse": metrics.mean_squared_error(rebuilt, latents),
+            "unet_evals": inversion.network_rows[index.cpu()],
+        }
+        lists = {name: values.tolist() for name, values in columns.items()}
+        results = []
+        for position, row in enumerate(good):
+            record = batch.records[row]
+            values = {name: _finite_or_none(column[position]) for name, column in lists.items()}
+            tensors = {"latent": inversion.latents[row]}
+            if inversion.noise is not None:
+                tensors["noise"] = inversion.noise[:, row]
+            facts = self.provenance | {"prompt": record.prompt, "image_sha256": batch.sha256[row]}
+            results.append(
+                ImageResult(
+                    row=_row(record, "ok", None) | values | {"seconds": None, "inversion": None, "edits": {}},
+                    tensors={name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
+                    metadata={name: json.dumps(value) for name, value in facts.items()},
+                    reconstruction=reconstructions[position].cpu(),
+                )
+            )
+        return results
+
+    def _edit(self, results: list[ImageResult], inversion: Inversion, requests: list[EditRequest]) -> None:
+        """Adds every editor's image, or the reason why it made none, to the results."""
+        for name, editor in self.editors.items():
+            refusals = [editor.refusal(request) for request in requests]
+            able = [position for position, refusal in enumerate(refusals) if refusal is None]
+            for result, refusal in zip(results, refusals, strict=True):
+                result.row["edits"][name] = refusal or "ok"
+            if able:
+                edited = editor.edit(self.denoiser, inversion.rows(able), [requests[position] for position in able])
+                for position, image in zip(able, edited.float().cpu(), strict=True):
+                    if image.isfinite().all():
+                        results[position].edits[name] = image
+                    else:
+                        results[position].row["edits"][name] = "the edit turned NaN or infinite"
+
+    def _check_size(self, images: torch.Tensor) -> None:
+        multiple = self.denoiser.size_multiple
+        if images.shape[-1] % multiple or images.shape[-2] % multiple:
+            raise InputError(
+                f"data.resolution must be a multiple of {multiple} for {self.checkpoint}, got {images.shape[-1]}"
+            )
+
+    def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:
+        for record in records:
+            for name, prompt in (("prompt", record.prompt), ("edit_text", record.edit_prompt or "")):
+                cut = self.denoiser.split_prompt(prompt)[1]
+                if cut:
+                    warnings.warn(
+                        f"{record.file_name}: the {name} is longer than the text encoder takes; cut off: {cut!r}",
+                        InputWarning,
+                        stacklevel=2,
+                    )
+
+
+def _named(editors: Sequence[Editor]) -> dict[str, Editor]:
+    """Editors by the name of their output folder: the class's, numbered from the second of a class on."""
+    named: dict[str, Editor] = {}
+    for editor in editors:
+        name = type(editor).__name__
+        same = sum(type(other) is type(editor) for other in named.values())
+        named[f"{name}-{same + 1}" if same else name] = editor
+    return named
+
+
+def _request(record: ImageRecord) -> EditRequest:
+    return EditRequest(record.file_name, record.prompt, record.edit_prompt)
+
+
+def _row(record: ImageRecord, status: str, error: str | None) -> dict[str, Any]:
+    """The columns that every line of the manifest begins with; the metadata's own columns pass through."""
+    return {
+        **record.extra,
+        "file_name": record.file_name,
+        "status": status,
+        "error": error,
+        "prompt": record.prompt,
+        "edit_prompt": record.edit_prompt,
+    }
+
+
+def _failed(record: ImageRecord, error: str) -> dict[str, Any]:
+    """The line of an image that failed: every column is there, so that the manifest loads as a table."""
+    nothing = dict.fromkeys(("psnr", "ssim", "psnr_vae", "latent_mse", "unet_evals", "seconds", "inversion"))
+    return _row(record, "failed", error) | nothing | {"edits": {}}
+
+
+def _finite_or_none(value: float) -> float | None:
+    """JSON has no infinity, which is the PSNR of an image rebuilt to the last bit."""
+    return value if math.isfinite(value) else None

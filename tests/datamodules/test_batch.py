@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from renoise.datamodules.batch import ImageBatch, ImageRecord, LoadedImage, collate
+
+
+def record(name: str) -> ImageRecord:
+    """A record that nothing is known of but its name."""
+    return ImageRecord(name, Path("root", name), "", None, {})
+
+
+def mixed_batch() -> ImageBatch:
+    """Two images around one that could not be read."""
+    items = [LoadedImage(record("a"), torch.zeros(3, 4, 4), "0a"), (record("b"), "broken")]
+    return collate([*items, LoadedImage(record("c"), torch.ones(3, 4, 4), "0c")])
+
+
+def test_images_keep_their_identity_beside_a_failure() -> None:
+    batch = mixed_batch()
+    assert batch.images.shape == (2, 3, 4, 4)
+    assert batch.images.mean((1, 2, 3)).tolist() == [0, 1]
+    assert [r.file_name for r in batch.records] == ["a", "c"]
+    assert batch.sha256 == ["0a", "0c"]
+    assert batch.failures == [(record("b"), "broken")]
+
+
+def test_a_batch_of_failures_holds_no_images() -> None:
+    batch = collate([(record("a"), "broken"), (record("b"), "gone")])
+    assert batch.images.shape == (0, 3, 0, 0)
+    assert batch.images.dtype == torch.float32
+    assert (batch.records, batch.sha256, len(batch.failures)) == ([], [], 2)
+
+
+def test_lightning_moves_the_images_and_keeps_the_rest() -> None:
+    batch = mixed_batch()
+    moved = move_data_to_device(batch, torch.device("meta"))
+    assert isinstance(moved, ImageBatch)
+    assert moved.images.device.type == "meta"
+    assert moved.records is batch.records
+    assert moved.failures is batch.failures
+    assert batch.images.device.type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="memory is pinned for CUDA")
+def test_pinning_keeps_the_batch() -> None:
+    batch = mixed_batch().pin_memory()
+    assert batch.images.is_pinned()
+    assert batch.sha256 == ["0a", "0c"]
