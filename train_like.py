@@ -1,4 +1,4 @@
-"""`python train_like.py fit|predict --config …`: the command line without installing it."""
+"""`python train_like.py fit|predict --config …` is the installed command `renoise fit|predict --config …`."""
 
 from renoise.cli import main
 

@@ -25,6 +25,8 @@ class PromptSwap(Editor):
     def __init__(self, replace: dict[str, str] | None = None, guidance_scale: float = 1.5) -> None:
         if guidance_scale < 0:
             raise InputError(f"PromptSwap: guidance_scale must be 0 or more, got {guidance_scale}")
+        if replace is not None and (not replace or "" in replace):
+            raise InputError(f"PromptSwap: replace must name words of the prompt, or be null; got {replace}")
         self.replace = replace
         self.guidance_scale = guidance_scale
 
@@ -32,10 +34,15 @@ class PromptSwap(Editor):
         """The prompt to sample under; None where there is no `edit_text`, or no word to replace."""
         if self.replace is None:
             return request.edit_prompt
-        if not self._words(request.prompt):
-            return None
-        replacements = {word.lower(): new for word, new in self.replace.items()}
-        return self._pattern().sub(lambda match: replacements[match[0].lower()], request.prompt)
+        # The longest first, so that `polar bear` is not taken for `bear`; a group each, to know which one it was.
+        pairs = sorted(self.replace.items(), key=lambda pair: -len(pair[0]))
+        pattern = r"(?<!\w)(?:" + "|".join(f"({re.escape(word)})" for word, _ in pairs) + r")(?!\w)"
+
+        def new_word(match: re.Match[str]) -> str:
+            return pairs[(match.lastindex or 0) - 1][1]
+
+        prompt, count = re.subn(pattern, new_word, request.prompt, flags=re.IGNORECASE)
+        return prompt if count else None
 
     def refusal(self, request: EditRequest) -> str | None:
         """The reason where an image has nothing to be edited to."""
@@ -50,10 +57,3 @@ class PromptSwap(Editor):
         prompts = [prompt for request in requests if (prompt := self.edit_prompt(request)) is not None]
         conditioning = denoiser.encode_prompts(prompts, self.guidance_scale)
         return denoiser.decode_latents(sample(denoiser, inversion, conditioning))
-
-    def _pattern(self) -> re.Pattern[str]:
-        words = sorted(self.replace or {}, key=len, reverse=True)
-        return re.compile(r"(?<!\w)(" + "|".join(map(re.escape, words)) + r")(?!\w)", re.IGNORECASE)
-
-    def _words(self, prompt: str) -> list[str]:
-        return self._pattern().findall(prompt) if self.replace else []

@@ -108,7 +108,7 @@ def accuracy_table(denoiser: Denoiser, images: int) -> Table:
     return table
 
 
-def fixed_point(denoiser: Denoiser, images: int = 4) -> float:
+def fixed_point(denoiser: Denoiser, images: int = 2) -> float:
     """Latent MSE at K = 30 and 50 steps in float64: what is left of a solved equation is rounding."""
     scenes = random_scenes(images, BENCHMARK_SEED)
     return accuracy(denoiser.double(), scenes, 50, Renoising(30)).latent_mse

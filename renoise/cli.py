@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 import diffusers
 import lightning as L
 import transformers
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from rich.console import Console
 
 from renoise.datamodules import ImageFolderDataModule
 from renoise.editing import load_editors
@@ -27,29 +28,39 @@ PREDICT_DEFAULTS = {
     "trainer.logger": False,
     "trainer.enable_checkpointing": False,
     "trainer.enable_model_summary": False,
-    "trainer.default_root_dir": "out",
     "return_predictions": False,
 }
 NOT_SETTINGS = {"model": {"strict", "overwrite"}, "data": {"batch_size", "num_workers"}}
 """Options that do not change what comes out for an image."""
+UNKNOWN_OPTION = re.compile(r"(?:[Uu]nrecognized arguments: --|[Oo]ption '|Key ')([\w.]+)")
+"""How jsonargparse's versions complain about an option that there is not."""
 
 
 class Parser(LightningArgumentParser):
-    """Errors that say what would have been right."""
+    """Errors that say what would have been right, without the usage that buries them."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Adds the nearest option names, and all of the same group, to a complaint about an unknown one."""
-        unknown = re.search(r"(?:Unrecognized arguments: --|Key ')([\w.]+)", message)
-        if unknown:
-            message += self._suggestions(unknown[1])
-        super().error(message, ex)
+        """Adds to a complaint about an unknown option or editor what there is.
 
-    def _suggestions(self, unknown: str) -> str:
-        names = [action.dest for action in self._actions if "." in action.dest]
-        group = [name for name in names if name.split(".")[0] == unknown.split(".")[0]]
-        near = difflib.get_close_matches(unknown, names, n=3)
-        hint = f"\nDid you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
-        return hint + (f"\nThere are: {', '.join(f'--{name}' for name in group)}" if group else "")
+        Raises:
+            InputError: always, except inside of jsonargparse's own attempts (`exit_on_error` is false).
+        """
+        unknown = UNKNOWN_OPTION.search(message)
+        if unknown:
+            message += self._options(unknown[1])
+        if not self.exit_on_error:
+            super().error(message, ex)
+        if "editors" in message and "class_path" in message:
+            message += f"\nThe installed editors are: {', '.join(sorted(load_editors()))}"
+        parser = getattr(ex, "subcommand_parser", None) or self
+        raise InputError(f"{message}\n`{parser.prog.replace(' [options]', '')} --help` lists every option") from ex
+
+    def _options(self, unknown: str) -> str:
+        names = [action.dest for action in self._actions if action.option_strings]
+        near = difflib.get_close_matches(unknown, names, n=1)
+        group = [name for name in names if name.rpartition(".")[0] == unknown.rpartition(".")[0]]
+        hint = f"\nDid you mean {near[0]}?" if near else ""
+        return hint + (f"\nThere are: {', '.join(group)}" if group else "")
 
 
 class ReNoiseCLI(LightningCLI):
@@ -80,8 +91,11 @@ class ReNoiseCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Adds the writer to `predict`."""
         if self.subcommand == "predict":
-            configured = self.config_init["predict"]["trainer"]["callbacks"] or []
+            options = self.config_init["predict"]["trainer"]
+            configured = options["callbacks"] or []
+            configured = configured if isinstance(configured, list) else [configured]
             kwargs["callbacks"] = [*configured, InversionWriter(self._settings())]
+            kwargs["default_root_dir"] = options["default_root_dir"] or self._default_folder()
         return super().instantiate_trainer(**kwargs)
 
     def _settings(self) -> dict[str, Any]:
@@ -93,12 +107,17 @@ class ReNoiseCLI(LightningCLI):
             "data": {"class_path": data["class_path"], **data["init_args"]},
         }
         settings = {
-            f"{group}.{name}": value
+            f"{group}.{name}": _absolute(value) if name in ("root", "checkpoint") else value
             for group, options in groups.items()
             for name, value in options.items()
             if name not in NOT_SETTINGS[group]
         }
         return settings | {"trainer.precision": self.config_dump["trainer"]["precision"]}
+
+    def _default_folder(self) -> str:
+        """`out/` and the name of the folder of images: other images go elsewhere without being told."""
+        root = getattr(self.datamodule, "root", None)
+        return str(Path("out", Path(root).resolve().name)) if root else "out"
 
     def after_predict(self) -> None:
         """Prints the summary; exits with 1 where no image came out, or where one failed under `--model.strict true`."""
@@ -109,6 +128,11 @@ class ReNoiseCLI(LightningCLI):
         images, failed = writer.summary["images"], writer.summary["failed"]
         if failed and (self.model.strict or failed == images):
             sys.exit(1)
+
+
+def _absolute(value: str) -> str:
+    """A path that exists in the one form that means it everywhere; a hub id as it is."""
+    return os.path.realpath(value) if os.path.exists(value) else value
 
 
 def main(args: list[str] | None = None) -> None:
@@ -127,7 +151,7 @@ def main(args: list[str] | None = None) -> None:
             seed_everything_default=False,  # `predict` draws nothing but from streams of `model.seed`
         )
     except InputError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -137,10 +161,13 @@ def _quieten_libraries() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
-    format_by_default = warnings.formatwarning
+    warnings.formatwarning = _format_warning
 
-    def format_warning(message: Warning | str, category: type[Warning], *where: Any) -> str:
-        is_ours = issubclass(category, InputWarning)
-        return f"warning: {message}\n" if is_ours else format_by_default(message, category, *where)
 
-    warnings.formatwarning = format_warning
+_format_by_default = warnings.formatwarning
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *where: Any) -> str:
+    """A line for what concerns the user's images, without the place in the code that found it."""
+    is_ours = issubclass(category, InputWarning)
+    return f"warning: {message}\n" if is_ours else _format_by_default(message, category, *where)

@@ -15,14 +15,14 @@ MOST_ROWS = 32
 
 
 def contact_sheet(
-    rows: list[dict[str, Any]], folder: Path, original: Callable[[str], Image.Image], editors: list[str]
+    rows: list[dict[str, Any]], folder: Path, original: Callable[[str], Image.Image | None], editors: list[str]
 ) -> Image.Image:
     """Draws the sheet of the images that did not fail.
 
     Args:
         rows: of the manifest.
         folder: the run's output, which the pictures are read from.
-        original: gives the prepared original of a file name.
+        original: gives the prepared original of a file name, None where there is none any more.
         editors: names of the editors' folders.
     """
     shown = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: str(row["file_name"]))[:MOST_ROWS]
@@ -35,16 +35,24 @@ def contact_sheet(
         draw.text((left + (TILE + MARGIN) * column, 4), title, "black", font)
     for line, row in enumerate(shown):
         top = 24 + (TILE + MARGIN) * line
-        draw.multiline_text((MARGIN, top), _caption(row), "black", font)
+        caption = Image.new("RGB", (TEXT_WIDTH, TILE), "white")  # its edges keep a long text out of the next row
+        ImageDraw.Draw(caption).multiline_text((0, 0), _caption(row), "black", font)
+        sheet.paste(caption, (MARGIN, top))
         name = row["file_name"]
         paths = [folder / "reconstructions" / f"{name}.png"]
         paths += [folder / "edits" / editor / f"{name}.png" for editor in editors]
-        pictures = [original(name), *(Image.open(path) if path.exists() else None for path in paths)]
-        for column, picture in enumerate(pictures):
+        for column, picture in enumerate([original(name), *map(_picture, paths)]):
             if picture is not None:
                 tile = picture.resize((TILE, TILE), Image.Resampling.BICUBIC)
                 sheet.paste(tile, (left + (TILE + MARGIN) * column, top))
     return sheet
+
+
+def _picture(path: Path) -> Image.Image | None:
+    if not path.exists():
+        return None
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
 
 
 def _caption(row: dict[str, Any]) -> str:

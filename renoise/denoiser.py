@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, StableDiffusionPipeline
+from safetensors import SafetensorError
 from torch import nn
 
 from renoise.errors import InputError
@@ -154,15 +155,13 @@ def load_denoiser(checkpoint: str) -> Denoiser:
                 f"model.checkpoint: {checkpoint} is a {family}; supported are {', '.join(sorted(FAMILIES))}"
             )
         _check_parts(checkpoint, index)
-        # Without a type, text encoders would come in the file's and networks in float32.
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            checkpoint, use_safetensors=True, safety_checker=None, dtype=torch.float32
-        )
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        pipeline = DiffusionPipeline.from_pretrained(checkpoint, use_safetensors=True, safety_checker=None)
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"model.checkpoint: {checkpoint} cannot be loaded: {error}") from error
-    return FAMILIES[family](pipeline)
+    # Text encoders come in the type of the file, the other networks in float32: all begin alike.
+    return FAMILIES[family](pipeline.to(torch.float32))
 
 
 def _check_parts(checkpoint: str, index: dict[str, Any]) -> None:

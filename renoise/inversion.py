@@ -40,7 +40,7 @@ class Inversion:
             schedule=self.schedule,
             conditioning=self.conditioning.rows(index),
             noise=None if self.noise is None else self.noise[:, index],
-            network_rows=self.network_rows[index.cpu()],
+            network_rows=self.network_rows[index],
             failures={new: self.failures[old] for new, old in enumerate(rows) if old in self.failures},
         )
 
@@ -76,7 +76,7 @@ class Inverter:
             drawn = streams.normal(self.seed, "noise", images, (steps, *latents.shape[1:]))
             noise = drawn.transpose(0, 1).to(latents)
         result = Inversion(latents.clone(), self.schedule, conditioning, noise)
-        result.network_rows = torch.zeros(len(latents), dtype=torch.int64)
+        result.network_rows = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
         alive = torch.arange(len(latents), device=latents.device)
         for index in reversed(range(steps)):
             if len(alive) == 0:
@@ -91,7 +91,7 @@ class Inverter:
         conditioning = result.conditioning.rows(alive)
 
         def predict(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            result.network_rows[alive[rows].cpu()] += conditioning.network_rows
+            result.network_rows[alive[rows]] += conditioning.network_rows
             of_rows = conditioning if len(rows) == len(alive) else conditioning.rows(rows)
             return self.denoiser.predict(step.input_scale * latents, step.timestep, of_rows)
 
@@ -114,9 +114,7 @@ class Inverter:
 
 
 @torch.no_grad()
-def sample(
-    denoiser: Denoiser, inversion: Inversion, conditioning: Conditioning | None = None
-) -> torch.Tensor:
+def sample(denoiser: Denoiser, inversion: Inversion, conditioning: Conditioning | None = None) -> torch.Tensor:
     """The sampler from z_T down to z_0, [B, C, h, w], with the inversion's own noise.
 
     Under the inversion's conditioning (None) it reconstructs the images; under another it edits them.

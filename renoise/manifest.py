@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from renoise.errors import InputError
 
-OUTPUTS = ("inversions", "reconstructions", "edits", "manifest.jsonl", "summary.json", "contact_sheet.png")
+SETTINGS, MANIFEST = "settings.json", "manifest.jsonl"
+OUTPUTS = (MANIFEST, "summary.json", "contact_sheet.png", "inversions", "reconstructions", "edits")
+"""In the order of their removal: without the manifest, nothing in the folder counts as done."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -26,7 +30,7 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / "manifest.jsonl"
+        self.path = folder / MANIFEST
 
     def read(self) -> list[dict[str, Any]]:
         """All rows. A last line that a killed run left unfinished is no row; its image is simply done again."""
@@ -49,49 +53,81 @@ class Manifest:
             if content and not content.endswith(b"\n"):
                 write_atomically(self.path, content[: content.rfind(b"\n") + 1])
 
+    def replace(self, rows: list[dict[str, Any]]) -> None:
+        """Leaves these rows and no others."""
+        write_atomically(self.path, _as_lines(rows))
+
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Adds rows in a single write."""
-        lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-        with self.path.open("ab", buffering=0) as file:
-            file.write(lines.encode())
+        """Adds rows at the end."""
+        with self.path.open("ab") as file:
+            file.write(_as_lines(rows))
 
 
-def claim_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Makes `folder` the output of a run with `settings`; a run with the same settings is picked up.
+def _as_lines(rows: list[dict[str, Any]]) -> bytes:
+    lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    return lines.encode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turns what the file system refuses inside the block into an InputError that names the option."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"trainer.default_root_dir: {folder} cannot be written: {reason}") from error
+
+
+def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Makes sure that a run with `settings` may write to `folder`; creates it, and touches nothing in it.
 
     Args:
-        folder: created where it does not exist.
+        folder: the output folder.
         settings: everything that the results depend on, in JSON's types.
-        overwrite: whether the output of other settings is thrown away.
+        overwrite: whether the output of other settings may be thrown away.
 
     Raises:
-        InputError: the folder cannot be written, or holds the output of other settings (and `overwrite` is false).
+        InputError: the folder cannot be created, or holds the output of other settings (and `overwrite` is false).
     """
-    path = folder / "settings.json"
-    try:
+    with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        differences = _differences(path, settings) if path.exists() or (folder / "manifest.jsonl").exists() else []
-        if differences and not overwrite:
-            raise InputError(
-                f"trainer.default_root_dir: {folder} holds the output of a run with other settings "
-                f"({'; '.join(differences)}); choose another folder, or say --model.overwrite true to replace it"
-            )
-        if differences:
+    differences = _differences(folder, settings)
+    if differences and not overwrite:
+        raise InputError(
+            f"trainer.default_root_dir: {folder} holds the output of a run with other settings "
+            f"({'; '.join(differences)}); choose another folder, or say --model.overwrite true to replace it"
+        )
+
+
+def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes `folder` that of a run with `settings`: removes what others put out, keeps what the same put out.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with writing_to(folder):
+        if _differences(folder, settings):
             for name in OUTPUTS:
                 shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
-        write_atomically(path, json.dumps(settings, indent=2, ensure_ascii=False).encode())
-    except OSError as error:
-        raise InputError(f"trainer.default_root_dir: {folder} cannot be written: {error}") from error
+        # What is not valid Unicode, in a path say, becomes an escape that JSON knows too.
+        content = json.dumps(settings, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        write_atomically(folder / SETTINGS, content)
 
 
-def _differences(path: Path, settings: dict[str, Any]) -> list[str]:
-    """What `path` says differently from `settings`, in words."""
+def _differences(folder: Path, settings: dict[str, Any]) -> list[str]:
+    """What the run whose output `folder` holds was told differently, in words.
+
+    Settings without any finished image do not count, so that a corrected command may follow a mistaken one.
+    """
+    path, started = folder / SETTINGS, (folder / MANIFEST).exists()
     try:
-        old = json.loads(path.read_text())
+        old = json.loads(path.read_text(encoding="utf-8")) if started or path.exists() else settings
     except (FileNotFoundError, ValueError):
-        return [f"{path.name} is missing or damaged"]
+        old = None
+    if not isinstance(old, dict) or not old.keys() & settings.keys():
+        return [f"{SETTINGS} is missing, damaged or not a run's"]
     return [
         f"{name} was {old.get(name)!r}, now {settings.get(name)!r}"
         for name in sorted(old.keys() | settings.keys())
-        if old.get(name) != settings.get(name)
+        if started and old.get(name) != settings.get(name)
     ]

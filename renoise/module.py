@@ -77,8 +77,13 @@ class ReNoiseModule(L.LightningModule):
         self.seed, self.strict, self.overwrite = seed, strict, overwrite
 
     def setup(self, stage: str) -> None:
-        """Loads the model and reads its sampler, before any image is touched."""
+        """Loads the model and reads its sampler, before any image is touched; only once, whoever calls first."""
+        if hasattr(self, "denoiser"):
+            return
         self.denoiser: Denoiser = load_denoiser(self.checkpoint)
+        resolution = getattr(self.trainer.datamodule, "resolution", None)  # type: ignore[attr-defined]
+        if resolution is not None:
+            self._check_size(resolution, resolution)
         scheduler = replace_scheduler(self.denoiser.scheduler, self.scheduler)
         schedule = Schedule.read(scheduler, self.num_inference_steps)
         self.inverter = Inverter(self.denoiser, schedule, self.renoising, self.seed)
@@ -100,18 +105,21 @@ class ReNoiseModule(L.LightningModule):
         if not batch.records:
             return results
         started = time.perf_counter()
-        self._check_size(batch.images)
+        self._check_size(*batch.images.shape[-2:])
         self._warn_of_long_prompts(batch.records)
         latents = self.denoiser.encode_images(batch.images)
         conditioning = self.denoiser.encode_prompts([record.prompt for record in batch.records], self.guidance_scale)
         inversion = self.inverter.invert(latents, conditioning, [record.file_name for record in batch.records])
         rebuilt = sample(self.denoiser, inversion)
-        for row in (~rebuilt.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist():
+        reconstructions = self.denoiser.decode_latents(rebuilt)
+        for row in _not_finite(rebuilt):
             inversion.failures.setdefault(row, "the latents turned NaN or infinite in the reconstruction")
+        for row in _not_finite(reconstructions):
+            inversion.failures.setdefault(row, "the autoencoder turned the latents into NaN or infinity")
         good = [row for row in range(len(batch.records)) if row not in inversion.failures]
         results += [ImageResult(_failed(batch.records[row], error)) for row, error in inversion.failures.items()]
         if good:
-            done = self._measure(batch, latents, inversion, rebuilt, good)
+            done = self._measure(batch, latents, inversion, rebuilt, reconstructions, good)
             self._edit(done, inversion.rows(good), [_request(batch.records[row]) for row in good])
             for result in done:
                 result.row["seconds"] = (time.perf_counter() - started) / len(batch.records)
@@ -119,18 +127,24 @@ class ReNoiseModule(L.LightningModule):
         return results
 
     def _measure(
-        self, batch: ImageBatch, latents: torch.Tensor, inversion: Inversion, rebuilt: torch.Tensor, good: list[int]
+        self,
+        batch: ImageBatch,
+        latents: torch.Tensor,
+        inversion: Inversion,
+        rebuilt: torch.Tensor,
+        reconstructions: torch.Tensor,
+        good: list[int],
     ) -> list[ImageResult]:
         """The results, without edits, of the images `good` (positions in the batch)."""
         index = torch.tensor(good, device=latents.device)
-        originals, latents, rebuilt = batch.images[index], latents[index], rebuilt[index]
-        reconstructions = self.denoiser.decode_latents(rebuilt)
+        originals, reconstructions = batch.images[index], reconstructions[index]
+        latents, rebuilt = latents[index], rebuilt[index]
         columns = {
             "psnr": metrics.psnr(reconstructions, originals),
             "ssim": metrics.ssim(reconstructions, originals),
             "psnr_vae": metrics.psnr(self.denoiser.decode_latents(latents), originals),
             "latent_mse": metrics.mean_squared_error(rebuilt, latents),
-            "unet_evals": inversion.network_rows[index.cpu()],
+            "unet_evals": inversion.network_rows[index],
         }
         lists = {name: values.tolist() for name, values in columns.items()}
         results = []
@@ -166,12 +180,10 @@ class ReNoiseModule(L.LightningModule):
                     else:
                         results[position].row["edits"][name] = "the edit turned NaN or infinite"
 
-    def _check_size(self, images: torch.Tensor) -> None:
+    def _check_size(self, height: int, width: int) -> None:
         multiple = self.denoiser.size_multiple
-        if images.shape[-1] % multiple or images.shape[-2] % multiple:
-            raise InputError(
-                f"data.resolution must be a multiple of {multiple} for {self.checkpoint}, got {images.shape[-1]}"
-            )
+        if height % multiple or width % multiple:
+            raise InputError(f"data.resolution must be a multiple of {multiple} for {self.checkpoint}, got {width}")
 
     def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:
         for record in records:
@@ -190,7 +202,7 @@ def _named(editors: Sequence[Editor]) -> dict[str, Editor]:
     named: dict[str, Editor] = {}
     for editor in editors:
         name = type(editor).__name__
-        same = sum(type(other) is type(editor) for other in named.values())
+        same = sum(type(other).__name__ == name for other in named.values())
         named[f"{name}-{same + 1}" if same else name] = editor
     return named
 
@@ -215,6 +227,12 @@ def _failed(record: ImageRecord, error: str) -> dict[str, Any]:
     """The line of an image that failed: every column is there, so that the manifest loads as a table."""
     nothing = dict.fromkeys(("psnr", "ssim", "psnr_vae", "latent_mse", "unet_evals", "seconds", "inversion"))
     return _row(record, "failed", error) | nothing | {"edits": {}}
+
+
+def _not_finite(tensor: torch.Tensor) -> list[int]:
+    """Positions along the first axis that hold NaN or infinity."""
+    rows: list[int] = (~tensor.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
+    return rows
 
 
 def _finite_or_none(value: float) -> float | None:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import diffusers
 from diffusers import SchedulerMixin
 
 from renoise.errors import InputError
+
+SINGLE_STEP = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "LCMScheduler",
+)
+"""Those known to be invertible; any other of diffusers' is tried, and refused where its step is not affine."""
 
 
 def replace_scheduler(scheduler: SchedulerMixin, name: str | None) -> SchedulerMixin:
     """The sampler called `name` under the settings of `scheduler`; `scheduler` itself where `name` is None.
 
     Raises:
-        InputError: diffusers holds no such sampler for this kind of model; the message lists those that it does.
+        InputError: diffusers holds no such sampler, or it cannot take these settings; the message lists those that do.
     """
     if name is None:
         return scheduler
-    compatible = {type(scheduler).__name__: type(scheduler)}
-    compatible |= {candidate.__name__: candidate for candidate in scheduler.compatibles}
-    if name not in compatible:
-        raise InputError(f"model.scheduler: there is no {name!r}; there are {', '.join(sorted(compatible))}")
-    return compatible[name].from_config(scheduler.config)
+    replacement = getattr(diffusers, name, None)
+    if not (isinstance(replacement, type) and issubclass(replacement, SchedulerMixin)):
+        raise InputError(f"model.scheduler: there is no {name!r}; there are {', '.join(SINGLE_STEP)}")
+    try:
+        return replacement.from_config(scheduler.config)
+    except (ImportError, TypeError, ValueError) as error:
+        raise InputError(f"model.scheduler: {name} cannot be used here: {error}") from error

@@ -11,6 +11,7 @@ its own here, and one that is not affine (multistep, thresholding, clipping) giv
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ PROBES = 16
 """Rows of known inputs per step: 3 fix the coefficients, the others show whether they hold."""
 TOLERANCE = 1e-4
 """Largest misfit of an affine step, relative to what it returns; float32 schedulers reach about 1e-6."""
+NO_NOISE = 1e-5
+"""A ρ below this is the fit's own rounding: the step draws no noise."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,14 @@ class Schedule:
         levels = scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= levels:
             raise InputError(f"model.num_inference_steps must lie in 1…{levels}, got {num_inference_steps}")
-        scheduler.set_timesteps(num_inference_steps)
         generator = torch.Generator().manual_seed(0)
-        steps = tuple(_read_step(scheduler, timestep, generator, name) for timestep in scheduler.timesteps)
+        try:
+            scheduler.set_timesteps(num_inference_steps)
+            steps = tuple(_read_step(scheduler, timestep, generator, name) for timestep in scheduler.timesteps)
+        except InputError:
+            raise
+        except (ValueError, IndexError) as error:
+            raise InputError(f"model.num_inference_steps: {name} cannot make {num_inference_steps}: {error}") from error
         return cls(steps, float(scheduler.init_noise_sigma))
 
 
@@ -113,7 +121,7 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
     # The step's own noise: what a generator of the same seed gives when asked for the same shape first.
     known, seed = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
     noise = torch.randn(latents.shape, dtype=latents.dtype, generator=known)
-    arguments = {"generator": seed} if _takes_generator(scheduler) else {}
+    arguments = {"generator": seed} if "generator" in inspect.signature(scheduler.step).parameters else {}
     result = scheduler.step(prediction, timestep, latents, return_dict=False, **arguments)[0].double().flatten()
 
     inputs = torch.stack([latents.flatten(), prediction.flatten(), noise.flatten()], dim=1)
@@ -127,8 +135,4 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
             "clip_sample and thresholding are of this kind. DDIMScheduler works with every epsilon- and v-prediction "
             "checkpoint"
         )
-    return Step(timestep.item(), phi, psi, rho if abs(rho) > TOLERANCE else 0.0, input_scale[0].item())
-
-
-def _takes_generator(scheduler: SchedulerMixin) -> bool:
-    return "generator" in scheduler.step.__code__.co_varnames
+    return Step(timestep.item(), phi, psi, rho if abs(rho) > NO_NOISE else 0.0, input_scale[0].item())

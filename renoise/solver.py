@@ -35,7 +35,7 @@ class AveragingWeights:
         return self.below if timestep < self.boundary else self.above
 
     def validate(self, renoise_iterations: int) -> None:
-        """Raises InputError where a list does not sum to 1, has a negative weight or reaches beyond K + 1."""
+        """Raises InputError where a list does not sum to 1 or is negative, or where the lists do not fit K."""
         for name, weights in (("below", self.below), ("above", self.above)):
             option = f"model.averaging_weights.{name}"
             if abs(sum(weights) - 1) > 0.011 or min(weights, default=-1) < 0:
@@ -43,8 +43,13 @@ class AveragingWeights:
             if len(weights) > renoise_iterations + 1:
                 raise InputError(
                     f"{option} holds {len(weights)} weights, but with model.renoise_iterations {renoise_iterations} "
-                    f"there are {renoise_iterations + 1} estimates"
+                    f"there are {renoise_iterations + 1} estimates; null takes the last one alone"
                 )
+        if max(len(self.below), len(self.above)) <= renoise_iterations:
+            raise InputError(
+                f"model.averaging_weights use no estimate beyond the {max(len(self.below), len(self.above))}th, so "
+                f"model.renoise_iterations {renoise_iterations} would change nothing; null takes the last one alone"
+            )
 
 
 @dataclass(frozen=True)

@@ -16,4 +16,7 @@ def generator(seed: int, purpose: str, image: str) -> torch.Generator:
 
 def normal(seed: int, purpose: str, images: Sequence[str], shape: Sequence[int]) -> torch.Tensor:
     """Standard normal numbers [B, *shape], each image's from its own stream: the same in any batch, on any device."""
-    return torch.stack([torch.randn(*shape, generator=generator(seed, purpose, image)) for image in images])
+    # The type is fixed because Lightning's true half precision changes the default one.
+    return torch.stack(
+        [torch.randn(*shape, generator=generator(seed, purpose, image), dtype=torch.float32) for image in images]
+    )

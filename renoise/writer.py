@@ -6,6 +6,7 @@ import errno
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ from safetensors.torch import save
 
 from renoise.contact_sheet import contact_sheet
 from renoise.errors import InputError
-from renoise.manifest import Manifest, claim_folder, write_atomically
+from renoise.manifest import Manifest, claim_folder, open_folder, write_atomically, writing_to
 from renoise.module import ImageResult, ReNoiseModule
 from renoise.summary import as_table, summarize
+
+MOST_FAILURES = 10
+"""Images named on the screen; the manifest names all."""
+UNWRITABLE_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+"""What the file system says to a name that is too long, or that is both an image and a folder of images."""
 
 
 class InversionWriter(BasePredictionWriter):
@@ -39,14 +45,32 @@ class InversionWriter(BasePredictionWriter):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Claims the folder and leaves out of the data what is already done."""
         assert isinstance(pl_module, ReNoiseModule)
-        self.folder = Path(trainer.default_root_dir)
-        if trainer.is_global_zero:
-            claim_folder(self.folder, self.settings, pl_module.overwrite)
-            Manifest(self.folder).repair()
-        trainer.strategy.barrier()
-        self.manifest = Manifest(self.folder)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.folder = Path(trainer.default_root_dir)
+        self.manifest = Manifest(self.folder)
+        if trainer.is_global_zero:
+            open_folder(self.folder, self.settings, pl_module.overwrite)
+            _keep_apart(self.folder, datamodule)
+        pl_module.setup(stage)  # already now: nothing is thrown away for a command that cannot be carried out
+        if trainer.is_global_zero:
+            claim_folder(self.folder, self.settings)
+            self.manifest.repair()
+            self._forget_changed(datamodule)
+        trainer.strategy.barrier()
         datamodule.exclude({row["file_name"] for row in self.manifest.read()})
+        trainer.strategy.barrier()  # nobody writes before everybody has read: all must leave out the same images
+
+    def _forget_changed(self, datamodule: Any) -> None:
+        """Drops the rows of images whose prompts have been changed since, so that they are done again."""
+        prompts = {record.file_name: (record.prompt, record.edit_prompt) for record in datamodule.records}
+        rows = self.manifest.read()
+        kept = [
+            row
+            for row in rows
+            if prompts.get(row["file_name"], (row["prompt"], row["edit_prompt"])) == (row["prompt"], row["edit_prompt"])
+        ]
+        if len(kept) < len(rows):
+            self.manifest.replace(kept)
 
     def write_on_batch_end(
         self,
@@ -59,27 +83,31 @@ class InversionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Writes every image's files, then the batch's lines of the manifest: a line means that its files are there."""
-        self.manifest.append([self._write(result) for result in prediction])
+        with writing_to(self.folder):
+            self.manifest.append([self._write(result) for result in prediction])
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Sums up the whole folder, earlier runs included."""
+        trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, ReNoiseModule)
         rows = self.manifest.read()
         self.summary = summarize(rows)
-        write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        sheet = contact_sheet(rows, self.folder, lambda name: as_image(datamodule.original(name)), [*pl_module.editors])
-        write_atomically(self.folder / "contact_sheet.png", as_png(sheet))
+        sheet = contact_sheet(rows, self.folder, partial(_original, trainer), [*pl_module.editors])
+        with writing_to(self.folder):
+            write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
+            write_atomically(self.folder / "contact_sheet.png", as_png(sheet))
 
     def report(self) -> None:
         """Prints the summary, the first failures and where the contact sheet lies."""
-        console = Console()
-        console.print(as_table(self.summary))
-        for row in [row for row in self.manifest.read() if row["status"] == "failed"][:10]:
-            console.print(f"failed: {row['file_name']}: {row['error']}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"contact sheet: {self.folder / 'contact_sheet.png'}", markup=False, soft_wrap=True)
+        Console().print(as_table(self.summary))
+        failed = [row for row in self.manifest.read() if row["status"] == "failed"]
+        for row in failed[:MOST_FAILURES]:
+            print(f"failed: {row['file_name']}: {row['error']}")
+        if len(failed) > MOST_FAILURES:
+            print(f"failed: {len(failed) - MOST_FAILURES} more; {self.manifest.path} lists them all")
+        print(f"contact sheet: {self.folder / 'contact_sheet.png'}")
 
     def _write(self, result: ImageResult) -> dict[str, Any]:
         """Writes the files of one image and returns its line of the manifest."""
@@ -96,10 +124,27 @@ class InversionWriter(BasePredictionWriter):
             for path, content in files.items():
                 write_atomically(self.folder / path, content)
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise InputError(f"trainer.default_root_dir: {self.folder} cannot be written: {error}") from error
-            return row | {"status": "failed", "error": f"the name is too long to write: {error}", "inversion": None}
+            if error.errno not in UNWRITABLE_NAMES:
+                raise
+            problem = f"no file can be written under this name: {error.strerror}"
+            return row | {"status": "failed", "error": problem, "inversion": None}
         return row
+
+
+def _original(trainer: L.Trainer, name: str) -> Image.Image | None:
+    """The prepared original, or None where the image has gone since it was inverted."""
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    try:
+        return as_image(datamodule.original(name))
+    except (KeyError, InputError):
+        return None
+
+
+def _keep_apart(folder: Path, datamodule: Any) -> None:
+    """Refuses to write among the images: the next run would take its pictures for images, too."""
+    root = getattr(datamodule, "root", None)
+    if root is not None and folder.resolve() == Path(root).resolve():
+        raise InputError(f"trainer.default_root_dir: {folder} is data.root as well; choose another folder")
 
 
 def as_image(pixels: torch.Tensor) -> Image.Image:

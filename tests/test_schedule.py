@@ -126,6 +126,13 @@ def test_an_impossible_number_of_steps_is_refused(steps: int) -> None:
         Schedule.read(ddim(), steps)
 
 
+def test_steps_that_the_sampler_itself_cannot_make_are_refused() -> None:
+    with pytest.raises(InputError, match=r"model\.num_inference_steps: DDIMScheduler cannot make 1000"):
+        Schedule.read(ddim(timestep_spacing="leading"), 1000)  # its offset of 1 leads beyond the last timestep
+    with pytest.raises(InputError, match=r"model\.num_inference_steps: LCMScheduler cannot make 60"):
+        Schedule.read(LCMScheduler(**STABLE_DIFFUSION, clip_sample=False), 60)
+
+
 def test_a_stochastic_step_asks_for_its_noise() -> None:
     step = Schedule.read(LCMScheduler(**STABLE_DIFFUSION, clip_sample=False), 4).steps[0]
     with pytest.raises(ValueError, match="needs its noise"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,9 +44,10 @@ FailedImage = tuple[ImageRecord, str]
 """An image that could not be read, and why."""
 
 
-@dataclass
 class ImageBatch:
     """B images of one size; B is 0 where none could be read.
+
+    Not a dataclass: Lightning would look inside, and turn the pixels that PSNR is measured on to half precision.
 
     Args:
         images: float32 [B, 3, H, W] in [0, 1].
@@ -55,18 +56,21 @@ class ImageBatch:
         failures: the images of this batch that could not be read, each with the reason.
     """
 
-    images: Tensor
-    records: list[ImageRecord]
-    sha256: list[str]
-    failures: list[FailedImage]
+    def __init__(
+        self, images: Tensor, records: list[ImageRecord], sha256: list[str], failures: list[FailedImage]
+    ) -> None:
+        self.images, self.records, self.sha256, self.failures = images, records, sha256, failures
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
         """The same batch with its images on `device`; Lightning moves batches by this method."""
-        return replace(self, images=self.images.to(device, non_blocking=non_blocking))
+        return self._with_images(self.images.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> ImageBatch:
         """The same batch with its images in page-locked memory; `DataLoader(pin_memory=True)` calls this method."""
-        return replace(self, images=self.images.pin_memory())
+        return self._with_images(self.images.pin_memory())
+
+    def _with_images(self, images: Tensor) -> ImageBatch:
+        return ImageBatch(images, self.records, self.sha256, self.failures)
 
 
 def collate(items: Sequence[LoadedImage | FailedImage]) -> ImageBatch:

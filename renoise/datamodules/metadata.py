@@ -75,9 +75,11 @@ def _error(path: Path, name: str, row: dict[str, Any]) -> str | None:
     if posixpath.isabs(name) or name.split("/")[0] == "..":
         return "file_name leads out of data.root"
     try:
-        json.dumps([name, row], ensure_ascii=False).encode()
+        json.dumps([name, row], ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         return "the row is not valid Unicode"
+    except ValueError:
+        return "the row holds NaN or infinity, which JSON has not"
     for column in ("text", "edit_text"):
         if not isinstance(row.get(column), str | None):
             return f"{column} must be a string or null, not {json.dumps(row[column])}"

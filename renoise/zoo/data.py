@@ -108,7 +108,7 @@ class LatentsDataModule(InMemoryDataModule):
 
     @torch.inference_mode()
     def _encode(self, scenes: list[Scene]) -> Dataset[tuple[torch.Tensor, ...]]:
-        vae = AutoencoderKL.from_pretrained(self.vae, torch_dtype=torch.float32)
+        vae = AutoencoderKL.from_pretrained(self.vae).float()
         pixels = to_pixels(scene.draw() for scene in scenes).split(64)
         latents = torch.cat([vae.encode(to_model_range(batch)).latent_dist.mean for batch in pixels])
         tokens = build_tokenizer(self.prompt_length)(

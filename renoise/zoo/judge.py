@@ -45,7 +45,7 @@ class SceneJudge:
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> SceneJudge:
         """The judge that `SceneClassifierModule` wrote to `folder`."""
-        return cls(ResNetForImageClassification.from_pretrained(folder, dtype=torch.float32))
+        return cls(ResNetForImageClassification.from_pretrained(folder))
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> Verdict:

@@ -8,7 +8,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -298,23 +298,22 @@ def test_suffixes_are_those_of_images_that_are_opened() -> None:
 # Files
 
 
-@pytest.fixture
-def no_privileges() -> Iterator[None]:
+@contextmanager
+def without_privileges() -> Iterator[None]:
     """Gives up root's right to read everything."""
-    root = os.geteuid() == 0
-    if root:
+    user = os.geteuid()
+    if user == 0:
         os.seteuid(65534)
-    yield
-    if root:
-        os.seteuid(0)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
-def test_a_file_without_permission_is_a_failure(tmp_path: Path, no_privileges: None) -> None:
+def test_a_file_without_permission_is_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    if os.geteuid() != 65534:
-        path.write_bytes(b"")
-        path.chmod(0)
-    with pytest.raises(UnreadableImageError, match="cannot be read: Permission denied"):
+    path.touch(mode=0)
+    with without_privileges(), pytest.raises(UnreadableImageError, match="cannot be read: Permission denied"):
         read_bytes(path)
 
 

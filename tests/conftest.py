@@ -1,0 +1,97 @@
+"""What tests share: the shipped model, pictures to invert, and the command line as a function."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Run:
+    """How a command ended: exit status, what it printed, and its warnings for the user."""
+
+    status: int
+    out: str
+    err: str
+    warnings: list[str]
+
+
+@pytest.fixture(scope="session")
+def tiny_sd() -> Path:
+    """The shipped miniature Stable Diffusion."""
+    return REPOSITORY / "data" / "models" / "tiny-sd"
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., Path]:
+    """`pictures(folder, *names)` writes colourful pictures of 48 × 48 pixels, every name its own."""
+
+    def write(folder: Path, *names: str) -> Path:
+        for name in names:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(list(name.encode())).integers(0, 256, (4, 4, 3), np.uint8)
+            Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC).save(path, quality=95)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def renoise() -> Callable[..., Run]:
+    """`renoise("predict", …)` is the command line, in this process."""
+
+    def run(*arguments: str | Path) -> Run:
+        from renoise.cli import main
+        from renoise.errors import InputWarning
+
+        out, err, status = io.StringIO(), io.StringIO(), 0
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("always", InputWarning)
+            patch.setattr("sys.argv", ["renoise"])  # Lightning warns where it holds pytest's own
+            try:
+                main([str(argument) for argument in arguments])
+            except SystemExit as end:
+                status = int(end.code or 0)
+        told = [str(warning.message) for warning in caught if issubclass(warning.category, InputWarning)]
+        return Run(status, out.getvalue(), err.getvalue(), told)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def predict(renoise: Callable[..., Run], tiny_sd: Path) -> Callable[..., Run]:
+    """`predict(root, out, *options)` inverts a folder in two steps, small and on the CPU."""
+
+    def run(root: Path, out: Path, *options: str | Path) -> Run:
+        given = {
+            "--model.checkpoint": tiny_sd,
+            "--model.num_inference_steps": 2,
+            "--model.renoise_iterations": 0,
+            "--data.root": root,
+            "--data.resolution": 32,
+            "--trainer.default_root_dir": out,
+            "--trainer.accelerator": "cpu",
+            "--trainer.enable_progress_bar": "false",
+        }
+        return renoise("predict", *(f"{name}={value}" for name, value in given.items()), *options)
+
+    return run

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from renoise.cli import main
+from renoise.manifest import Manifest
+
+Predict = Callable[..., Any]
+Pictures = Callable[..., Path]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MODEL = ["checkpoint", "scheduler", "num_inference_steps", "renoise_iterations", "averaging_weights", "guidance_scale"]
+MODEL += ["tolerance", "editors", "seed", "strict", "overwrite"]
+DATA = ["root", "batch_size", "num_workers", "resolution", "prompt"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, pictures: Pictures) -> Path:
+    return pictures(tmp_path / "photos", "a.png")
+
+
+# Help
+
+
+@pytest.fixture(scope="module")
+def help_of_predict(renoise: Callable[..., Any]) -> str:
+    run = renoise("predict", "--help")
+    assert run.status == 0
+    return str(run.out)
+
+
+@pytest.mark.parametrize("option", [*(f"model.{name}" for name in MODEL), *(f"data.{name}" for name in DATA)])
+def test_the_help_of_predict_explains_every_option(option: str, help_of_predict: str) -> None:
+    entry = re.search(rf"--{re.escape(option)}\b[^\n]*\n?((?: {{20,}}[^\n]*\n)*)", help_of_predict)
+    assert entry, f"{option} is not in the help"
+    assert re.search(r"[a-z]{3,} [a-z]", entry[0].replace(option, "")), f"{option} is not explained"
+
+
+def test_the_help_of_fit_works(renoise: Callable[..., Any]) -> None:
+    run = renoise("fit", "--help")
+    assert run.status == 0
+    assert "--model" in run.out
+    assert "--trainer.max_steps" in run.out
+
+
+def test_without_a_command_it_says_which_there_are(renoise: Callable[..., Any]) -> None:
+    run = renoise()
+    assert run.status == 2
+    assert "predict" in run.err
+    assert "fit" in run.err
+    assert "--help" in run.err
+    assert "usage:" not in run.err
+    assert renoise("--help").status == 0
+
+
+def test_the_installed_command_is_the_same_program() -> None:
+    (script,) = entry_points(group="console_scripts", name="renoise")
+    assert script.load() is main
+    assert "from renoise.cli import main" in (REPOSITORY / "train_like.py").read_text(encoding="utf-8")
+
+
+# Options that do not exist
+
+UNKNOWN = [
+    ("model", "renoise_iteration", "renoise_iterations"),
+    ("model", "stpes", "num_inference_steps"),
+    ("data", "rot", "root"),
+    ("trainer", "default_rootdir", "default_root_dir"),
+]
+
+
+@pytest.mark.parametrize(("group", "wrong", "right"), UNKNOWN)
+def test_an_unknown_option_is_answered_with_those_there_are(
+    group: str, wrong: str, right: str, photos: Path, tmp_path: Path, predict: Predict
+) -> None:
+    for arguments in ([f"--{group}.{wrong}=3"], [f"--{group}.{wrong}", "3"]):
+        run = predict(photos, tmp_path / "out", *arguments)
+        assert run.status == 2
+        assert run.err.startswith("error: ")
+        assert wrong in run.err
+        assert re.search(rf"\b{right}\b", run.err), run.err
+        assert "usage:" not in run.err
+        assert "Traceback" not in run.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("group", "wrong", "right"), UNKNOWN)
+def test_an_unknown_option_in_a_config_is_answered_with_those_there_are(
+    group: str, wrong: str, right: str, photos: Path, tmp_path: Path, predict: Predict
+) -> None:
+    config = tmp_path / "config.yaml"
+    nested = f"data: {{class_path: ImageFolderDataModule, init_args: {{{wrong}: 3}}}}"
+    for content in (f"{group}: {{{wrong}: 3}}", nested if group == "data" else f"predict: {{{group}: {{{wrong}: 3}}}}"):
+        config.write_text(content)
+        run = predict(photos, tmp_path / "out", "--config", config)
+        assert run.status == 2
+        assert run.err.startswith("error: ")
+        assert wrong in run.err
+        assert re.search(rf"\b{right}\b", run.err), run.err
+        assert "usage:" not in run.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_required_is_named(renoise: Callable[..., Any], photos: Path, tiny_sd: Path) -> None:
+    run = renoise("predict", "--data.root", photos)
+    assert (run.status, "model.checkpoint" in run.err) == (2, True)
+    run = renoise("predict", "--model.checkpoint", tiny_sd)
+    assert (run.status, "root" in run.err) == (2, True)
+
+
+@pytest.mark.parametrize("content", ["model: [", "- a", "just a word"])
+def test_a_config_that_is_no_config_is_named(content: str, photos: Path, tmp_path: Path, predict: Predict) -> None:
+    config = tmp_path / "broken.yaml"
+    config.write_text(content)
+    run = predict(photos, tmp_path / "out", "--config", config)
+    assert run.status == 2
+    assert "config" in run.err
+    assert "Traceback" not in run.err
+
+
+def test_a_config_that_does_not_exist_is_named(photos: Path, tmp_path: Path, predict: Predict) -> None:
+    run = predict(photos, tmp_path / "out", "--config", tmp_path / "none.yaml")
+    assert run.status == 2
+    assert "none.yaml" in run.err
+
+
+# Configs
+
+
+def test_the_command_line_overrides_the_config_and_values_refer_to_each_other(
+    photos: Path, tmp_path: Path, renoise: Callable[..., Any], tiny_sd: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"""
+        model:
+          checkpoint: {tiny_sd}
+          num_inference_steps: 2
+          renoise_iterations: 3
+        data:
+          class_path: ImageFolderDataModule
+          init_args: {{root: nowhere, resolution: 32}}
+        trainer:
+          accelerator: cpu
+          enable_progress_bar: false
+          default_root_dir: {tmp_path}/out/K${{model.renoise_iterations}}
+        """
+    )
+    run = renoise("predict", "--config", config, "--model.renoise_iterations", "1", "--data.root", photos)
+    assert run.status == 0, run.err
+    (row,) = Manifest(tmp_path / "out/K1").read()
+    assert row["unet_evals"] == 2 * (1 + 1)
+
+
+def test_main_takes_its_arguments_from_the_command_line(
+    photos: Path, tmp_path: Path, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"--model.checkpoint": tiny_sd, "--data.root": photos, "--trainer.default_root_dir": tmp_path / "out"}
+    options |= {"--model.num_inference_steps": 1, "--model.renoise_iterations": 0, "--data.resolution": 32}
+    monkeypatch.setattr("sys.argv", ["renoise", "predict", *(f"{name}={value}" for name, value in options.items())])
+    main()
+    captured = capsys.readouterr()
+    assert "Predicting" in captured.out
+    assert "contact sheet: " in captured.out
+    assert (tmp_path / "out/manifest.jsonl").exists()

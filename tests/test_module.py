@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from renoise.cli import main
+from renoise.datamodules import ImageBatch, ImageRecord
+from renoise.denoiser import Denoiser
+from renoise.editing import Editor, EditRequest
+from renoise.inversion import Inversion
+from renoise.module import ReNoiseModule
+from renoise.zoo.data import to_pixels
+from renoise.zoo.scenes import random_scenes
+
+SCENES = random_scenes(3, seed=31)
+
+
+def batch() -> ImageBatch:
+    images = to_pixels(scene.draw() for scene in SCENES).float() / 255
+    records = [
+        ImageRecord(f"{number}.png", Path(f"{number}.png"), scene.caption, None, {"licence": "CC0"})
+        for number, scene in enumerate(SCENES)
+    ]
+    return ImageBatch(images, records, ["00"] * len(SCENES), [])
+
+
+class Inverted(Editor):
+    """Turns the reconstruction's colours round, and refuses some images."""
+
+    def __init__(self, refused: str = "", value: float = 0.0) -> None:
+        self.refused, self.value = refused, value
+        self.seen: list[str] = []
+
+    def refusal(self, request: EditRequest) -> str | None:
+        return "not this one" if request.file_name == self.refused else None
+
+    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: list[EditRequest]) -> torch.Tensor:
+        self.seen += [request.file_name for request in requests]
+        assert len(inversion.latents) == len(inversion.conditioning.prompt_embeds) == len(requests)
+        return 1 - denoiser.decode_latents(inversion.latents) + self.value
+
+
+def module(tiny_sd: Path, *editors: Editor) -> ReNoiseModule:
+    made = ReNoiseModule(str(tiny_sd), num_inference_steps=2, renoise_iterations=1, editors=editors)
+    made.setup("predict")
+    return made
+
+
+@torch.no_grad()
+def test_every_image_has_a_row_with_its_measurements_and_its_metadatas_own_columns(tiny_sd: Path) -> None:
+    results = module(tiny_sd).predict_step(batch(), 0)
+    assert [result.row["file_name"] for result in results] == ["0.png", "1.png", "2.png"]
+    for result in results:
+        assert result.row["licence"] == "CC0"
+        assert result.row["status"] == "ok"
+        assert result.row["unet_evals"] == 4
+        assert result.row["psnr"] < result.row["psnr_vae"]
+        assert result.row["seconds"] > 0
+        assert json.loads(result.metadata["prompt"]) == result.row["prompt"]
+
+
+@torch.no_grad()
+def test_editors_see_only_what_they_did_not_refuse_and_each_has_its_own_column(tiny_sd: Path) -> None:
+    first, second = Inverted(refused="1.png"), Inverted()
+    results = module(tiny_sd, first, second).predict_step(batch(), 0)
+    assert first.seen == ["0.png", "2.png"]
+    assert second.seen == ["0.png", "1.png", "2.png"]
+    assert [result.row["edits"]["Inverted"] for result in results] == ["ok", "not this one", "ok"]
+    assert [list(result.edits) for result in results] == [
+        ["Inverted", "Inverted-2"],
+        ["Inverted-2"],
+        ["Inverted", "Inverted-2"],
+    ]
+
+
+@torch.no_grad()
+def test_an_edit_that_is_not_finite_is_no_picture(tiny_sd: Path) -> None:
+    results = module(tiny_sd, Inverted(value=float("nan"))).predict_step(batch(), 0)
+    assert all(not result.edits and "NaN" in result.row["edits"]["Inverted"] for result in results)
+
+
+@torch.no_grad()
+def test_an_autoencoder_that_gives_nan_fails_the_image(tiny_sd: Path) -> None:
+    made = module(tiny_sd)
+    decoder: nn.Module = made.denoiser.pipeline.vae.decoder
+    decoder.register_forward_hook(lambda _, __, output: output.index_fill(0, torch.tensor([2]), torch.nan))
+    results = {result.row["file_name"]: result.row for result in made.predict_step(batch(), 0)}
+    assert results["2.png"]["status"] == "failed"
+    assert "autoencoder" in results["2.png"]["error"]
+    assert results["0.png"]["status"] == results["1.png"]["status"] == "ok"
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_networks_run_in_other_precisions_and_metrics_stay_exact(
+    precision: str, tiny_sd: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "scenes"
+    root.mkdir()
+    SCENES[0].draw().save(root / "scene.png")
+    options = {
+        "--model.checkpoint": tiny_sd,
+        "--model.num_inference_steps": 2,
+        "--model.scheduler": "LCMScheduler",
+        "--data.root": root,
+        "--data.resolution": 64,
+        "--data.prompt": SCENES[0].caption,
+        "--trainer.default_root_dir": tmp_path / "out",
+        "--trainer.precision": precision,
+    }
+    main(["predict", *(f"{name}={value}" for name, value in options.items())])
+    (row,) = (json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
+    assert row["status"] == "ok"
+    assert row["psnr_vae"] > 25

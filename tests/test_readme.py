@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffusers import DDIMScheduler, PNDMScheduler
+from PIL import Image
+
+from renoise.cli import main
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md"]
+PROGRAM = re.compile(r"^ *(?:python train_like\.py|renoise) (predict .*)$", re.MULTILINE)
+
+
+def predict_commands() -> list[str]:
+    """Every `predict` command of a bash block, its continued lines joined, what comes before && left out."""
+    text = "\n".join((REPOSITORY / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ").replace(" && ", "\n")
+    return [command for command in PROGRAM.findall(blocks) if "--help" not in command]
+
+
+@pytest.mark.parametrize("command", predict_commands())
+def test_every_predict_command_of_the_readme_runs(
+    command: str, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (90, 70), "teal").save(photos / "a holiday.jpg")
+    stable_diffusion = tmp_path / "stable-diffusion"  # a hub id needs the network; its sampler is the real one's
+    shutil.copytree(tiny_sd, stable_diffusion)
+    pndm = PNDMScheduler.from_config(DDIMScheduler.from_pretrained(tiny_sd, subfolder="scheduler").config)
+    pndm.save_pretrained(stable_diffusion / "scheduler")
+    index = stable_diffusion / "model_index.json"
+    index.write_text(index.read_text().replace("DDIMScheduler", "PNDMScheduler"))
+    smaller = {
+        "--model.checkpoint": str(stable_diffusion if "stable-diffusion" in command else tiny_sd),
+        "--data.root": str(photos),
+        "--data.resolution": "64",
+        "--model.num_inference_steps": "2",
+        "--trainer.default_root_dir": str(tmp_path / "out"),
+    }
+    arguments = shlex.split(command)
+    for option in smaller:
+        if option in arguments:  # said in the document, so swapped in place
+            arguments[arguments.index(option) + 1] = smaller[option]
+        else:
+            arguments += [option, smaller[option]]
+    main(arguments)
+    assert (tmp_path / "out" / "reconstructions" / "a holiday.jpg.png").exists()
+
+
+def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert float((names["rebuilt"] - names["pixels"]).square().mean()) < 2e-3
+    assert float((names["edited"] - names["pixels"]).square().mean()) > 2e-3
+
+
+def test_the_readme_has_commands_to_run() -> None:
+    assert len(predict_commands()) >= 3

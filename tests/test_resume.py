@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from renoise.denoiser import Denoiser
+from renoise.manifest import Manifest
+
+Predict = Callable[..., Any]
+Pictures = Callable[..., Path]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NAMES = [f"{number}.png" for number in range(8)]
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails a run that inverts anything."""
+
+    def used(*arguments: Any) -> None:
+        pytest.fail("the network was called")
+
+    monkeypatch.setattr(Denoiser, "predict", used)
+
+
+def times(folder: Path, names: list[str]) -> dict[str, int]:
+    """When each file of these images was last changed."""
+    files = [path for name in names for path in folder.rglob(f"{name}.*")]
+    return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+def names(folder: Path) -> list[str]:
+    return [row["file_name"] for row in Manifest(folder).read()]
+
+
+def assert_whole(folder: Path, expected: list[str]) -> None:
+    """Every image has one row and all its files, and every file can be opened."""
+    rows = Manifest(folder).read()
+    assert sorted(row["file_name"] for row in rows) == sorted(expected)
+    for row in rows:
+        assert row["status"] == "ok"
+        assert load_file(folder / row["inversion"])["latent"].isfinite().all()
+        with Image.open(folder / "reconstructions" / f"{row['file_name']}.png") as picture:
+            picture.load()
+    assert list(folder.rglob("*.tmp")) == []
+    assert json.loads((folder / "summary.json").read_text())["images"] == len(expected)
+    with Image.open(folder / "contact_sheet.png") as sheet:
+        sheet.load()
+
+
+def test_a_killed_run_is_picked_up_by_the_same_command(tmp_path: Path, pictures: Pictures, tiny_sd: Path) -> None:
+    root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
+    options = {
+        "model.checkpoint": tiny_sd,
+        "model.num_inference_steps": 50,
+        "data.root": root,
+        "data.resolution": 32,
+        "data.batch_size": 1,
+        "trainer.default_root_dir": out,
+        "trainer.accelerator": "cpu",
+    }
+    command = [sys.executable, str(REPOSITORY / "train_like.py"), "predict"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while len(names(out)) < 2 and process.poll() is None:
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = names(out)
+    assert 2 <= len(finished) < len(NAMES), "killed in the middle"
+    before = times(out, finished)
+    assert len(before) == 2 * len(finished)
+
+    # What a kill at the worst moments leaves behind: half a row, and half a file under its temporary name.
+    half = next(name for name in NAMES if name not in finished)
+    (out / "inversions" / f"{half}.safetensors.tmp").write_bytes(b"half")
+    with (out / "manifest.jsonl").open("ab") as file:
+        file.write(b'{"file_name": "' + half.encode())
+
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr == "", "nothing went wrong, so nothing is said"
+    assert_whole(out, NAMES)
+    assert names(out)[: len(finished)] == finished
+    assert times(out, finished) == before
+    assert "contact sheet: " in again.stdout
+
+
+def test_a_complete_run_does_nothing(
+    tmp_path: Path, pictures: Pictures, predict: Predict, request: pytest.FixtureRequest
+) -> None:
+    root, out = pictures(tmp_path / "photos", *NAMES[:2]), tmp_path / "out"
+    (root / "bad.png").touch()
+    first = predict(root, out)
+    before = times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns}
+    request.getfixturevalue("no_network")
+    again = predict(root, out)
+    assert (first.status, again.status) == (0, 0)
+    assert times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns} == before
+    assert again.out.splitlines()[-2:] == first.out.splitlines()[-2:], "it sums up the same"
+
+
+def test_images_added_later_are_picked_up_whatever_the_batch_size(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "b.png", "d.png"), tmp_path / "out"
+    assert predict(root, out, "--data.batch_size=1").status == 0
+    before = times(out, ["b.png", "d.png"])
+    pictures(root, "a.png", "c.png", "e.png")
+    assert predict(root, out, "--data.batch_size=3", "--data.num_workers=1").status == 0
+    assert_whole(out, ["a.png", "b.png", "c.png", "d.png", "e.png"])
+    assert times(out, ["b.png", "d.png"]) == before
+
+
+def test_an_image_that_has_gone_keeps_its_row_and_disturbs_nothing(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
+    assert predict(root, out).status == 0
+    (root / "a.png").unlink()
+    (root / "b.png").write_bytes(b"damaged since")
+    assert predict(root, out).status == 0
+    assert_whole(out, ["a.png", "b.png"])
+
+
+def test_a_broken_manifest_is_one_line_and_left_alone(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png"), tmp_path / "out"
+    assert predict(root, out).status == 0
+    broken = b"broken\n" + (out / "manifest.jsonl").read_bytes()
+    (out / "manifest.jsonl").write_bytes(broken)
+    run = predict(root, out)
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert "manifest.jsonl, line 1 is no JSON" in run.err
+    assert (out / "manifest.jsonl").read_bytes() == broken
