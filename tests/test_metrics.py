@@ -29,7 +29,13 @@ def test_ssim_of_each_image_is_scikit_images(batch: int) -> None:
     images, others = pictures(batch)
     expected = [
         structural_similarity(
-            a.numpy(), b.numpy(), channel_axis=0, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            a.numpy(),
+            b.numpy(),
+            channel_axis=0,
+            data_range=1,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
         for a, b in zip(images, others, strict=True)
     ]

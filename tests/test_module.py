@@ -95,9 +95,7 @@ def test_an_autoencoder_that_gives_nan_fails_the_image(tiny_sd: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
-def test_networks_run_in_other_precisions_and_metrics_stay_exact(
-    precision: str, tiny_sd: Path, tmp_path: Path
-) -> None:
+def test_networks_run_in_other_precisions_and_metrics_stay_exact(precision: str, tiny_sd: Path, tmp_path: Path) -> None:
     root = tmp_path / "scenes"
     root.mkdir()
     SCENES[0].draw().save(root / "scene.png")

@@ -30,5 +30,7 @@ def test_a_sampler_that_lacks_its_library_is_refused_with_the_reason() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_list_of_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"model\.scheduler: there is no 'DDIM'; there are DDIMScheduler, .*Euler.*LCM"):
+    with pytest.raises(
+        InputError, match=r"model\.scheduler: there is no 'DDIM'; there are DDIMScheduler, .*Euler.*LCM"
+    ):
         replace_scheduler(DDIMScheduler(), "DDIM")

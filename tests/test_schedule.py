@@ -24,7 +24,9 @@ SPACINGS = ("leading", "trailing", "linspace")
 
 
 def ddim(**options: object) -> DDIMScheduler:
-    return DDIMScheduler(**STABLE_DIFFUSION | {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1} | options)
+    return DDIMScheduler(
+        **STABLE_DIFFUSION | {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1} | options
+    )
 
 
 def ddim_closed_form(scheduler: DDIMScheduler, timestep: int, steps: int) -> tuple[float, float]:
@@ -59,7 +61,9 @@ def test_ancestral_euler_coefficients_are_the_closed_forms(spacing: str) -> None
     scheduler = EulerAncestralDiscreteScheduler(**STABLE_DIFFUSION, timestep_spacing=spacing)
     schedule = Schedule.read(scheduler, 4)
     scheduler.set_timesteps(4)
-    for step, sigma, following in zip(schedule, scheduler.sigmas[:-1].tolist(), scheduler.sigmas[1:].tolist(), strict=True):
+    for step, sigma, following in zip(
+        schedule, scheduler.sigmas[:-1].tolist(), scheduler.sigmas[1:].tolist(), strict=True
+    ):
         up = math.sqrt(following**2 * (sigma**2 - following**2) / sigma**2)
         down = math.sqrt(following**2 - up**2)
         assert step.phi == pytest.approx(1, abs=1e-6)

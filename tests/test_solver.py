@@ -152,7 +152,10 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: Renoising(1, tolerance=0.0), r"model\.tolerance must be positive or null, got 0\.0"),
     (lambda: Renoising(1, AveragingWeights([0.5, 0.6], [1.0])), r"averaging_weights\.below .* sum to 1"),
     (lambda: Renoising(1, AveragingWeights([1.0], [1.5, -0.5])), r"averaging_weights\.above .* at least 0"),
-    (lambda: Renoising(1, AveragingWeights([1.0], [0.0, 0.5, 0.5])), r"above holds 3 weights, .* there are 2 estimates"),
+    (
+        lambda: Renoising(1, AveragingWeights([1.0], [0.0, 0.5, 0.5])),
+        r"above holds 3 weights, .* there are 2 estimates",
+    ),
     (lambda: Renoising(0, AveragingWeights([], [1.0])), r"averaging_weights\.below"),
     (lambda: Renoising(4, AveragingWeights([0.5, 0.5], [0.0, 1.0])), r"renoise_iterations 4 would change nothing"),
 ]
