@@ -156,7 +156,7 @@ def peak_memory(checkpoint: str, images: int) -> int:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status != 0:
-            raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+            raise RuntimeError(f"{' '.join(command)} ended with status {os.waitstatus_to_exitcode(status)}")
         return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import logging
 import os
@@ -14,7 +15,10 @@ from typing import Any, NoReturn
 import diffusers
 import lightning as L
 import transformers
+from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
 
 from renoise.datamodules import ImageFolderDataModule
 from renoise.editing import load_editors
@@ -32,12 +36,28 @@ PREDICT_DEFAULTS = {
 }
 NOT_SETTINGS = {"model": {"strict", "overwrite"}, "data": {"batch_size", "num_workers"}}
 """Options that do not change what comes out for an image."""
-UNKNOWN_OPTION = re.compile(r"(?:[Uu]nrecognized arguments: --|[Oo]ption '|Key ')([\w.]+)")
-"""How jsonargparse's versions complain about an option that there is not."""
+NOT_OPTIONS = {"help", "config", "print_config"}
+UNKNOWN_OPTION = re.compile(
+    r"(?:unrecognized arguments: --|(?:Subcommand '\w+'|Group '(?P<group>[\w.]+)') does not accept option '|Option ')"
+    r"(?:(?:fit|predict)\.)?(?P<name>[\w.]+)",
+    re.IGNORECASE,
+)
+"""How jsonargparse complains about an option that there is not."""
+CHATTER = re.compile(
+    r"^ *(?:Does not validate against|Subtypes:|Errors:|- Expected a <class 'NoneType'>|Given value).*\n?", re.M
+)
+"""Lines of its complaints that speak of its own types, and would be new to nobody but its authors."""
 
 
 class Parser(LightningArgumentParser):
     """Errors that say what would have been right, without the usage that buries them."""
+
+    usual_data: type[L.LightningDataModule] | None = None
+    """The data module whose options stand in the help; jsonargparse keeps them behind `--data.help`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An option that is cut short would be taken for the one that begins like it.
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Adds to a complaint about an unknown option or editor what there is.
@@ -45,22 +65,37 @@ class Parser(LightningArgumentParser):
         Raises:
             InputError: always, except inside of jsonargparse's own attempts (`exit_on_error` is false).
         """
-        unknown = UNKNOWN_OPTION.search(message)
+        unknown = UNKNOWN_OPTION.match(message)
         if unknown:
-            message += self._options(unknown[1])
+            name = ".".join(filter(None, (unknown["group"], unknown["name"])))
+            message += _alternatives(name, getattr(ex, "subcommand_parser", None) or self)
         if not self.exit_on_error:
             super().error(message, ex)
-        if "editors" in message and "class_path" in message:
+        message = CHATTER.sub("", message).strip()
+        if 'model.editors"' in message:
             message += f"\nThe installed editors are: {', '.join(sorted(load_editors()))}"
-        parser = getattr(ex, "subcommand_parser", None) or self
-        raise InputError(f"{message}\n`{parser.prog.replace(' [options]', '')} --help` lists every option") from ex
+        if 'expected "subcommand"' in message:
+            message = "say `renoise predict` to invert images, or `renoise fit` to train a model; --help explains each"
+        raise InputError(message) from ex
 
-    def _options(self, unknown: str) -> str:
-        names = [action.dest for action in self._actions if action.option_strings]
-        near = difflib.get_close_matches(unknown, names, n=1)
-        group = [name for name in names if name.rpartition(".")[0] == unknown.rpartition(".")[0]]
-        hint = f"\nDid you mean {near[0]}?" if near else ""
-        return hint + (f"\nThere are: {', '.join(group)}" if group else "")
+    def format_help(self, *args: Any) -> str:
+        """The help, with the options of `usual_data`."""
+        text: str = super().format_help(*args)
+        if self.usual_data is None:
+            return text
+        parser = LightningArgumentParser(
+            description="The options of --data's default:", add_help=False, usage=argparse.SUPPRESS
+        )
+        parser.add_class_arguments(self.usual_data, "data")
+        return f"{text}\n{parser.format_help()}"
+
+
+def _alternatives(unknown: str, parser: LightningArgumentParser) -> str:
+    names = [action.dest for action in parser._actions if action.dest.split(".")[-1] not in NOT_OPTIONS]
+    near = difflib.get_close_matches(unknown, names, n=1)
+    group = [name for name in names if name.rpartition(".")[0] == unknown.rpartition(".")[0]]
+    hint = f"\nDid you mean {near[0]}?" if near else ""
+    return hint + (f"\nThere are: {', '.join(group)}" if group else "")
 
 
 class ReNoiseCLI(LightningCLI):
@@ -78,7 +113,9 @@ class ReNoiseCLI(LightningCLI):
         self.datamodule_class = self._datamodule_class = L.LightningDataModule
         self.subclass_mode_data = True
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.usage = f"renoise {subcommand} [--config CONFIG] [options]"
         if predict:
+            parser.usual_data = ImageFolderDataModule
             parser.set_defaults(PREDICT_DEFAULTS)
             parser.set_defaults({"data": {"class_path": ImageFolderDataModule.__name__}})
         return parser
@@ -89,14 +126,22 @@ class ReNoiseCLI(LightningCLI):
             self.save_config_callback = None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Adds the writer to `predict`."""
+        """Adds the writer to `predict`.
+
+        Raises:
+            InputError: the Trainer cannot be had like that.
+        """
         if self.subcommand == "predict":
             options = self.config_init["predict"]["trainer"]
             configured = options["callbacks"] or []
             configured = configured if isinstance(configured, list) else [configured]
-            kwargs["callbacks"] = [*configured, InversionWriter(self._settings())]
+            self.writer = InversionWriter(self._settings())
+            kwargs["callbacks"] = [*configured, self.writer]
             kwargs["default_root_dir"] = options["default_root_dir"] or self._default_folder()
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+            raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
     def _settings(self) -> dict[str, Any]:
         """All that the results depend on, in JSON's types."""
@@ -123,9 +168,8 @@ class ReNoiseCLI(LightningCLI):
         """Prints the summary; exits with 1 where no image came out, or where one failed under `--model.strict true`."""
         if not self.trainer.is_global_zero:
             return
-        writer = next(callback for callback in self.trainer.callbacks if isinstance(callback, InversionWriter))
-        writer.report()
-        images, failed = writer.summary["images"], writer.summary["failed"]
+        self.writer.report()
+        images, failed = self.writer.summary["images"], self.writer.summary["failed"]
         if failed and (self.model.strict or failed == images):
             sys.exit(1)
 
@@ -142,6 +186,7 @@ def main(args: list[str] | None = None) -> None:
     """
     _quieten_libraries()
     load_editors()  # their short names become valid in YAML
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)  # `${model.seed}` means predict's, or fit's
     try:
         ReNoiseCLI(
             args=args,
@@ -150,9 +195,21 @@ def main(args: list[str] | None = None) -> None:
             auto_configure_optimizers=False,
             seed_everything_default=False,  # `predict` draws nothing but from streams of `model.seed`
         )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OmegaConfBaseException) as error:
+        print(f"error: {_mistake(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _mistake(error: Exception) -> str:
+    """What the user shall read of an InputError, which jsonargparse may have wrapped; other errors are raised again."""
+    if isinstance(error, OmegaConfBaseException):
+        return " ".join(str(error).split())
+    cause: BaseException | None = error
+    while not isinstance(cause, InputError):
+        if cause is None:
+            raise error
+        cause = cause.__cause__
+    return str(cause)
 
 
 def _quieten_libraries() -> None:
@@ -160,14 +217,17 @@ def _quieten_libraries() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    for deprecated in (r"`isinstance\(treespec, LeafSpec\)` is", "The `local_dir_use_symlinks` argument is"):
+        warnings.filterwarnings("ignore", message=f"{deprecated} deprecated")
     warnings.formatwarning = _format_warning
 
 
 _format_by_default = warnings.formatwarning
 
 
-def _format_warning(message: Warning | str, category: type[Warning], *where: Any) -> str:
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """A line for what concerns the user's images, without the place in the code that found it."""
     is_ours = issubclass(category, InputWarning)
-    return f"warning: {message}\n" if is_ours else _format_by_default(message, category, *where)
+    return f"warning: {message}\n" if is_ours else _format_by_default(message, category, filename, lineno, line)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, StableDiffusionPipeline
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from renoise.errors import InputError
@@ -68,7 +69,7 @@ class Denoiser(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Sides of images must be a multiple of this many pixels."""
-        return int(self.pipeline.vae_scale_factor) * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+        return int(self.pipeline.vae_scale_factor)
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
         """The part of a prompt that the text encoder takes, and the rest that it cannot."""
@@ -105,7 +106,7 @@ class Denoiser(nn.Module):
         """Images [B, 3, H, W] in [0, 1] to latents [B, C, h, w]: the mean of the autoencoder's posterior."""
         pixels = (2 * images - 1).to(next(self.vae.parameters()).dtype)
         latents: torch.Tensor = self.pipeline.vae.encode(pixels).latent_dist.mean
-        return latents.to(self.state_dtype) * self.pipeline.vae.config.scaling_factor
+        return latents.to(self.state_dtype) * float(self.pipeline.vae.config.scaling_factor)
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [B, C, h, w] to images [B, 3, H, W] in [0, 1], float32."""
@@ -141,12 +142,18 @@ FAMILIES: dict[str, type[Denoiser]] = {adapter.family: adapter for adapter in (D
 """Adapters by the pipeline class that a checkpoint's `model_index.json` names."""
 
 
+VOCABULARIES = ("tokenizer.json", "vocab.json")
+"""Either of these holds the words that a tokenizer knows."""
+
+
 def load_denoiser(checkpoint: str) -> Denoiser:
     """The adapter for a hub id or a local folder in diffusers layout.
 
     Raises:
         InputError: no such checkpoint, one that lacks a part, or one of a family not supported.
     """
+    if not checkpoint:
+        raise InputError("model.checkpoint must be a hub id or a local folder in diffusers layout, got nothing")
     try:
         index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint))
         family = str(index.get("_class_name"))
@@ -159,16 +166,42 @@ def load_denoiser(checkpoint: str) -> Denoiser:
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"model.checkpoint: {checkpoint} cannot be loaded: {error}") from error
-    # Text encoders come in the type of the file, the other networks in float32: all begin alike.
-    return FAMILIES[family](pipeline.to(torch.float32))
+        reason = " ".join(str(error).split())
+        raise InputError(f"model.checkpoint: {checkpoint} cannot be loaded: {reason}") from error
+    pipeline.text_encoder.float()  # it comes in the type of its file, the other networks in float32
+    return FAMILIES[family](pipeline)
 
 
 def _check_parts(checkpoint: str, index: dict[str, Any]) -> None:
-    """Names the part that a local checkpoint lacks; the hub's loader says so by itself."""
+    """Names the part that a local checkpoint lacks, or that is damaged; the hub's loader says so by itself.
+
+    The libraries do not always complain: without its configuration a text encoder begins anew with random weights, and
+    without its vocabulary a tokenizer knows no word.
+    """
     if not Path(checkpoint).is_dir():
         return
     wanted = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
-    missing = [name for name in wanted if not (Path(checkpoint) / name).is_dir()]
-    if missing:
-        raise InputError(f"model.checkpoint: {checkpoint} lacks the part(s) {', '.join(missing)} of its pipeline")
+    problems = {name: _problem(Path(checkpoint) / name) for name in wanted if name != "safety_checker"}
+    found = "; ".join(f"the part {name} {problem}" for name, problem in problems.items() if problem)
+    if found:
+        raise InputError(f"model.checkpoint: {checkpoint}: {found}")
+
+
+def _problem(part: Path) -> str | None:
+    """What is wrong with the folder of one part of a pipeline, None where nothing is."""
+    if not part.is_dir():
+        return "is missing"
+    if not any(part.glob("*config.json")):
+        return "has no configuration"
+    if part.name.startswith("tokenizer") and not any((part / name).exists() for name in VOCABULARIES):
+        return f"has no vocabulary ({' or '.join(VOCABULARIES)})"
+    for path in sorted(part.iterdir()):
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+            elif path.suffix == ".safetensors":
+                with safe_open(path, "pt"):
+                    pass  # its header says whether all of it is there
+        except (OSError, ValueError, SafetensorError) as error:
+            return f"has a damaged {path.name} ({error})"
+    return None

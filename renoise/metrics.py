@@ -8,13 +8,14 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 def psnr(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB, [B]; images and targets [B, 3, H, W] in [0, 1]. Equal images give infinity."""
-    return peak_signal_noise_ratio(images, targets, data_range=1.0, dim=(1, 2, 3), reduction="none")
+    ratio: torch.Tensor = peak_signal_noise_ratio(images, targets, data_range=1.0, dim=(1, 2, 3), reduction="none")
+    return ratio
 
 
 def ssim(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Structural similarity, [B] in [-1, 1]; images and targets [B, 3, H, W] in [0, 1] with sides of 11 or more."""
-    similarity = structural_similarity_index_measure(images, targets, data_range=1.0, reduction="none")
-    return torch.atleast_1d(similarity)  # torchmetrics drops the axis of a batch of one
+    similarity: torch.Tensor = structural_similarity_index_measure(images, targets, data_range=1.0, reduction="none")
+    return similarity.reshape(len(images))  # torchmetrics drops the axis of a batch of one
 
 
 def mean_squared_error(latents: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -81,9 +81,6 @@ class ReNoiseModule(L.LightningModule):
         if hasattr(self, "denoiser"):
             return
         self.denoiser: Denoiser = load_denoiser(self.checkpoint)
-        resolution = getattr(self.trainer.datamodule, "resolution", None)  # type: ignore[attr-defined]
-        if resolution is not None:
-            self._check_size(resolution, resolution)
         scheduler = replace_scheduler(self.denoiser.scheduler, self.scheduler)
         schedule = Schedule.read(scheduler, self.num_inference_steps)
         self.inverter = Inverter(self.denoiser, schedule, self.renoising, self.seed)
@@ -105,7 +102,7 @@ class ReNoiseModule(L.LightningModule):
         if not batch.records:
             return results
         started = time.perf_counter()
-        self._check_size(*batch.images.shape[-2:])
+        self.check_size(*batch.images.shape[-2:])
         self._warn_of_long_prompts(batch.records)
         latents = self.denoiser.encode_images(batch.images)
         conditioning = self.denoiser.encode_prompts([record.prompt for record in batch.records], self.guidance_scale)
@@ -180,7 +177,8 @@ class ReNoiseModule(L.LightningModule):
                     else:
                         results[position].row["edits"][name] = "the edit turned NaN or infinite"
 
-    def _check_size(self, height: int, width: int) -> None:
+    def check_size(self, height: int, width: int) -> None:
+        """Raises InputError where the model cannot take images of so many pixels."""
         multiple = self.denoiser.size_multiple
         if height % multiple or width % multiple:
             raise InputError(f"data.resolution must be a multiple of {multiple} for {self.checkpoint}, got {width}")

@@ -122,4 +122,5 @@ class Renoising:
         if self.tolerance is None:
             return None
         change = (renoised - estimate).flatten(1).norm(dim=1)
-        return change > self.tolerance * renoised.flatten(1).norm(dim=1)
+        moving: torch.Tensor = change > self.tolerance * renoised.flatten(1).norm(dim=1)
+        return moving

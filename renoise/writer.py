@@ -51,7 +51,9 @@ class InversionWriter(BasePredictionWriter):
         if trainer.is_global_zero:
             open_folder(self.folder, self.settings, pl_module.overwrite)
             _keep_apart(self.folder, datamodule)
-        pl_module.setup(stage)  # already now: nothing is thrown away for a command that cannot be carried out
+        # All that can be wrong with the command comes first: nothing is thrown away for one that cannot be carried out.
+        pl_module.setup(stage)
+        pl_module.check_size(datamodule.resolution, datamodule.resolution)
         if trainer.is_global_zero:
             claim_folder(self.folder, self.settings)
             self.manifest.repair()

@@ -180,7 +180,7 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning(
 
 MISTAKES = {
     "--model.scheduler=DDIMShceduler": ["model.scheduler: there is no 'DDIMShceduler'", "DDIMScheduler"],
-    "--model.scheduler=DPMSolverMultistepScheduler": ["model.scheduler", "cannot be inverted"],
+    "--model.scheduler=HeunDiscreteScheduler": ["model.scheduler", "cannot be inverted"],
     "--model.guidance_scale=-1": ["model.guidance_scale must be 0 or more, got -1.0"],
     "--model.tolerance=0": ["model.tolerance must be positive or null, got 0.0"],
     "--model.renoise_iterations=-1": ["model.renoise_iterations must be 0 or more, got -1"],
@@ -190,7 +190,7 @@ MISTAKES = {
     "--model.averaging_weights={below: [0.5, 0.5], above: [1.0]}": [
         "model.averaging_weights.below holds 2 weights, but with model.renoise_iterations 0 there are 1 estimates"
     ],
-    "--data.resolution=40": ["data.resolution must be a multiple of 16", "got 40"],
+    "--data.resolution=42": ["data.resolution must be a multiple of 4", "got 42"],
     "--data.resolution=0": ["data.resolution must be 8 or more, but is 0"],
     "--data.batch_size=0": ["data.batch_size must be 1 or more, but is 0"],
     "--data.num_workers=-1": ["data.num_workers must be 0 or more, but is -1"],
@@ -317,7 +317,7 @@ def test_the_output_of_other_settings_is_refused_unless_it_shall_be_replaced(
     broken = predict(root, out, *other, "--model.overwrite=true", "--model.checkpoint=nobody/nothing")
     assert_one_line(broken, "model.checkpoint: nobody/nothing")
     assert contents(out) == before, "nothing is thrown away for a command that cannot be carried out"
-    broken = predict(root, out, *other, "--model.overwrite=true", "--data.resolution=40")
+    broken = predict(root, out, *other, "--model.overwrite=true", "--data.resolution=42")
     assert_one_line(broken, "data.resolution")
     assert contents(out) == before
 

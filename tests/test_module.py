@@ -87,7 +87,11 @@ def test_an_edit_that_is_not_finite_is_no_picture(tiny_sd: Path) -> None:
 def test_an_autoencoder_that_gives_nan_fails_the_image(tiny_sd: Path) -> None:
     made = module(tiny_sd)
     decoder: nn.Module = made.denoiser.pipeline.vae.decoder
-    decoder.register_forward_hook(lambda _, __, output: output.index_fill(0, torch.tensor([2]), torch.nan))
+
+    def spoil_the_third(_: nn.Module, __: object, images: torch.Tensor) -> torch.Tensor:
+        return images.index_fill(0, torch.tensor([2]), torch.nan) if len(images) == 3 else images
+
+    decoder.register_forward_hook(spoil_the_third)
     results = {result.row["file_name"]: result.row for result in made.predict_step(batch(), 0)}
     assert results["2.png"]["status"] == "failed"
     assert "autoencoder" in results["2.png"]["error"]

@@ -230,7 +230,7 @@ def test_a_name_that_leaves_no_room_for_the_suffix_fails_alone(
     assert predict(root, tmp_path / "out").status == 0
     rows = {row["file_name"]: row for row in Manifest(tmp_path / "out").read()}
     assert rows["a.png"]["status"] == "ok"
-    assert (rows[long]["status"], rows[long]["error"]) == ("failed", "the name is too long to write")
+    assert (rows[long]["status"], rows[long]["error"]) == ("failed", "no file can be written under this name: File name too long")
     assert rows[long]["inversion"] is None
     assert len(list((tmp_path / "out").rglob("n*"))) == 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from diffusers import AutoencoderKL
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from renoise.zoo.data import to_model_range
@@ -76,7 +77,7 @@ class AutoencoderModule(L.LightningModule):
         self.latent_std = torch.cat(self._latents).std()
         self.log("validation/latent_std", self.latent_std)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW under a one-cycle schedule over the whole run."""
         return one_cycle(self, self.learning_rate)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import ResNetConfig, ResNetForImageClassification
 
@@ -94,7 +95,7 @@ class SceneClassifierModule(L.LightningModule):
     def _answers(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return split_logits(self.network(images).logits)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW under a one-cycle schedule over the whole run."""
         return one_cycle(self, self.learning_rate)
 

@@ -86,7 +86,8 @@ def main() -> None:
     """Prints how well a checkpoint carries unseen pictures, and how often it draws what it is told."""
     arguments = _arguments()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline = StableDiffusionPipeline.from_pretrained(arguments.checkpoint).to(device, torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(arguments.checkpoint).to(device)
+    pipeline.text_encoder.float()  # it comes in the type of its file, the other networks in float32
     pipeline.set_progress_bar_config(disable=True)
     scenes = random_scenes(AUTOENCODER_SCENES, JUDGE_SEED)
     print(f"autoencoder, scenes      {round_trip_psnr(pipeline.vae, _unit(each.draw() for each in scenes)):6.2f} dB")

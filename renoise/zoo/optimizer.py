@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 
-def one_cycle(module: L.LightningModule, learning_rate: float) -> dict[str, object]:
+def one_cycle(module: L.LightningModule, learning_rate: float) -> OptimizerLRSchedulerConfig:
     """AdamW over what asks for a gradient, under a one-cycle rate over the whole run."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)

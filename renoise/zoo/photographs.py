@@ -1,8 +1,8 @@
 """Crops of real photographs, so that the miniature autoencoder also carries an ordinary picture through.
 
 The photographs come inside scikit-image (public domain, CC0), scikit-learn (china.jpg and flower.jpg, CC BY 2.0 by
-danielbuechele and vultilion) and matplotlib (Grace Hopper, public domain); none is copied into this project. Those that the project ships as samples
-(astronaut, chelsea, coffee, rocket) are not among them: the samples stay unseen.
+danielbuechele and vultilion) and matplotlib (Grace Hopper, public domain); none is copied into this project. Those that
+the project ships as samples (astronaut, chelsea, coffee, rocket) are not among them: the samples stay unseen.
 """
 
 from __future__ import annotations

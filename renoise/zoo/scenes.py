@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 SUBJECTS = (
@@ -69,12 +70,12 @@ class Scene:
         canvas.alpha_composite(*self._placed_subject(2 * size))
         return canvas.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
 
-    def mask(self, size: int = 64) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    def mask(self, size: int = 64) -> npt.NDArray[np.float32]:
         """How much of each pixel the subject covers, [size, size] in [0, 1]."""
         canvas = Image.new("RGBA", (2 * size, 2 * size))
         canvas.alpha_composite(*self._placed_subject(2 * size))
         alpha = canvas.getchannel("A").resize((size, size), Image.Resampling.BOX)
-        return np.asarray(alpha, dtype=np.float32) / 255
+        return np.asarray(alpha).astype(np.float32) / np.float32(255)
 
     def _background(self, canvas: int) -> Image.Image:
         ramp = np.linspace(-1, 1, canvas)
@@ -83,7 +84,7 @@ class Scene:
         pixels[self._pattern_mask(canvas)] += 38
         return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGBA")
 
-    def _pattern_mask(self, canvas: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    def _pattern_mask(self, canvas: int) -> npt.NDArray[np.bool_]:
         y, x = np.mgrid[:canvas, :canvas]
         period, phase = self.period, self.phase
         if self.pattern == "striped":

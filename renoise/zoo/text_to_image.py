@@ -8,6 +8,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from renoise.zoo.optimizer import one_cycle
@@ -70,6 +71,7 @@ class TextToImageModule(L.LightningModule):
             steps_offset=1,
         )
         empty = self.tokenizer("", padding="max_length", return_tensors="pt").input_ids
+        self.empty_prompt: torch.Tensor
         self.register_buffer("empty_prompt", empty)
 
     def training_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> torch.Tensor:
@@ -83,7 +85,8 @@ class TextToImageModule(L.LightningModule):
     def validation_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> None:
         """The same on unseen scenes, with the same noise every time."""
         generator = torch.Generator(self.device).manual_seed(batch_index)
-        self.log("validation/loss", self._loss(*batch, generator), prog_bar=True)
+        latents, tokens = batch
+        self.log("validation/loss", self._loss(latents, tokens, generator), prog_bar=True)
 
     def _loss(self, latents: torch.Tensor, tokens: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
         noise = torch.randn(latents.shape, generator=generator, device=latents.device)
@@ -94,7 +97,7 @@ class TextToImageModule(L.LightningModule):
         prediction = self.unet(noisy, timesteps, prompt_embeds).sample
         return F.mse_loss(prediction.float(), noise)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW under a one-cycle schedule over the whole run."""
         return one_cycle(self, self.learning_rate)
 
