@@ -92,8 +92,8 @@ def _standardised(inversion: Inversion) -> torch.Tensor:
 
 def accuracy_table(denoiser: Denoiser, images: int) -> Table:
     """PSNR and latent MSE for each setting of the paper's comparison, with the share of K = 0's error that is left."""
-    table = Table(title=f"round trip of {images} unseen scenes, guidance 1, float32")
-    for name in ("steps", "K", "weights", "PSNR (dB)", "ceiling (dB)", "latent MSE", "of K=0", "rows", "std of z_T"):
+    table = Table(title=f"Round trip of {images} unseen scenes, guidance 1, float32")
+    for name in ("steps", "K", "weights", "PSNR (dB)", "latent MSE", "of K=0's", "rows", "std of z_T"):
         table.add_column(name, justify="right")
     scenes = random_scenes(images, BENCHMARK_SEED)
     baseline = 1.0
@@ -102,9 +102,10 @@ def accuracy_table(denoiser: Denoiser, images: int) -> Table:
         baseline = found.latent_mse if iterations == 0 else baseline
         table.add_row(
             *(f"{steps}", f"{iterations}", "Table 1" if weights else "last"),
-            *(f"{found.psnr:.2f}", f"{found.psnr_vae:.2f}", f"{found.latent_mse:.2e}"),
+            *(f"{found.psnr:.2f}", f"{found.latent_mse:.2e}"),
             *(f"1/{baseline / found.latent_mse:.1f}", f"{found.network_rows:.0f}", f"{found.latent_std:.3f}"),
         )
+        table.caption = f"The autoencoder's own round trip: {found.psnr_vae:.2f} dB"
     return table
 
 

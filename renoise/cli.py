@@ -214,11 +214,17 @@ def _mistake(error: Exception) -> str:
 
 def _quieten_libraries() -> None:
     """Leaves the screen to what concerns the user's images."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    for deprecated in (r"`isinstance\(treespec, LeafSpec\)` is", "The `local_dir_use_symlinks` argument is"):
-        warnings.filterwarnings("ignore", message=f"{deprecated} deprecated")
+    for message in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # among themselves
+        "The `local_dir_use_symlinks` argument is deprecated",
+        "Total length of `DataLoader` across ranks is zero",  # where all is done already
+        "The 'predict_dataloader' does not have many workers",  # reading takes next to nothing beside inverting
+    ):
+        warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = _format_warning
 
 

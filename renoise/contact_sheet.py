@@ -57,6 +57,6 @@ def _picture(path: Path) -> Image.Image | None:
 
 def _caption(row: dict[str, Any]) -> str:
     parts = [row["file_name"], f"“{row['prompt']}”"]
-    parts += [f"→ “{row['edit_prompt']}”"] if row["edit_prompt"] else []
+    parts += [f"to “{row['edit_prompt']}”"] if row["edit_prompt"] else []
     parts += [f"{row['psnr']:.2f} dB"] if row["psnr"] is not None else []
     return "\n".join("\n".join(textwrap.wrap(part, 36)) for part in parts)

@@ -21,12 +21,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Run:
-    """How a command ended: exit status, what it printed, and its warnings for the user."""
+    """How a command ended: exit status, what it printed, its warnings for the user, and those of libraries."""
 
     status: int
     out: str
     err: str
     warnings: list[str]
+    noise: list[str]
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +73,9 @@ def renoise() -> Callable[..., Run]:
             except SystemExit as end:
                 status = int(end.code or 0)
         told = [str(warning.message) for warning in caught if issubclass(warning.category, InputWarning)]
-        return Run(status, out.getvalue(), err.getvalue(), told)
+        hidden = (InputWarning, DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+        noise = [str(warning.message) for warning in caught if not issubclass(warning.category, hidden)]
+        return Run(status, out.getvalue(), err.getvalue(), told, noise)
 
     return run
 

@@ -197,6 +197,8 @@ MISTAKES = {
     "--model.checkpoint=nobody/nothing": ["model.checkpoint: nobody/nothing"],
     "--model.checkpoint=no/such/folder": ["model.checkpoint: no/such/folder"],
     "--model.checkpoint=": ["model.checkpoint"],
+    "--trainer.devices=0": ["trainer: ", "devices"],
+    "--data.prompt=${x": ["data.init_args.prompt"],
 }
 
 

@@ -113,6 +113,7 @@ def test_a_complete_run_does_nothing(
     assert (first.status, again.status) == (0, 0)
     assert times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns} == before
     assert again.out.splitlines()[-2:] == first.out.splitlines()[-2:], "it sums up the same"
+    assert (again.err, again.warnings, again.noise) == ("", [], [])
 
 
 def test_images_added_later_are_picked_up_whatever_the_batch_size(

@@ -52,7 +52,7 @@ def output(
     folder = tmp_path_factory.mktemp("out") / "new" / "folder"
     options = ["--model.editors=[PromptSwap]", f"--model.scheduler={request.param}", "--model.renoise_iterations=1"]
     run = predict(root, folder, *options, "--data.batch_size=2", "--model.seed=7")
-    assert run.status == 0, run.err
+    assert (run.status, run.err, run.warnings, run.noise) == (0, "", [], [])
     rows = Manifest(folder).read()
     assert len(rows) == 4
     return Output(root, folder, run.out, {row["file_name"]: row for row in rows})
@@ -230,7 +230,10 @@ def test_a_name_that_leaves_no_room_for_the_suffix_fails_alone(
     assert predict(root, tmp_path / "out").status == 0
     rows = {row["file_name"]: row for row in Manifest(tmp_path / "out").read()}
     assert rows["a.png"]["status"] == "ok"
-    assert (rows[long]["status"], rows[long]["error"]) == ("failed", "no file can be written under this name: File name too long")
+    assert (rows[long]["status"], rows[long]["error"]) == (
+        "failed",
+        "no file can be written under this name: File name too long",
+    )
     assert rows[long]["inversion"] is None
     assert len(list((tmp_path / "out").rglob("n*"))) == 0
 

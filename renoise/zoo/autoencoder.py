@@ -48,7 +48,6 @@ class AutoencoderModule(L.LightningModule):
             mid_block_add_attention=False,
         )
         self.psnr = PeakSignalNoiseRatio(data_range=2.0, reduction="elementwise_mean", dim=(1, 2, 3))
-        self.register_buffer("latent_std", torch.ones(()))
 
     def training_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> torch.Tensor:
         """The loss of one batch, reconstructed from a sample of the posterior."""
@@ -60,28 +59,21 @@ class AutoencoderModule(L.LightningModule):
         self.log_dict({"train/loss": loss, "train/mse": error.square().mean(), "train/kl": kl}, prog_bar=True)
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        """Forgets the latents of the last validation."""
-        self._latents: list[torch.Tensor] = []
-
     def validation_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> None:
-        """PSNR of the round trip through the posterior's mean, and the spread of the latents."""
+        """PSNR of the round trip through the posterior's mean."""
         images = to_model_range(batch[0])
         latents = self.vae.encode(images).latent_dist.mean
         self.psnr(self.vae.decode(latents).sample.float().clamp(-1, 1), images)
-        self._latents.append(latents.float())
         self.log("validation/psnr", self.psnr, prog_bar=True)
-
-    def on_validation_epoch_end(self) -> None:
-        """Measures the spread that `scaling_factor` divides by."""
-        self.latent_std = torch.cat(self._latents).std()
-        self.log("validation/latent_std", self.latent_std)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW under a one-cycle schedule over the whole run."""
         return one_cycle(self, self.learning_rate)
 
+    @torch.no_grad()
     def on_fit_end(self) -> None:
         """Writes the autoencoder, in half precision, with the scaling factor that gives its latents variance 1."""
-        self.vae.register_to_config(scaling_factor=1 / self.latent_std.item())
+        unseen = self.trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        latents = [self.vae.encode(to_model_range(batch[0]).to(self.device)).latent_dist.mean for batch in unseen]
+        self.vae.register_to_config(scaling_factor=1 / torch.cat(latents).std().item())
         self.vae.to(torch.float16).save_pretrained(self.output)

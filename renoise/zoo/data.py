@@ -47,11 +47,11 @@ class InMemoryDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         """Shuffled; the last, smaller batch is left out."""
-        return DataLoader(self.training_set, self.batch_size, shuffle=True, drop_last=True)
+        return DataLoader(self.training_set, batch_size=self.batch_size, shuffle=True, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         """The unseen scenes, in order."""
-        return DataLoader(self.validation_set, 64)
+        return DataLoader(self.validation_set, batch_size=64)
 
 
 class ScenesDataModule(InMemoryDataModule):
