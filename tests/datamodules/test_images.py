@@ -148,7 +148,7 @@ def test_every_mode_of_png_becomes_rgb_over_white(
         (uniform("CMYK", (51, 0, 255, 102)), "TIFF", (122, 153, 0), 1),
         (uniform("CMYK", (51, 0, 255, 102)), "JPEG", (122, 153, 0), 4),
         # Luma and chroma of ITU-R BT.601: R = Y + 1.402 (Cr − 128)
-        (uniform("YCbCr", (100, 128, 178)), "TIFF", (170, 64, 100), 1),
+        (uniform("YCbCr", (100, 128, 178)), "JPEG", (170, 64, 100), 4),
         # Lightness alone; the chroma of 128 is none
         (uniform("LAB", (255, 128, 128)), "TIFF", (255, 255, 255), 1),
         (uniform("LAB", (0, 128, 128)), "TIFF", (0, 0, 0), 1),
