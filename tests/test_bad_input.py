@@ -244,28 +244,25 @@ def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("damage", [remove, halve])
+PARTS = ["unet", "scheduler", "tokenizer"]
+FILES = [
+    "model_index.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder/model.safetensors",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer.json",
+    "scheduler/scheduler_config.json",
+]
+
+
 @pytest.mark.parametrize(
-    "part",
-    [
-        "unet",
-        "scheduler",
-        "tokenizer",
-        "model_index.json",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.safetensors",
-        "vae/diffusion_pytorch_model.safetensors",
-        "text_encoder/model.safetensors",
-        "text_encoder/config.json",
-        "tokenizer/tokenizer.json",
-        "scheduler/scheduler_config.json",
-    ],
+    ("damage", "part"), [*((remove, part) for part in PARTS + FILES), *((halve, file) for file in FILES)]
 )
 def test_a_damaged_checkpoint_is_one_line(
     damage: Callable[[Path], None], part: str, checkpoint: Path, tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
-    if damage is halve and (checkpoint / part).is_dir():
-        pytest.skip("only files can be cut in two")
     damage(checkpoint / part)
     root = pictures(tmp_path / "photos", "a.png")
     run = predict(root, tmp_path / "out", f"--model.checkpoint={checkpoint}")

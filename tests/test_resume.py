@@ -63,7 +63,8 @@ def test_a_killed_run_is_picked_up_by_the_same_command(tmp_path: Path, pictures:
     root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
     options = {
         "model.checkpoint": tiny_sd,
-        "model.num_inference_steps": 50,
+        "model.num_inference_steps": 25,
+        "model.renoise_iterations": 0,
         "data.root": root,
         "data.resolution": 32,
         "data.batch_size": 1,
