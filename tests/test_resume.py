@@ -129,6 +129,21 @@ def test_images_added_later_are_picked_up_whatever_the_batch_size(
     assert times(out, ["b.png", "d.png"]) == before
 
 
+def test_an_image_whose_text_has_changed_is_done_again_and_no_other(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
+    assert predict(root, out).status == 0
+    before = times(out, ["a.png", "b.png"])
+    (root / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a fox on a plain red background"}\n')
+    assert predict(root, out).status == 0
+    assert_whole(out, ["a.png", "b.png"])
+    rows = {row["file_name"]: row for row in Manifest(out).read()}
+    assert rows["a.png"]["prompt"] == "a fox on a plain red background"
+    assert times(out, ["b.png"]) == {key: value for key, value in before.items() if key in times(out, ["b.png"])}
+    assert times(out, ["a.png"]).items().isdisjoint(before.items())
+
+
 def test_an_image_that_has_gone_keeps_its_row_and_disturbs_nothing(
     tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
