@@ -55,5 +55,6 @@ class PromptSwap(Editor):
     def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image under its new prompt, [B, 3, H, W] in [0, 1]."""
         prompts = [prompt for request in requests if (prompt := self.edit_prompt(request)) is not None]
-        conditioning = denoiser.encode_prompts(prompts, self.guidance_scale)
+        sizes = inversion.conditioning.time_ids
+        conditioning = denoiser.encode_prompts(prompts, self.guidance_scale, time_ids=sizes)
         return denoiser.decode_latents(sample(denoiser, inversion, conditioning))

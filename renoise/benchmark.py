@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from renoise import metrics
-from renoise.denoiser import Conditioning, Denoiser, load_denoiser
+from renoise.checkpoint import load_denoiser
+from renoise.denoiser import Conditioning, Denoiser
 from renoise.inversion import Inversion, Inverter, sample
 from renoise.schedule import Schedule
 from renoise.solver import AveragingWeights, Renoising

@@ -1,31 +1,32 @@
-"""One adapter per model family: prompts, images ↔ latents, and ε_θ with guidance."""
+"""What inversion and editing need of a Stable Diffusion: prompts, images ↔ latents, and ε_θ with guidance."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, SchedulerMixin, StableDiffusionPipeline
-from safetensors import SafetensorError, safe_open
+from diffusers import SchedulerMixin, StableDiffusionPipeline
 from torch import nn
-
-from renoise.errors import InputError
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the network is told about each image of a batch.
+    """What the network is told about each image of a batch, under diffusers' names.
 
-    `prompt_embeds` [B, length, D] of the prompts; `negative_prompt_embeds` of the same shape, or None where
-    `guidance_scale` is 1 and the unconditional branch has no say.
+    The negative embeddings are None where `guidance_scale` is 1 and the unconditional branch has no say; the pooled
+    ones where the family has none. `time_ids` [B, 6] are SDXL's sizes: the original's height and width, the crop's top
+    and left, the target's height and width; other families carry them along.
     """
 
     prompt_embeds: torch.Tensor
+    """[B, length, D]"""
     negative_prompt_embeds: torch.Tensor | None
     guidance_scale: float
+    pooled_prompt_embeds: torch.Tensor | None = None
+    """[B, P]"""
+    negative_pooled_prompt_embeds: torch.Tensor | None = None
+    time_ids: torch.Tensor | None = None
 
     @property
     def network_rows(self) -> int:
@@ -33,9 +34,10 @@ class Conditioning:
         return 1 if self.negative_prompt_embeds is None else 2
 
     def rows(self, rows: torch.Tensor) -> Conditioning:
-        """The conditioning of some images of the batch, int64 [n]."""
-        negative = None if self.negative_prompt_embeds is None else self.negative_prompt_embeds[rows]
-        return Conditioning(self.prompt_embeds[rows], negative, self.guidance_scale)
+        """The conditioning of some images of the batch, int64 [n]; an image may come more than once."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        tensors = {name: value[rows] for name, value in values.items() if isinstance(value, torch.Tensor)}
+        return Conditioning(**values | tensors)
 
 
 class Denoiser(nn.Module):
@@ -62,6 +64,11 @@ class Denoiser(nn.Module):
         return self.pipeline.scheduler
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.unet.parameters()).device
+
+    @property
     def state_dtype(self) -> torch.dtype:
         """The type that latents are kept in: float32, or float64 with networks in float64."""
         return torch.promote_types(torch.float32, next(self.unet.parameters()).dtype)
@@ -85,22 +92,37 @@ class Denoiser(nn.Module):
             end = min(spans[room][0], end - 1)  # once more: half a word can take more tokens than it had in the whole
 
     def encode_prompts(
-        self, prompts: list[str], guidance_scale: float = 1.0, negative_prompts: list[str] | None = None
+        self,
+        prompts: list[str],
+        guidance_scale: float = 1.0,
+        negative_prompts: list[str] | None = None,
+        time_ids: torch.Tensor | None = None,
     ) -> Conditioning:
         """Text embeddings of B prompts; what exceeds the encoder's length is left out.
 
-        `negative_prompts` (empty ones where None) take the unconditional branch, and are encoded only where
-        `guidance_scale` differs from 1.
+        Args:
+            prompts: B prompts.
+            guidance_scale: the negative embeddings are made only where it differs from 1.
+            negative_prompts: for the unconditional branch; None is the empty prompt, or what the family takes for it.
+            time_ids: the images' sizes [B, 6], see `Conditioning`; families that need them take None for images
+                of the checkpoint's own size, uncropped.
         """
         guided = guidance_scale != 1
         embeds, negative_embeds = self.pipeline.encode_prompt(
-            prompt=[self.split_prompt(prompt)[0] for prompt in prompts],
-            device=next(self.text_encoder.parameters()).device,
+            prompt=self._shortened(prompts),
+            device=self._text_device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=guided,
-            negative_prompt=[self.split_prompt(prompt)[0] for prompt in negative_prompts] if negative_prompts else None,
+            negative_prompt=self._shortened(negative_prompts) if negative_prompts else None,
         )
-        return Conditioning(embeds, negative_embeds if guided else None, guidance_scale)
+        return Conditioning(embeds, negative_embeds if guided else None, guidance_scale, time_ids=time_ids)
+
+    def _shortened(self, prompts: list[str]) -> list[str]:
+        return [self.split_prompt(prompt)[0] for prompt in prompts]
+
+    @property
+    def _text_device(self) -> torch.device:
+        return next(self.text_encoder.parameters()).device
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] in [0, 1] to latents [B, C, h, w]: the mean of the autoencoder's posterior."""
@@ -114,94 +136,34 @@ class Denoiser(nn.Module):
         images: torch.Tensor = self.pipeline.vae.decode(scaled).sample
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
-    def predict(self, latents: torch.Tensor, timestep: float, conditioning: Conditioning) -> torch.Tensor:
+    def predict(
+        self, latents: torch.Tensor, timestep: float | torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
         """ε_θ(z_t, t, c), guided: ε_∅ + s · (ε_c − ε_∅) where the guidance scale s is not 1.
 
         Args:
             latents: the network's input, [B, C, h, w], already scaled as the sampler asks.
-            timestep: t.
+            timestep: t, of all images or of each [B].
             conditioning: of the same B images.
 
         Returns:
             The network's output (whatever the checkpoint predicts: ε, v, …) in the latents' type.
         """
-        embeds, negative = conditioning.prompt_embeds, conditioning.negative_prompt_embeds
-        dtype = next(self.unet.parameters()).dtype
-        if negative is None:
-            return self._unet(latents.to(dtype), timestep, embeds).to(latents.dtype)
-        both = self._unet(latents.to(dtype).repeat(2, 1, 1, 1), timestep, torch.cat([negative, embeds]))
-        unconditional, conditional = both.to(latents.dtype).chunk(2)
+        copies = conditioning.network_rows
+        inputs = latents.to(next(self.unet.parameters()).dtype).repeat(copies, 1, 1, 1)
+        if isinstance(timestep, torch.Tensor):
+            timestep = timestep.repeat(copies)
+        output: torch.Tensor = self.unet(inputs, timestep, return_dict=False, **self.network_inputs(conditioning))[0]
+        if copies == 1:
+            return output.to(latents.dtype)
+        unconditional, conditional = output.to(latents.dtype).chunk(2)
         return unconditional + conditioning.guidance_scale * (conditional - unconditional)
 
-    def _unet(self, latents: torch.Tensor, timestep: float, embeds: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.unet(latents, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
-        return output
+    def network_inputs(self, conditioning: Conditioning) -> dict[str, Any]:
+        """The UNet's keyword arguments: rows of the unconditional branch first, then of the prompts."""
+        return {"encoder_hidden_states": join(conditioning.negative_prompt_embeds, conditioning.prompt_embeds)}
 
 
-FAMILIES: dict[str, type[Denoiser]] = {adapter.family: adapter for adapter in (Denoiser,)}
-"""Adapters by the pipeline class that a checkpoint's `model_index.json` names."""
-
-
-VOCABULARIES = ("tokenizer.json", "vocab.json")
-"""Either of these holds the words that a tokenizer knows."""
-
-
-def load_denoiser(checkpoint: str) -> Denoiser:
-    """The adapter for a hub id or a local folder in diffusers layout.
-
-    Raises:
-        InputError: no such checkpoint, one that lacks a part, or one of a family not supported.
-    """
-    if not checkpoint:
-        raise InputError("model.checkpoint must be a hub id or a local folder in diffusers layout, got nothing")
-    try:
-        index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint))
-        family = str(index.get("_class_name"))
-        if family not in FAMILIES:
-            raise InputError(
-                f"model.checkpoint: {checkpoint} is a {family}; supported are {', '.join(sorted(FAMILIES))}"
-            )
-        _check_parts(checkpoint, index)
-        pipeline = DiffusionPipeline.from_pretrained(checkpoint, use_safetensors=True, safety_checker=None)
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"model.checkpoint: {checkpoint} cannot be loaded: {reason}") from error
-    pipeline.text_encoder.float()  # it comes in the type of its file, the other networks in float32
-    return FAMILIES[family](pipeline)
-
-
-def _check_parts(checkpoint: str, index: dict[str, Any]) -> None:
-    """Names the part that a local checkpoint lacks, or that is damaged; the hub's loader says so by itself.
-
-    The libraries do not always complain: without its configuration a text encoder begins anew with random weights, and
-    without its vocabulary a tokenizer knows no word.
-    """
-    if not Path(checkpoint).is_dir():
-        return
-    wanted = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
-    problems = {name: _problem(Path(checkpoint) / name) for name in wanted if name != "safety_checker"}
-    found = "; ".join(f"the part {name} {problem}" for name, problem in problems.items() if problem)
-    if found:
-        raise InputError(f"model.checkpoint: {checkpoint}: {found}")
-
-
-def _problem(part: Path) -> str | None:
-    """What is wrong with the folder of one part of a pipeline, None where nothing is."""
-    if not part.is_dir():
-        return "is missing"
-    if not any(part.glob("*config.json")):
-        return "has no configuration"
-    if part.name.startswith("tokenizer") and not any((part / name).exists() for name in VOCABULARIES):
-        return f"has no vocabulary ({' or '.join(VOCABULARIES)})"
-    for path in sorted(part.iterdir()):
-        try:
-            if path.suffix == ".json":
-                json.loads(path.read_text(encoding="utf-8"))
-            elif path.suffix == ".safetensors":
-                with safe_open(path, "pt"):
-                    pass  # its header says whether all of it is there
-        except (OSError, ValueError, SafetensorError) as error:
-            return f"has a damaged {path.name} ({error})"
-    return None
+def join(negative: torch.Tensor | None, positive: torch.Tensor) -> torch.Tensor:
+    """Both branches' rows below one another, [2 B, …]; the positive ones alone, [B, …], without guidance."""
+    return positive if negative is None else torch.cat([negative, positive])

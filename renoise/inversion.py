@@ -9,6 +9,9 @@ import torch
 
 from renoise import streams
 from renoise.denoiser import Conditioning, Denoiser
+from renoise.enhancement import EditEnhancement
+from renoise.noise_correction import NoiseCorrection
+from renoise.regularization import EditLosses
 from renoise.schedule import Schedule
 from renoise.solver import Renoising
 
@@ -53,12 +56,17 @@ class Inverter:
         denoiser: the model.
         schedule: its sampler's steps.
         renoising: how each step is solved.
-        seed: of the noise that a stochastic sampler draws.
+        edit_losses: what predictions are regularised by; None leaves them as they are.
+        noise_correction: what becomes of a stochastic sampler's noise once a step is solved.
+        seed: of everything random. The noise of the steps, the noise of the patch-KL target and the shifts of the
+            pairwise loss are streams of their own: no setting of one changes the others.
     """
 
     denoiser: Denoiser
     schedule: Schedule
     renoising: Renoising
+    edit_losses: EditLosses | None = None
+    noise_correction: NoiseCorrection = field(default_factory=NoiseCorrection)
     seed: int = 0
 
     @torch.no_grad()
@@ -68,7 +76,7 @@ class Inverter:
         Args:
             latents: z_0, [B, C, h, w], as `Denoiser.encode_images` gives them.
             conditioning: of the B prompts.
-            images: B names, which the noise of stochastic samplers is drawn by.
+            images: B names, which everything random is drawn by.
         """
         steps = len(self.schedule)
         noise = None
@@ -78,25 +86,42 @@ class Inverter:
         result = Inversion(latents.clone(), self.schedule, conditioning, noise)
         result.network_rows = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
         alive = torch.arange(len(latents), device=latents.device)
+        enhancement = None
+        if self.edit_losses is not None:
+            estimates = self.renoising.iterations + 1
+            enhancement = EditEnhancement(self.edit_losses, self.schedule, estimates, self.seed, latents, images)
         for index in reversed(range(steps)):
             if len(alive) == 0:
                 break
-            result.latents[alive] = self._invert_step(index, alive, result)
+            result.latents[alive] = self._invert_step(index, alive, result, enhancement)
             alive = self._drop_failed(index, alive, result)
         return result
 
-    def _invert_step(self, index: int, alive: torch.Tensor, result: Inversion) -> torch.Tensor:
-        """z_t of the images `alive`, int64 [n], from their z_{t-1} in `result`."""
+    def _invert_step(
+        self, index: int, alive: torch.Tensor, result: Inversion, enhancement: EditEnhancement | None
+    ) -> torch.Tensor:
+        """z_t of the images `alive`, int64 [n], from their z_{t-1} in `result`; their noise there is corrected."""
         step = self.schedule.steps[index]
-        conditioning = result.conditioning.rows(alive)
 
-        def predict(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            result.network_rows[alive[rows]] += conditioning.network_rows
-            of_rows = conditioning if len(rows) == len(alive) else conditioning.rows(rows)
-            return self.denoiser.predict(step.input_scale * latents, step.timestep, of_rows)
+        def network(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            """ε_θ of images of the batch, of which one may come twice."""
+            conditioning = result.conditioning.rows(rows)
+            result.network_rows.index_add_(0, rows, torch.full_like(rows, conditioning.network_rows))
+            return self.denoiser.predict(step.input_scale * latents, step.timestep, conditioning)
 
+        previous = result.latents[alive]
         noise = None if result.noise is None else result.noise[index, alive]
-        return self.renoising.solve(step, result.latents[alive], predict, noise)
+        if enhancement is None:
+            latents = self.renoising.solve(step, previous, lambda estimate, rows: network(estimate, alive[rows]), noise)
+        else:
+            enhanced = enhancement.at(index, alive, network)
+            latents = self.renoising.solve(step, previous, enhanced.predict, noise, enhanced.regularize)
+        corrected = self.noise_correction.correct(
+            step, latents, previous, noise, lambda latents: network(latents, alive)
+        )
+        if result.noise is not None and corrected is not None:
+            result.noise[index, alive] = corrected
+        return latents
 
     def _drop_failed(self, index: int, alive: torch.Tensor, result: Inversion) -> torch.Tensor:
         """Notes the images whose latents are no longer finite, and returns the others."""

@@ -15,11 +15,14 @@ import lightning as L
 import torch
 
 from renoise import metrics
+from renoise.checkpoint import check_prediction_type, load_denoiser
 from renoise.datamodules import ImageBatch, ImageRecord
-from renoise.denoiser import Denoiser, load_denoiser
+from renoise.denoiser import Denoiser
 from renoise.editing import Editor, EditRequest
 from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, Inverter, sample
+from renoise.noise_correction import Method, NoiseCorrection
+from renoise.regularization import EditLosses
 from renoise.samplers import replace_scheduler
 from renoise.schedule import Schedule
 from renoise.solver import AveragingWeights, Renoising
@@ -41,10 +44,19 @@ class ReNoiseModule(L.LightningModule):
 
     Args:
         checkpoint: a hub id, or a local folder in diffusers layout.
+        lora: a hub id or a local folder of LoRA weights, with or without the .safetensors file in it, merged into the
+            checkpoint.
         scheduler: class name of the diffusers sampler, such as DDIMScheduler; null takes the checkpoint's own.
+        scheduler_options: settings of the sampler that shall differ from the checkpoint's, such as timestep_spacing.
+        eta: DDIM's η in 0…1: the share of fresh noise at every step.
         num_inference_steps: steps of the sampler.
         renoise_iterations: K of the paper; K + 1 network calls per step. 0 is plain DDIM inversion.
         averaging_weights: weights of the estimates (Table 1 of the paper); null takes the last one.
+        edit_losses: what keeps predictions editable (L_edit of the paper); null leaves them as they are.
+        noise_correction: what becomes of a stochastic sampler's noise once its step is solved: none, override (the
+            noise that makes the step exact) or optimise (part of the way there).
+        noise_correction_strength: share of the error that each step of optimise takes away.
+        noise_correction_steps: steps of optimise.
         guidance_scale: guidance during inversion and reconstruction; 1 is without, and cheapest.
         tolerance: an image stops renoising a step once it moves by less than this share of itself; null never does.
         editors: editing methods to apply to every inversion.
@@ -56,10 +68,17 @@ class ReNoiseModule(L.LightningModule):
     def __init__(
         self,
         checkpoint: str,
+        lora: str | None = None,
         scheduler: str | None = None,
+        scheduler_options: dict[str, Any] | None = None,
+        eta: float = 0.0,
         num_inference_steps: int = 50,
         renoise_iterations: int = 1,
         averaging_weights: AveragingWeights | None = None,
+        edit_losses: EditLosses | None = None,
+        noise_correction: Method = "none",
+        noise_correction_strength: float = 0.5,
+        noise_correction_steps: int = 1,
         guidance_scale: float = 1.0,
         tolerance: float | None = None,
         editors: Sequence[Editor] = (),
@@ -70,9 +89,12 @@ class ReNoiseModule(L.LightningModule):
         super().__init__()
         if guidance_scale < 0:
             raise InputError(f"model.guidance_scale must be 0 or more, got {guidance_scale}")
-        self.checkpoint, self.scheduler = checkpoint, scheduler
+        self.checkpoint, self.lora = checkpoint, lora
+        self.scheduler, self.scheduler_options, self.eta = scheduler, scheduler_options, eta
         self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
         self.renoising = Renoising(renoise_iterations, averaging_weights, tolerance)
+        self.edit_losses = edit_losses
+        self.noise_correction = NoiseCorrection(noise_correction, noise_correction_strength, noise_correction_steps)
         self.editors = _named(editors)
         self.seed, self.strict, self.overwrite = seed, strict, overwrite
 
@@ -80,21 +102,33 @@ class ReNoiseModule(L.LightningModule):
         """Loads the model and reads its sampler, before any image is touched; only once, whoever calls first."""
         if hasattr(self, "denoiser"):
             return
-        self.denoiser: Denoiser = load_denoiser(self.checkpoint)
-        scheduler = replace_scheduler(self.denoiser.scheduler, self.scheduler)
-        schedule = Schedule.read(scheduler, self.num_inference_steps)
-        self.inverter = Inverter(self.denoiser, schedule, self.renoising, self.seed)
+        self.denoiser: Denoiser = load_denoiser(self.checkpoint, self.lora)
+        sampler = replace_scheduler(self.denoiser.scheduler, self.scheduler, self.scheduler_options)
+        schedule = Schedule.read(sampler, self.num_inference_steps, self.eta)
+        self.noise_correction.validate(schedule, type(sampler).__name__)
+        self.prediction_type = str(sampler.config.get("prediction_type", "epsilon"))
+        self.inverter = Inverter(
+            self.denoiser, schedule, self.renoising, self.edit_losses, self.noise_correction, self.seed
+        )
         self.provenance = {
             "checkpoint": self.checkpoint,
-            "scheduler": {"class_name": type(scheduler).__name__, **dict(scheduler.config)},
+            "lora": self.lora,
+            "scheduler": {"class_name": type(sampler).__name__, **dict(sampler.config)},
+            "eta": self.eta,
             "num_inference_steps": self.num_inference_steps,
             "renoise_iterations": self.renoising.iterations,
             "averaging_weights": self.renoising.averaging_weights and vars(self.renoising.averaging_weights),
+            "edit_losses": self.edit_losses and vars(self.edit_losses),
+            "noise_correction": vars(self.noise_correction),
             "tolerance": self.renoising.tolerance,
             "guidance_scale": self.guidance_scale,
             "seed": self.seed,
             "version": version("renoise"),
         }
+
+    def on_predict_start(self) -> None:
+        """Asks the network, now on its device, what it predicts."""
+        check_prediction_type(self.denoiser, self.prediction_type, self.checkpoint)
 
     def predict_step(self, batch: ImageBatch, batch_index: int) -> list[ImageResult]:
         """Inverts, rebuilds, measures and edits one batch; images that cannot be are rows of their own."""
@@ -105,7 +139,8 @@ class ReNoiseModule(L.LightningModule):
         self.check_size(*batch.images.shape[-2:])
         self._warn_of_long_prompts(batch.records)
         latents = self.denoiser.encode_images(batch.images)
-        conditioning = self.denoiser.encode_prompts([record.prompt for record in batch.records], self.guidance_scale)
+        prompts = [record.prompt for record in batch.records]
+        conditioning = self.denoiser.encode_prompts(prompts, self.guidance_scale, time_ids=batch.time_ids)
         inversion = self.inverter.invert(latents, conditioning, [record.file_name for record in batch.records])
         rebuilt = sample(self.denoiser, inversion)
         reconstructions = self.denoiser.decode_latents(rebuilt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, cast
 
 import diffusers
@@ -20,15 +21,23 @@ SINGLE_STEP = (
 """Those known to be invertible; any other of diffusers' is tried, and refused where its step is not affine."""
 
 
-def replace_scheduler(scheduler: SchedulerMixin, name: str | None) -> SchedulerMixin:
-    """The sampler called `name` under the settings of `scheduler`; `scheduler` itself where `name` is None.
+def replace_scheduler(
+    scheduler: SchedulerMixin, name: str | None, options: Mapping[str, Any] | None = None
+) -> SchedulerMixin:
+    """The sampler called `name` (None: the class of `scheduler`) under the settings of `scheduler`, but for `options`.
 
     Raises:
-        InputError: diffusers holds no such sampler; the message lists those that work.
+        InputError: diffusers holds no such sampler, or it has no such option; the message lists what there is.
     """
-    if name is None:
+    if name is None and not options:
         return scheduler
-    replacement = getattr(diffusers, name, None)
-    if not (inspect.isclass(replacement) and issubclass(replacement, SchedulerMixin)):
+    sampler = type(scheduler) if name is None else getattr(diffusers, name, None)
+    if not (inspect.isclass(sampler) and issubclass(sampler, SchedulerMixin)):
         raise InputError(f"model.scheduler: there is no {name!r}; there are {', '.join(SINGLE_STEP)}")
-    return cast(Any, replacement).from_config(scheduler.config)
+    known = [option for option in inspect.signature(sampler.__init__).parameters if option != "self"]
+    for option in options or {}:
+        if option not in known:
+            raise InputError(
+                f"model.scheduler_options: {sampler.__name__} has no {option!r}; it has {', '.join(known)}"
+            )
+    return cast(Any, sampler).from_config(scheduler.config, **(options or {}))

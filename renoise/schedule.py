@@ -32,8 +32,9 @@ NO_NOISE = 1e-5
 class Step:
     """One step of the sampler, from level t to the next cleaner one.
 
-    `latents` and `noise` coefficients follow the module's equation; `input_scale` is what the network's input is
-    multiplied by (`scheduler.scale_model_input`).
+    `phi`, `psi`, `rho` follow the module's equation; `input_scale` is what the network's input is multiplied by
+    (`scheduler.scale_model_input`). Noised to this level, z_0 is `signal` · z_0 + `sigma` · noise. The noise that the
+    network sees in z_t is `noise_from_latents` · z_t + `noise_from_prediction` · prediction: (0, 1) if it predicts ε.
     """
 
     timestep: float
@@ -41,6 +42,10 @@ class Step:
     psi: float
     rho: float
     input_scale: float
+    signal: float
+    sigma: float
+    noise_from_latents: float = 0.0
+    noise_from_prediction: float = 1.0
 
     def denoise(self, latents: torch.Tensor, prediction: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """z_{t-1} = φ z_t + ψ ε_θ + ρ ε. `noise` may be None where ρ = 0."""
@@ -49,6 +54,21 @@ class Step:
     def renoise(self, previous: torch.Tensor, prediction: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """z_t = (z_{t-1} − ψ ε_θ − ρ ε) / φ, the inverse of `denoise` under the same prediction and noise."""
         return self._with_noise(previous - self.psi * prediction, noise, -self.rho) / self.phi
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """z_0 noised to this level."""
+        return self.signal * latents + self.sigma * noise
+
+    def predicted_noise(self, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """The noise ε that a prediction sees in z_t = `latents`; of an ε-predicting network, the prediction itself."""
+        return self.noise_from_latents * latents + self.noise_from_prediction * prediction
+
+    def prediction_of_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The prediction that sees `noise` in z_t, the inverse of `predicted_noise`.
+
+        Not defined where the prediction says nothing of the noise: v at a level that is pure noise.
+        """
+        return (noise - self.noise_from_latents * latents) / self.noise_from_prediction
 
     def _with_noise(self, latents: torch.Tensor, noise: torch.Tensor | None, scale: float) -> torch.Tensor:
         if self.rho == 0:
@@ -83,21 +103,30 @@ class Schedule:
         return any(step.rho != 0 for step in self.steps)
 
     @classmethod
-    def read(cls, scheduler: SchedulerMixin, num_inference_steps: int) -> Schedule:
+    def read(cls, scheduler: SchedulerMixin, num_inference_steps: int, eta: float = 0.0) -> Schedule:
         """Reads the steps off `scheduler`, which is left as it was.
 
+        Args:
+            scheduler: of diffusers.
+            num_inference_steps: S.
+            eta: in [0, 1]; DDIM's share of the noise that DDPM draws afresh at every step.
+
         Raises:
-            InputError: the scheduler cannot make so many steps, or a step is not affine; the message says which.
+            InputError: the scheduler cannot make so many steps, takes no η, or has a step that is not affine.
         """
         name = type(scheduler).__name__
         scheduler = copy.deepcopy(scheduler)
         levels = scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= levels:
             raise InputError(f"model.num_inference_steps must lie in 1…{levels}, got {num_inference_steps}")
+        if not 0 <= eta <= 1:
+            raise InputError(f"model.eta must lie in 0…1, got {eta}")
+        if eta and "eta" not in inspect.signature(scheduler.step).parameters:
+            raise InputError(f"model.eta must be 0 with {name}, which takes no η, got {eta}; DDIMScheduler does")
         generator = torch.Generator().manual_seed(0)
         try:
             scheduler.set_timesteps(num_inference_steps)
-            steps = tuple(_read_step(scheduler, timestep, generator, name) for timestep in scheduler.timesteps)
+            steps = tuple(_read_step(scheduler, timestep, generator, eta) for timestep in scheduler.timesteps)
         except InputError:
             raise
         except (ValueError, IndexError) as error:
@@ -105,7 +134,7 @@ class Schedule:
         return cls(steps, float(scheduler.init_noise_sigma))
 
 
-def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: torch.Generator, name: str) -> Step:
+def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: torch.Generator, eta: float) -> Step:
     """Fits φ, ψ, ρ to one call of `scheduler.step`.
 
     Every probe is new at every step, so that a sampler which looks back at earlier steps cannot fit; they are wide
@@ -117,11 +146,13 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
         for _ in range(2)
     )
     ones = torch.ones_like(latents)
-    input_scale = scheduler.scale_model_input(ones, timestep).flatten()
+    input_scale = scheduler.scale_model_input(ones, timestep).flatten()[0].item()
+    signal, sigma = _read_noising(scheduler, timestep)
     # The step's own noise: what a generator of the same seed gives when asked for the same shape first.
     known, seed = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
     noise = torch.randn(latents.shape, dtype=latents.dtype, generator=known)
-    arguments = {"generator": seed} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    offered = {"generator": seed, "eta": eta}
+    arguments = {key: offered[key] for key in offered if key in inspect.signature(scheduler.step).parameters}
     result = scheduler.step(prediction, timestep, latents, return_dict=False, **arguments)[0].double().flatten()
 
     inputs = torch.stack([latents.flatten(), prediction.flatten(), noise.flatten()], dim=1)
@@ -130,9 +161,44 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
     misfit = ((inputs @ torch.tensor([phi, psi, rho], dtype=torch.float64) - result).abs() / scale).max().item()
     if not misfit <= TOLERANCE:
         raise InputError(
-            f"model.scheduler: a step of {name} is not affine in the latents, the prediction and one fresh noise "
+            f"model.scheduler: a step of {type(scheduler).__name__} is not affine in the latents, the prediction and "
+            "one fresh noise "
             f"(misfit {misfit:.1e} at timestep {timestep.item():g}), so it cannot be inverted; multistep samplers, "
             "clip_sample and thresholding are of this kind. DDIMScheduler works with every epsilon- and v-prediction "
             "checkpoint"
         )
-    return Step(timestep.item(), phi, psi, rho if abs(rho) > NO_NOISE else 0.0, input_scale[0].item())
+    of_latents, of_prediction = _read_predicted_noise(scheduler, input_scale * signal, input_scale * sigma)
+    return Step(
+        timestep=timestep.item(),
+        phi=phi,
+        psi=psi,
+        rho=rho if abs(rho) > NO_NOISE else 0.0,
+        input_scale=input_scale,
+        signal=signal,
+        sigma=sigma,
+        noise_from_latents=input_scale * of_latents,
+        noise_from_prediction=of_prediction,
+    )
+
+
+def _read_noising(scheduler: SchedulerMixin, timestep: torch.Tensor) -> tuple[float, float]:
+    """What z_0 and the noise are multiplied by where z_0 is noised to this level."""
+    add_noise = scheduler.add_noise if hasattr(scheduler, "add_noise") else None
+    zero, one = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    if add_noise is None:  # flow matching names it otherwise, and orders its arguments otherwise
+        return tuple(scheduler.scale_noise(a, timestep[None], b).item() for a, b in ((one, zero), (zero, one)))
+    return tuple(add_noise(a, b, timestep[None]).item() for a, b in ((one, zero), (zero, one)))
+
+
+def _read_predicted_noise(scheduler: SchedulerMixin, signal: float, sigma: float) -> tuple[float, float]:
+    """ε = a · x + b · prediction, with the network's input x = signal · z_0 + sigma · ε; (a, b)."""
+    if not hasattr(scheduler, "add_noise"):
+        return 1.0, signal  # flow: v = ε − z_0 and signal + sigma = 1
+    kind = scheduler.config.get("prediction_type", "epsilon")
+    if kind == "epsilon":
+        return 0.0, 1.0
+    if kind == "v_prediction":  # v = signal · ε − sigma · z_0, and signal² + sigma² = 1
+        return sigma, signal
+    if kind == "sample":
+        return 1 / sigma, -signal / sigma
+    raise InputError(f"the scheduler's prediction_type must be epsilon, v_prediction or sample, got {kind!r}")

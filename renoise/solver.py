@@ -13,6 +13,9 @@ from renoise.schedule import Step
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(latents [n, C, h, w], rows int64 [n]) -> ε_θ of the same shape; `rows` says which images of the batch these are."""
 
+Regularize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""(ε_θ, the latents that it was predicted at, rows, k) -> ε_θ − ∇L_edit(ε_θ)."""
+
 
 @dataclass(frozen=True)
 class AveragingWeights:
@@ -85,7 +88,12 @@ class Renoising:
         return [weight / total for weight in weights]
 
     def solve(
-        self, step: Step, previous: torch.Tensor, predict: Predict, noise: torch.Tensor | None = None
+        self,
+        step: Step,
+        previous: torch.Tensor,
+        predict: Predict,
+        noise: torch.Tensor | None = None,
+        regularize: Regularize | None = None,
     ) -> torch.Tensor:
         """z_t with z_{t-1} = φ z_t + ψ ε_θ(z_t, t) + ρ ε, each image for itself.
 
@@ -94,6 +102,7 @@ class Renoising:
             previous: z_{t-1}, [B, C, h, w].
             predict: the network; called with the images that are still moving, and no others.
             noise: ε_t, [B, C, h, w]; None where ρ = 0.
+            regularize: applied to every prediction δᵏ whose estimate has a say (w_k > 0), and to no other.
 
         Returns:
             z_t = Σ_k w_k z^k, [B, C, h, w]. Where an image stops at k, the estimates after it count as z^k.
@@ -101,16 +110,26 @@ class Renoising:
         weights = self.weights(step.timestep)
         rows = torch.arange(len(previous), device=previous.device)
         average, estimate = torch.zeros_like(previous), previous
+
+        def renoise(prediction: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+            return step.renoise(previous[of], prediction, None if noise is None else noise[of])
+
         for k, weight in enumerate(weights):
-            start = previous[rows]
-            renoised = step.renoise(start, predict(estimate, rows), None if noise is None else noise[rows])
+            prediction = predict(estimate, rows)
+            if regularize is not None and weight > 0:
+                prediction = regularize(prediction, estimate, rows, k)
+            renoised = renoise(prediction, rows)
             moving = self._moving(renoised, estimate)
             if moving is None:
                 average += weight * renoised
                 estimate = renoised
                 continue
             settled = ~moving
-            average[rows[settled]] += sum(weights[k:]) * renoised[settled]
+            last = renoised[settled]
+            if regularize is not None and weight == 0 and settled.any():  # it has a say after all
+                regular = regularize(prediction[settled], estimate[settled], rows[settled], k)
+                last = renoise(regular, rows[settled])
+            average[rows[settled]] += sum(weights[k:]) * last
             average[rows[moving]] += weight * renoised[moving]
             rows, estimate = rows[moving], renoised[moving]
             if len(rows) == 0:

@@ -14,6 +14,13 @@ def generator(seed: int, purpose: str, image: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+def uniform(seed: int, purpose: str, images: Sequence[str], shape: Sequence[int]) -> torch.Tensor:
+    """Numbers drawn evenly from [0, 1), [B, *shape]; see `normal`."""
+    return torch.stack(
+        [torch.rand(*shape, generator=generator(seed, purpose, image), dtype=torch.float32) for image in images]
+    )
+
+
 def normal(seed: int, purpose: str, images: Sequence[str], shape: Sequence[int]) -> torch.Tensor:
     """Standard normal numbers [B, *shape], each image's from its own stream: the same in any batch, on any device."""
     # The type is fixed because Lightning's true half precision changes the default one.

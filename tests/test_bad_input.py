@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from renoise.denoiser import Conditioning, Denoiser, load_denoiser
+from renoise.checkpoint import load_denoiser
+from renoise.denoiser import Conditioning, Denoiser
 from renoise.manifest import Manifest
 
 Predict = Callable[..., Any]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from renoise.benchmark import BENCHMARK_SEED, accuracy, overhead, peak_memory
-from renoise.denoiser import load_denoiser
+from renoise.checkpoint import load_denoiser
 from renoise.solver import Renoising
 from renoise.zoo.data import VALIDATION_SEED
 from renoise.zoo.scenes import TRAINING_SEED, random_scenes

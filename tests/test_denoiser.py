@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renoise.benchmark import images_of
-from renoise.denoiser import Denoiser, load_denoiser
+from renoise.checkpoint import load_denoiser
+from renoise.denoiser import Denoiser
 from renoise.zoo.scenes import random_scenes
 
 PROMPTS = ["a cat on a plain red background", "a dog on a striped blue background"]

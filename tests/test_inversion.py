@@ -7,7 +7,8 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 
 from renoise.benchmark import BENCHMARK_SEED, TABLE_1, Accuracy, accuracy, images_of, prompts_of
-from renoise.denoiser import Conditioning, Denoiser, load_denoiser
+from renoise.checkpoint import load_denoiser
+from renoise.denoiser import Conditioning, Denoiser
 from renoise.inversion import Inverter, sample
 from renoise.schedule import Schedule
 from renoise.solver import AveragingWeights, Renoising

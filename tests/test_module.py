@@ -25,7 +25,8 @@ def batch() -> ImageBatch:
         ImageRecord(f"{number}.png", Path(f"{number}.png"), scene.caption, None, {"licence": "CC0"})
         for number, scene in enumerate(SCENES)
     ]
-    return ImageBatch(images, records, ["00"] * len(SCENES), [])
+    time_ids = torch.tensor([[64.0, 64, 0, 0, 64, 64]]).expand(len(SCENES), 6)
+    return ImageBatch(images, records, ["00"] * len(SCENES), time_ids, [])
 
 
 class Inverted(Editor):

@@ -16,7 +16,7 @@ TABLE_1_TURBO = AveragingWeights(below=[0.25] * 4, above=[0.0] * 7 + [1 / 3] * 3
 
 
 def step(phi: float = 1.2, psi: float = -0.3, rho: float = 0.0, timestep: float = 500) -> Step:
-    return Step(timestep, phi, psi, rho, input_scale=1.0)
+    return Step(timestep, phi, psi, rho, input_scale=1.0, signal=0.8, sigma=0.6)
 
 
 def latents(batch: int = 3) -> torch.Tensor:
@@ -51,7 +51,9 @@ def test_the_shifted_gaussian_is_solved_exactly_by_one_renoising_iteration() -> 
     """Supplementary, 1.1: dz/dt = −a e^{−t}; the Euler step back from the once renoised point is exact."""
     shift, t, delta = 3.0, 0.4, 0.25
     noisier = t + delta
-    one = Step(timestep=noisier, phi=1.0, psi=delta, rho=0.0, input_scale=1.0)  # backward: z_t = z + a e^{−(t+Δ)} Δ
+    one = Step(
+        timestep=noisier, phi=1.0, psi=delta, rho=0.0, input_scale=1.0, signal=1, sigma=0
+    )  # z_t = z + a e^{−(t+Δ)} Δ
 
     def drift_at(time: float) -> torch.Tensor:
         return torch.tensor(shift * math.exp(-time), dtype=torch.float64)

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from renoise.denoiser import Denoiser, load_denoiser
+from renoise.checkpoint import load_denoiser
+from renoise.denoiser import Denoiser
 from renoise.inversion import Inversion, sample
 from renoise.manifest import Manifest
 from renoise.schedule import Schedule

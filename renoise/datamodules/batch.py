@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -33,11 +33,12 @@ class ImageRecord:
 
 
 class LoadedImage(NamedTuple):
-    """An image that was read: pixels float32 [3, H, W] in [0, 1], sha256 of the file's bytes in hexadecimal."""
+    """An image that was read; `pixels` [3, H, W], `sha256` and the six `time_ids` are those of `ImageContent`."""
 
     record: ImageRecord
     pixels: Tensor
     sha256: str
+    time_ids: tuple[int, ...]
 
 
 FailedImage = tuple[ImageRecord, str]
@@ -47,38 +48,50 @@ FailedImage = tuple[ImageRecord, str]
 class ImageBatch:
     """B images of one size; B is 0 where none could be read.
 
-    Not a dataclass: Lightning would look inside, and turn the pixels that PSNR is measured on to half precision.
+    Not a dataclass: Lightning would look inside, and turn the pixels that PSNR is measured on, and sizes that have to
+    be exact, to half precision.
 
     Args:
         images: float32 [B, 3, H, W] in [0, 1].
         records: whose images these are, in the same order.
         sha256: of each file's bytes, in hexadecimal.
+        time_ids: SDXL's sizes and crop offsets in pixels, float32 [B, 6]; see `renoise.datamodules.images.time_ids`.
         failures: the images of this batch that could not be read, each with the reason.
     """
 
     def __init__(
-        self, images: Tensor, records: list[ImageRecord], sha256: list[str], failures: list[FailedImage]
+        self,
+        images: Tensor,
+        records: list[ImageRecord],
+        sha256: list[str],
+        time_ids: Tensor,
+        failures: list[FailedImage],
     ) -> None:
-        self.images, self.records, self.sha256, self.failures = images, records, sha256, failures
+        self.images, self.records, self.sha256 = images, records, sha256
+        self.time_ids, self.failures = time_ids, failures
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
-        """The same batch with its images on `device`; Lightning moves batches by this method."""
-        return self._with_images(self.images.to(device, non_blocking=non_blocking))
+        """The same batch with its tensors on `device`; Lightning moves batches by this method."""
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> ImageBatch:
-        """The same batch with its images in page-locked memory; `DataLoader(pin_memory=True)` calls this method."""
-        return self._with_images(self.images.pin_memory())
+        """The same batch with its tensors in page-locked memory; `DataLoader(pin_memory=True)` calls this method."""
+        return self._moved(lambda tensor: tensor.pin_memory())
 
-    def _with_images(self, images: Tensor) -> ImageBatch:
-        return ImageBatch(images, self.records, self.sha256, self.failures)
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> ImageBatch:
+        return ImageBatch(move(self.images), self.records, self.sha256, move(self.time_ids), self.failures)
 
 
 def collate(items: Sequence[LoadedImage | FailedImage]) -> ImageBatch:
-    """Joins what a data set returned, one item per image; without any loaded image, `images` is [0, 3, 0, 0]."""
+    """Joins what a data set returned, one item per image.
+
+    Without any loaded image, `images` is [0, 3, 0, 0] and `time_ids` is [0, 6].
+    """
     loaded = [item for item in items if isinstance(item, LoadedImage)]
     return ImageBatch(
         images=torch.stack([item.pixels for item in loaded]) if loaded else torch.empty(0, 3, 0, 0),
         records=[item.record for item in loaded],
         sha256=[item.sha256 for item in loaded],
+        time_ids=torch.tensor([item.time_ids for item in loaded], dtype=torch.float32).reshape(len(loaded), 6),
         failures=[item for item in items if not isinstance(item, LoadedImage)],
     )

@@ -10,6 +10,7 @@ import warnings
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,8 +53,16 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
 
 
-def read_image(path: Path, resolution: int) -> tuple[Tensor, str]:
-    """Pixels float32 [3, resolution, resolution] in [0, 1], and the sha256 of the file's bytes in hexadecimal.
+class ImageContent(NamedTuple):
+    """Pixels float32 [3, H, W] in [0, 1], sha256 of the file's bytes in hexadecimal, and SDXL's `time_ids`."""
+
+    pixels: Tensor
+    sha256: str
+    time_ids: tuple[int, ...]
+
+
+def read_image(path: Path, resolution: int) -> ImageContent:
+    """What an image file holds, its pixels as float32 [3, resolution, resolution] in [0, 1].
 
     The largest square in the middle of the upright image, resized by Lanczos' filter; transparent parts turn white;
     the first frame of an animation.
@@ -62,7 +71,8 @@ def read_image(path: Path, resolution: int) -> tuple[Tensor, str]:
         UnreadableImageError: whatever is wrong with the file.
     """
     data = read_bytes(path)
-    return decode_image(data, resolution), hashlib.sha256(data).hexdigest()
+    pixels, ids = decode_image(data, resolution)
+    return ImageContent(pixels, hashlib.sha256(data).hexdigest(), ids)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -83,8 +93,8 @@ def read_bytes(path: Path) -> bytes:
         raise UnreadableImageError(f"cannot be read: {_reason(error)}") from error
 
 
-def decode_image(data: bytes, resolution: int) -> Tensor:
-    """The pixels of an image file's bytes; see `read_image`.
+def decode_image(data: bytes, resolution: int) -> tuple[Tensor, tuple[int, ...]]:
+    """The pixels and the time ids of an image file's bytes; see `read_image`.
 
     Raises:
         UnreadableImageError: the bytes are no image, or one that is damaged, too large or without a defined white.
@@ -96,7 +106,9 @@ def decode_image(data: bytes, resolution: int) -> Tensor:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=formats()) as image:
                 found = f"{image.format} image"
+                _turn_upright(image)
                 square = _to_square(image).resize((resolution, resolution), Image.Resampling.LANCZOS)
+                ids = time_ids(image.height, image.width, resolution)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -106,18 +118,32 @@ def decode_image(data: bytes, resolution: int) -> Tensor:
         raise UnreadableImageError(f"is too large: {error}") from None
     except Exception as error:  # on damaged data Pillow raises almost any type: SyntaxError, struct.error, EOFError, …
         raise UnreadableImageError(f"{found} cannot be decoded: {_reason(error)}") from error
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous().float() / 255
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous().float() / 255, ids
+
+
+def time_ids(height: int, width: int, resolution: int) -> tuple[int, int, int, int, int, int]:
+    """(original height, original width, crop top, crop left, target height, target width) of the middle square.
+
+    The original is the upright image of the file, in its own pixels. The crop's corner is in pixels of the image
+    resized so that its short side is `resolution`. SDXL's micro-conditioning: arXiv 2307.01952, section 2.2.
+    """
+    short = min(height, width)
+    top, left = ((long * resolution // short - resolution) // 2 for long in (height, width))
+    return height, width, top, left, resolution, resolution
 
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _to_square(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> None:
     image.load()
     # It turns the pixels first, then rewrites the metadata, and on odd metadata fails at that, which does not matter.
     with suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
+
+
+def _to_square(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return _to_rgb(image.crop((left, top, left + side, top + side)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from renoise.datamodules.images import time_ids
 from renoise.zoo.photographs import random_crops
 from renoise.zoo.scenes import COLOURS, SUBJECTS, TRAINING_SEED, Scene, random_scenes
 from renoise.zoo.vocabulary import build_tokenizer
@@ -106,12 +108,53 @@ class LatentsDataModule(InMemoryDataModule):
             self.training_set = self._encode(random_scenes(self.scenes, TRAINING_SEED))
             self.validation_set = self._encode(random_scenes(self.validation_scenes, VALIDATION_SEED))
 
-    @torch.inference_mode()
     def _encode(self, scenes: list[Scene]) -> Dataset[tuple[torch.Tensor, ...]]:
+        return TensorDataset(self._latents(scene.draw() for scene in scenes), self._tokens(scenes))
+
+    @torch.inference_mode()
+    def _latents(self, images: Iterable[Image.Image]) -> torch.Tensor:
         vae = AutoencoderKL.from_pretrained(self.vae).float()
-        pixels = to_pixels(scene.draw() for scene in scenes).split(64)
+        pixels = to_pixels(images).split(64)
         latents = torch.cat([vae.encode(to_model_range(batch)).latent_dist.mean for batch in pixels])
-        tokens = build_tokenizer(self.prompt_length)(
+        scaled: torch.Tensor = latents * vae.config.scaling_factor
+        return scaled
+
+    def _tokens(self, scenes: list[Scene]) -> torch.Tensor:
+        tokens: torch.Tensor = build_tokenizer(self.prompt_length)(
             [scene.caption for scene in scenes], padding="max_length", return_tensors="pt"
         ).input_ids
-        return TensorDataset(latents * vae.config.scaling_factor, tokens)
+        return tokens
+
+
+class SizedLatentsDataModule(LatentsDataModule):
+    """Batches of (latents, prompt tokens, SDXL's time ids float32 [B, 6]), each scene as if from an image of some size.
+
+    The short side is drawn from `SHORT_SIDES`, so that a quarter of the images were smaller than 64 pixels and are
+    blurred; half are longer than high or wide, and cropped in the middle.
+    """
+
+    def _encode(self, scenes: list[Scene]) -> Dataset[tuple[torch.Tensor, ...]]:
+        rng = random.Random(len(scenes))
+        sizes = [_random_size(rng) for _ in scenes]
+        images = (_as_if_from(scene.draw(), min(size)) for scene, size in zip(scenes, sizes, strict=True))
+        ids = torch.tensor([time_ids(height, width, 64) for height, width in sizes], dtype=torch.float32)
+        return TensorDataset(self._latents(images), self._tokens(scenes), ids)
+
+
+SHORT_SIDES = (24, 1024)
+"""Pixels, drawn evenly on a logarithmic scale."""
+
+
+def _random_size(rng: random.Random) -> tuple[int, int]:
+    """Height and width of an image that a scene might have been cropped from."""
+    low, high = SHORT_SIDES
+    short = round(low * (high / low) ** rng.random())
+    long = round(short * rng.choice((1, rng.uniform(1, 1.5))))
+    return (short, long) if rng.random() < 0.5 else (long, short)
+
+
+def _as_if_from(image: Image.Image, side: int) -> Image.Image:
+    """What is left of the image when it comes from one of `side` pixels."""
+    if side >= image.width:
+        return image
+    return image.resize((side, side), Image.Resampling.LANCZOS).resize(image.size, Image.Resampling.LANCZOS)

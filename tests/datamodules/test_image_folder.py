@@ -245,6 +245,15 @@ def test_batches_follow_the_order_of_the_records(tmp_path: Path, num_workers: in
     assert [len(batch.failures) for batch in batches] == [0, 1, 0]
 
 
+def test_a_batch_knows_the_size_of_every_original(tmp_path: Path) -> None:
+    for name, size in (("a.png", (24, 8)), ("b.png", (8, 24)), ("d.png", (4, 4))):
+        Image.new("L", size).save(tmp_path / name)
+    (tmp_path / "c.png").write_bytes(b"broken")
+    (batch,) = ready(tmp_path).predict_dataloader()
+    assert [record.file_name for record in batch.records] == ["a.png", "b.png", "d.png"]
+    assert batch.time_ids.tolist() == [[8, 24, 0, 8, 8, 8], [24, 8, 8, 0, 8, 8], [4, 4, 0, 0, 8, 8]]
+
+
 def test_what_was_done_before_is_left_out_but_stays_on_record(tmp_path: Path) -> None:
     data = ready(fill(tmp_path, "a.png", "b.png", "c.png"))
     data.exclude({"b.png", "unknown.png"})

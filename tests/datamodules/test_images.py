@@ -18,7 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
-from renoise.datamodules.images import UnreadableImageError, decode_image, read_bytes, read_image, suffixes
+from renoise.datamodules.images import (
+    UnreadableImageError,
+    decode_image,
+    read_bytes,
+    read_image,
+    suffixes,
+    time_ids,
+)
 
 RAMP = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 ORIENTATION = 0x0112
@@ -38,7 +45,7 @@ def uniform(mode: str, colour: object, size: int = 8) -> Image.Image:
 
 def levels(data: bytes, resolution: int = 8) -> np.ndarray:
     """The decoded pixels as integers [H, W, 3] in 0…255."""
-    pixels = decode_image(data, resolution)
+    pixels, _ = decode_image(data, resolution)
     assert pixels.dtype == torch.float32
     assert pixels.shape == (3, resolution, resolution)
     assert pixels.is_contiguous()
@@ -51,9 +58,10 @@ def levels(data: bytes, resolution: int = 8) -> np.ndarray:
 def test_an_image_of_the_right_size_comes_back_exactly(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(RAMP).save(path)
-    pixels, sha256 = read_image(path, 8)
+    pixels, sha256, ids = read_image(path, 8)
     torch.testing.assert_close(pixels, torch.from_numpy(RAMP).permute(2, 0, 1) / 255, rtol=0, atol=0)
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert ids == (8, 8, 0, 0, 8, 8)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -192,6 +200,60 @@ def test_an_animation_shows_its_first_frame(format: str) -> None:
     frames = [uniform("RGB", colour) for colour in ("red", "lime", "blue")]
     data = encode(frames[0], format, save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_array_equal(levels(data), np.full((8, 8, 3), (255, 0, 0)))
+
+
+# What SDXL is told of its size
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (600, 600, (600, 600, 0, 0, 512, 512)),
+        # 2048 wide at a height of 512, of which 768 are cut off on either side
+        (768, 3072, (768, 3072, 0, 768, 512, 512)),
+        (3072, 768, (3072, 768, 768, 0, 512, 512)),
+        # enlarged to 512 × 1024
+        (50, 100, (50, 100, 0, 256, 512, 512)),
+        # 513.7 and 515.4 wide, counted as 513 and 515: a pixel that cannot be halved stays on the far side
+        (300, 301, (300, 301, 0, 0, 512, 512)),
+        (300, 302, (300, 302, 0, 1, 512, 512)),
+    ],
+)
+def test_time_ids_are_the_original_size_the_crops_corner_and_the_target(
+    height: int, width: int, expected: tuple[int, ...]
+) -> None:
+    assert time_ids(height, width, 512) == expected
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([8, 64, 512, 1024]))
+def test_the_crops_corner_is_within_a_pixel_of_where_the_square_is_cut(
+    height: int, width: int, resolution: int
+) -> None:
+    scale = resolution / min(height, width)
+    _, _, top, left, *_ = time_ids(height, width, resolution)
+    for corner, side in ((top, height), (left, width)):
+        assert -1e-6 <= (side * scale - resolution) / 2 - corner < 1
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (1, (16, 40, 0, 6, 8, 8)),
+        (3, (16, 40, 0, 6, 8, 8)),
+        (6, (40, 16, 6, 0, 8, 8)),
+        (8, (40, 16, 6, 0, 8, 8)),
+    ],
+)
+def test_time_ids_are_those_of_the_upright_photo(orientation: int, expected: tuple[int, ...], format: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    assert decode_image(encode(Image.new("RGB", (40, 16)), format, exif=exif), 8)[1] == expected
+
+
+@pytest.mark.parametrize("format", ["JPEG", "JPEG2000"])
+def test_time_ids_of_a_format_that_can_be_read_at_a_fraction_of_its_size_are_of_the_whole(format: str) -> None:
+    assert decode_image(encode(Image.new("RGB", (643, 481)), format), 8)[1] == (481, 643, 0, 1, 8, 8)
 
 
 # What must be a failure, and say what was found
@@ -379,6 +441,8 @@ def test_damaged_bytes_never_raise_anything_but_the_failure(
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     damaged = bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
     with suppress(UnreadableImageError):
-        pixels = decode_image(damaged, 8)
+        pixels, ids = decode_image(damaged, 8)
         assert pixels.shape == (3, 8, 8)
         assert 0 <= pixels.min() <= pixels.max() <= 1
+        assert min(ids) >= 0
+        assert ids[4:] == (8, 8)

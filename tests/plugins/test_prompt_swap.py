@@ -6,7 +6,8 @@ import pytest
 import torch
 from renoise_plugins.prompt_swap import PromptSwap
 
-from renoise.denoiser import Denoiser, load_denoiser
+from renoise.checkpoint import load_denoiser
+from renoise.denoiser import Denoiser
 from renoise.editing import EditRequest
 from renoise.errors import InputError
 from renoise.inversion import Inversion, Inverter, sample

@@ -1,0 +1,117 @@
+"""From a hub id or a folder to the adapter of its family, checked part by part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError, safe_open
+
+from renoise.denoiser import Denoiser
+from renoise.denoiser_xl import DenoiserXL
+from renoise.errors import InputError
+from renoise.lora import merge_lora
+
+FAMILIES: dict[str, type[Denoiser]] = {adapter.family: adapter for adapter in (Denoiser, DenoiserXL)}
+"""Adapters by the pipeline class that a checkpoint's `model_index.json` names."""
+
+
+PROBES = 2
+"""Noises that a network is asked about."""
+
+VOCABULARIES = ("tokenizer.json", "vocab.json")
+"""Either of these holds the words that a tokenizer knows."""
+
+
+def load_denoiser(checkpoint: str, lora: str | None = None) -> Denoiser:
+    """The adapter for a hub id or a local folder in diffusers layout, with a LoRA merged into it where one is named.
+
+    Raises:
+        InputError: no such checkpoint, one that lacks a part, or one of a family not supported.
+    """
+    if not checkpoint:
+        raise InputError("model.checkpoint must be a hub id or a local folder in diffusers layout, got nothing")
+    try:
+        index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint))
+        family = str(index.get("_class_name"))
+        if family not in FAMILIES:
+            raise InputError(
+                f"model.checkpoint: {checkpoint} is a {family}; supported are {', '.join(sorted(FAMILIES))}"
+            )
+        _check_parts(checkpoint, index)
+        pipeline = DiffusionPipeline.from_pretrained(checkpoint, use_safetensors=True, safety_checker=None)
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"model.checkpoint: {checkpoint} cannot be loaded: {reason}") from error
+    for name in ("text_encoder", "text_encoder_2"):  # in the type of their files, the others in float32
+        if getattr(pipeline, name, None) is not None:
+            getattr(pipeline, name).float()
+    if lora is not None:
+        merge_lora(pipeline, lora)
+    return FAMILIES[family](pipeline)
+
+
+@torch.no_grad()
+def check_prediction_type(denoiser: Denoiser, prediction_type: str, checkpoint: str) -> None:
+    """Asks the network about pure noise: one that predicts ε gives the noise back, one that predicts v or z_0 does not.
+
+    Configurations do not tell an ε- from a v-predicting network, and a scheduler that is wrong about it inverts to
+    nonsense without a word.
+
+    Raises:
+        InputError: the scheduler's `prediction_type` cannot be right.
+    """
+    config = denoiser.pipeline.unet.config
+    shape = (PROBES, config.in_channels, config.sample_size, config.sample_size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(denoiser.device)
+    noisiest = denoiser.scheduler.config.num_train_timesteps - 1
+    answer = denoiser.predict(noise, noisiest, denoiser.encode_prompts([""] * PROBES)).float()
+    similarity = F.cosine_similarity(answer.flatten(), noise.flatten(), dim=0).item()
+    found = "epsilon" if similarity > 0.5 else "v_prediction or sample"
+    if prediction_type not in found:
+        raise InputError(
+            f"model.checkpoint: the scheduler of {checkpoint} says prediction_type {prediction_type}, but what the "
+            f"network returns for pure noise is {similarity:.0%} that noise, so it predicts {found}; "
+            "model.scheduler_options.prediction_type sets it right"
+        )
+
+
+def _check_parts(checkpoint: str, index: dict[str, Any]) -> None:
+    """Names the part that a local checkpoint lacks, or that is damaged; the hub's loader says so by itself.
+
+    The libraries do not always complain: without its configuration a text encoder begins anew with random weights, and
+    without its vocabulary a tokenizer knows no word.
+    """
+    if not Path(checkpoint).is_dir():
+        return
+    wanted = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
+    problems = {name: _problem(Path(checkpoint) / name) for name in wanted if name != "safety_checker"}
+    found = "; ".join(f"the part {name} {problem}" for name, problem in problems.items() if problem)
+    if found:
+        raise InputError(f"model.checkpoint: {checkpoint}: {found}")
+
+
+def _problem(part: Path) -> str | None:
+    """What is wrong with the folder of one part of a pipeline, None where nothing is."""
+    if not part.is_dir():
+        return "is missing"
+    if not any(part.glob("*config.json")):
+        return "has no configuration"
+    if part.name.startswith("tokenizer") and not any((part / name).exists() for name in VOCABULARIES):
+        return f"has no vocabulary ({' or '.join(VOCABULARIES)})"
+    for path in sorted(part.iterdir()):
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+            elif path.suffix == ".safetensors":
+                with safe_open(path, "pt"):
+                    pass  # its header says whether all of it is there
+        except (OSError, ValueError, SafetensorError) as error:
+            return f"has a damaged {path.name} ({error})"
+    return None

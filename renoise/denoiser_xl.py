@@ -1,0 +1,63 @@
+"""The adapter for SDXL: two text encoders, pooled embeddings, time ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import nn
+
+from renoise.denoiser import Conditioning, Denoiser, join
+
+
+class DenoiserXL(Denoiser):
+    """SDXL and its few-step students; see `Denoiser`."""
+
+    family = "StableDiffusionXLPipeline"
+
+    def __init__(self, pipeline: StableDiffusionXLPipeline) -> None:
+        super().__init__(pipeline)
+        self.text_encoder_2: nn.Module = pipeline.text_encoder_2
+        self.requires_grad_(False).eval()
+
+    def encode_prompts(
+        self,
+        prompts: list[str],
+        guidance_scale: float = 1.0,
+        negative_prompts: list[str] | None = None,
+        time_ids: torch.Tensor | None = None,
+    ) -> Conditioning:
+        """Text embeddings of B prompts, hidden states of both encoders side by side; see `Denoiser.encode_prompts`.
+
+        Without `negative_prompts` the unconditional branch is what the checkpoint asks for: zeros, or the empty prompt.
+        """
+        guided = guidance_scale != 1
+        embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
+            prompt=self._shortened(prompts),
+            device=self._text_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=guided,
+            negative_prompt=self._shortened(negative_prompts) if negative_prompts else None,
+        )
+        if time_ids is None:
+            side = self.pipeline.default_sample_size * self.size_multiple
+            time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32).expand(len(prompts), 6)
+        return Conditioning(
+            prompt_embeds=embeds,
+            negative_prompt_embeds=negative if guided else None,
+            guidance_scale=guidance_scale,
+            pooled_prompt_embeds=pooled,
+            negative_pooled_prompt_embeds=negative_pooled if guided else None,
+            time_ids=time_ids.to(embeds.device),
+        )
+
+    def network_inputs(self, conditioning: Conditioning) -> dict[str, Any]:
+        """As of Stable Diffusion, and the pooled embeddings with the time ids, the same in both branches."""
+        assert conditioning.pooled_prompt_embeds is not None
+        assert conditioning.time_ids is not None
+        added = {
+            "text_embeds": join(conditioning.negative_pooled_prompt_embeds, conditioning.pooled_prompt_embeds),
+            "time_ids": conditioning.time_ids.repeat(conditioning.network_rows, 1),
+        }
+        return super().network_inputs(conditioning) | {"added_cond_kwargs": added}
