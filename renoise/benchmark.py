@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,17 +19,14 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from renoise import metrics
 from renoise.checkpoint import load_denoiser
-from renoise.denoiser import Conditioning, Denoiser
-from renoise.inversion import Inversion, Inverter, sample
+from renoise.denoiser import Denoiser
+from renoise.evaluation import UNSEEN_SEED, Evaluation, evaluate, images_of, prompts_of
+from renoise.inversion import Inverter
 from renoise.schedule import Schedule
 from renoise.solver import AveragingWeights, Renoising
-from renoise.zoo.data import to_pixels
 from renoise.zoo.scenes import Scene, random_scenes
 
-BENCHMARK_SEED = 64
-"""The stream of unseen scenes; models train on another."""
 TABLE_1 = AveragingWeights(below=[0.5, 0.5], above=[0.0, 1.0])
 """The weights of the paper's Table 1 for Stable Diffusion."""
 SETTINGS: tuple[tuple[int, int, AveragingWeights | None], ...] = (
@@ -39,56 +35,12 @@ SETTINGS: tuple[tuple[int, int, AveragingWeights | None], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """Means over the images of one round trip: PSNR and its ceiling in dB, latent MSE, rows, spread of z_T."""
-
-    psnr: float
-    psnr_vae: float
-    latent_mse: float
-    network_rows: float
-    latent_std: float
-
-
-@torch.no_grad()
 def accuracy(
     denoiser: Denoiser, scenes: Sequence[Scene], steps: int, renoising: Renoising, batch_size: int = 64
-) -> Accuracy:
-    """Inverts and rebuilds scenes under their captions at guidance 1, in the denoiser's precision."""
+) -> Evaluation:
+    """The round trip of scenes under the checkpoint's own sampler; see `evaluate`."""
     inverter = Inverter(denoiser, Schedule.read(denoiser.scheduler, steps), renoising)
-    columns: list[torch.Tensor] = []
-    for start in range(0, len(scenes), batch_size):
-        batch = scenes[start : start + batch_size]
-        images = images_of(batch)
-        latents = denoiser.encode_images(images.to(denoiser.state_dtype))
-        inversion = inverter.invert(latents, *prompts_of(denoiser, batch))
-        rebuilt = sample(denoiser, inversion)
-        columns.append(
-            torch.stack(
-                [
-                    metrics.psnr(denoiser.decode_latents(rebuilt), images),
-                    metrics.psnr(denoiser.decode_latents(latents), images),
-                    metrics.mean_squared_error(rebuilt, latents),
-                    inversion.network_rows,
-                    _standardised(inversion).flatten(1).std(dim=1),
-                ]
-            ).double()
-        )
-    return Accuracy(*torch.cat(columns, dim=1).mean(dim=1).tolist())
-
-
-def images_of(scenes: Sequence[Scene]) -> torch.Tensor:
-    """[B, 3, 64, 64] in [0, 1]."""
-    return to_pixels(scene.draw() for scene in scenes).float() / 255
-
-
-def prompts_of(denoiser: Denoiser, scenes: Sequence[Scene]) -> tuple[Conditioning, list[str]]:
-    """The conditioning and the names that `Inverter.invert` asks for."""
-    return denoiser.encode_prompts([scene.caption for scene in scenes]), [str(row) for row in range(len(scenes))]
-
-
-def _standardised(inversion: Inversion) -> torch.Tensor:
-    return inversion.latents / inversion.schedule.init_noise_sigma
+    return evaluate(inverter, scenes, batch_size=batch_size)
 
 
 def accuracy_table(denoiser: Denoiser, images: int) -> Table:
@@ -96,7 +48,7 @@ def accuracy_table(denoiser: Denoiser, images: int) -> Table:
     table = Table(title=f"Round trip of {images} unseen scenes, guidance 1, float32")
     for name in ("steps", "K", "weights", "PSNR (dB)", "latent MSE", "of K=0's", "rows", "std of z_T"):
         table.add_column(name, justify="right")
-    scenes = random_scenes(images, BENCHMARK_SEED)
+    scenes = random_scenes(images, UNSEEN_SEED)
     baseline = 1.0
     for steps, iterations, weights in SETTINGS:
         found = accuracy(denoiser, scenes, steps, Renoising(iterations, weights))
@@ -112,7 +64,7 @@ def accuracy_table(denoiser: Denoiser, images: int) -> Table:
 
 def fixed_point(denoiser: Denoiser, images: int = 2) -> float:
     """Latent MSE at K = 30 and 50 steps in float64: what is left of a solved equation is rounding."""
-    scenes = random_scenes(images, BENCHMARK_SEED)
+    scenes = random_scenes(images, UNSEEN_SEED)
     return accuracy(denoiser.double(), scenes, 50, Renoising(30)).latent_mse
 
 
@@ -121,7 +73,7 @@ def overhead(denoiser: Denoiser, batch_size: int = 16, steps: int = 10, repeats:
     """Seconds of an inversion over those of as many bare UNet calls: the median of interleaved repeats."""
     schedule = Schedule.read(denoiser.scheduler, steps)
     inverter = Inverter(denoiser, schedule, Renoising(1))
-    scenes = random_scenes(batch_size, BENCHMARK_SEED)
+    scenes = random_scenes(batch_size, UNSEEN_SEED)
     latents = denoiser.encode_images(images_of(scenes))
     conditioning, names = prompts_of(denoiser, scenes)
     ratios = []
@@ -141,7 +93,7 @@ def peak_memory(checkpoint: str, images: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "images")
         root.mkdir()
-        for number, scene in enumerate(random_scenes(images, BENCHMARK_SEED)):
+        for number, scene in enumerate(random_scenes(images, UNSEEN_SEED)):
             scene.draw().save(root / f"{number:04}.png")
         options = {
             "model.checkpoint": checkpoint,

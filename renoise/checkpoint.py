@@ -43,7 +43,8 @@ def load_denoiser(checkpoint: str, lora: str | None = None) -> Denoiser:
                 f"model.checkpoint: {checkpoint} is a {family}; supported are {', '.join(sorted(FAMILIES))}"
             )
         _check_parts(checkpoint, index)
-        pipeline = DiffusionPipeline.from_pretrained(checkpoint, use_safetensors=True, safety_checker=None)
+        without = {"safety_checker": None} if "safety_checker" in index else {}
+        pipeline = DiffusionPipeline.from_pretrained(checkpoint, use_safetensors=True, **without)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -90,7 +90,7 @@ class ReNoiseCLI(LightningCLI):
             "data": {"class_path": data["class_path"], **data["init_args"]},
         }
         settings = {
-            f"{group}.{name}": _absolute(value) if name in ("root", "checkpoint") else value
+            f"{group}.{name}": _absolute(value) if name in ("root", "checkpoint", "lora") else value
             for group, options in groups.items()
             for name, value in options.items()
             if name not in NOT_SETTINGS[group]
@@ -112,9 +112,9 @@ class ReNoiseCLI(LightningCLI):
             sys.exit(1)
 
 
-def _absolute(value: str) -> str:
+def _absolute(value: str | None) -> str | None:
     """A path that exists in the one form that means it everywhere; a hub id as it is."""
-    return os.path.realpath(value) if os.path.exists(value) else value
+    return os.path.realpath(value) if value is not None and os.path.exists(value) else value
 
 
 def main(args: list[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -124,16 +125,22 @@ class Denoiser(nn.Module):
     def _text_device(self) -> torch.device:
         return next(self.text_encoder.parameters()).device
 
+    def vae_precision(self) -> AbstractContextManager[object]:
+        """Wraps every use of the autoencoder; families whose autoencoder overflows in half precision upcast it here."""
+        return nullcontext()
+
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] in [0, 1] to latents [B, C, h, w]: the mean of the autoencoder's posterior."""
-        pixels = (2 * images - 1).to(next(self.vae.parameters()).dtype)
-        latents: torch.Tensor = self.pipeline.vae.encode(pixels).latent_dist.mean
+        with self.vae_precision():
+            pixels = (2 * images - 1).to(next(self.vae.parameters()).dtype)
+            latents: torch.Tensor = self.pipeline.vae.encode(pixels).latent_dist.mean
         return latents.to(self.state_dtype) * float(self.pipeline.vae.config.scaling_factor)
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [B, C, h, w] to images [B, 3, H, W] in [0, 1], float32."""
-        scaled = (latents / self.pipeline.vae.config.scaling_factor).to(next(self.vae.parameters()).dtype)
-        images: torch.Tensor = self.pipeline.vae.decode(scaled).sample
+        with self.vae_precision():
+            scaled = (latents / self.pipeline.vae.config.scaling_factor).to(next(self.vae.parameters()).dtype)
+            images: torch.Tensor = self.pipeline.vae.decode(scaled).sample
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
     def predict(

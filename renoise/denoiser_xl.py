@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -51,6 +52,15 @@ class DenoiserXL(Denoiser):
             negative_pooled_prompt_embeds=negative_pooled if guided else None,
             time_ids=time_ids.to(embeds.device),
         )
+
+    def vae_precision(self) -> AbstractContextManager[object]:
+        """SDXL's autoencoder overflows in float16, so it works in float32, as in diffusers' pipeline."""
+        kind = self.device.type
+        half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else next(self.vae.parameters()).dtype
+        if half != torch.float16 or not self.pipeline.vae.config.force_upcast:
+            return nullcontext()
+        self.vae.float()
+        return torch.autocast(kind, enabled=False)
 
     def network_inputs(self, conditioning: Conditioning) -> dict[str, Any]:
         """As of Stable Diffusion, and the pooled embeddings with the time ids, the same in both branches."""

@@ -127,8 +127,16 @@ class ReNoiseModule(L.LightningModule):
         }
 
     def on_predict_start(self) -> None:
-        """Asks the network, now on its device, what it predicts."""
-        check_prediction_type(self.denoiser, self.prediction_type, self.checkpoint)
+        """Asks the network, now on its device and in its precision, what it predicts."""
+        try:
+            check_prediction_type(self.denoiser, self.prediction_type, self.checkpoint)
+        except RuntimeError as error:
+            if "Half" not in str(error):
+                raise
+            raise InputError(
+                f"trainer.precision: this {self.device.type} cannot run the model in float16 ({error}); it may be "
+                "32-true, bf16-true or bf16-mixed"
+            ) from error
 
     def predict_step(self, batch: ImageBatch, batch_index: int) -> list[ImageResult]:
         """Inverts, rebuilds, measures and edits one batch; images that cannot be are rows of their own."""

@@ -37,6 +37,12 @@ def tiny_sd() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_sdxl() -> Path:
+    """The shipped miniature SDXL."""
+    return REPOSITORY / "data" / "models" / "tiny-sdxl"
+
+
+@pytest.fixture(scope="session")
 def pictures() -> Callable[..., Path]:
     """`pictures(folder, *names)` writes colourful pictures of 48 × 48 pixels, every name its own."""
 

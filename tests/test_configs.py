@@ -1,4 +1,4 @@
-"""Every config runs as it is, but for its size: the model becomes the shipped one, and few images take few steps."""
+"""Every config runs as it is, but for its size: hub ids become shipped models, and few images take few steps."""
 
 from __future__ import annotations
 
@@ -18,15 +18,42 @@ CONFIGS = sorted(
     for path in (REPOSITORY / "configs").rglob("*.yaml")
     if path.parent.name != "zoo"  # tests/zoo/test_fit.py
 )
+SHIPPED = {
+    "CompVis/stable-diffusion-v1-4": "data/models/tiny-sd",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "data/models/tiny-sd",
+    "stabilityai/stable-diffusion-xl-base-1.0": "data/models/tiny-sdxl",
+    "stabilityai/sdxl-turbo": "data/models/tiny-sdxl-turbo",
+    "latent-consistency/lcm-lora-sdv1-5": "data/models/tiny-lcm-lora",
+}
+"""What stands in for a hub id: a shipped model of the same family."""
+PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
+WEIGHTS = [0.5, 0.5], [0.0, 1.0]
+TABLE_1 = {
+    # scheduler, steps, K, weights below and above t = 250, lambda of the pairwise and of the patch-KL loss
+    "sd14": ("DDIMScheduler", 50, 1, *WEIGHTS, 10, 0.05),
+    "sdxl": ("DDIMScheduler", 50, 1, *WEIGHTS, 10, 0.055),
+    "sdxl_turbo": ("EulerAncestralDiscreteScheduler", 4, 9, [1 / 4] * 4, [0] * 7 + [1 / 3] * 3, 10, 0.055),
+    "lcm_lora": ("DDIMScheduler", 4, 7, [1 / 4] * 4, [0] * 5 + [1 / 3] * 3, 20, 0.075),
+}
+"""The paper's Table 1."""
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def model_of(config: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(config.read_text(encoding="utf-8"))["model"])
+
+
+def stand_ins(config: Path) -> dict[str, str]:
+    """The options that a config's hub ids are replaced by."""
+    model = model_of(config)
+    return {f"model.{name}": SHIPPED.get(model[name], model[name]) for name in ("checkpoint", "lora") if name in model}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_config_runs(
     config: Path,
     tmp_path: Path,
     pictures: Callable[..., Path],
     renoise: Callable[..., Any],
-    tiny_sd: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(REPOSITORY)  # where configs are said to run
@@ -38,7 +65,7 @@ def test_every_config_runs(
         "trainer.devices": 1,
         "trainer.strategy": "auto",
         "trainer.default_root_dir": tmp_path / "out",
-        "model.checkpoint": tiny_sd,
+        **stand_ins(config),
         "model.num_inference_steps": 2,
         "data.root": root,
         "data.resolution": 32,
@@ -49,14 +76,40 @@ def test_every_config_runs(
     assert {row["file_name"]: row["status"] for row in rows} == {"a.png": "ok", "b.png": "ok"}
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_local_path_in_a_config_exists(config: Path) -> None:
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     assert (REPOSITORY / content["data"]["init_args"]["root"]).exists()
-    checkpoint = content["model"]["checkpoint"]
-    assert (REPOSITORY / checkpoint).exists() or checkpoint.count("/") == 1, "neither a folder here nor a hub id"
+    for name in {"checkpoint", "lora"} & set(content["model"]):
+        source = content["model"][name]
+        assert (REPOSITORY / source).exists() or source in SHIPPED, "neither a folder here nor a known hub id"
     assert (content["trainer"]["default_root_dir"] or "out/default").split("/")[0] == "out", "git ignores out/"
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_and_its_twin_differ_in_checkpoint_and_size_alone(name: str) -> None:
+    preset, twin = (
+        yaml.safe_load((REPOSITORY / "configs" / folder / f"{name}.yaml").read_text(encoding="utf-8"))
+        for folder in ("", "tiny")
+    )
+    for group, options in (("model", ("checkpoint", "lora")), ("data", ("resolution", "batch_size"))):
+        for content in (preset, twin):
+            values = content[group].get("init_args", content[group])
+            for option in options:
+                assert (values.pop(option, None) is None) == (option == "lora" and name != "lcm_lora")
+    assert preset == twin
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_hold_the_values_of_the_papers_table(name: str) -> None:
+    model = model_of(REPOSITORY / "configs" / f"{name}.yaml")
+    scheduler, steps, iterations, below, above, pair, patch_kl = TABLE_1[name]
+    assert (model["scheduler"], model["num_inference_steps"]) == (scheduler, steps)
+    assert model["renoise_iterations"] == iterations
+    assert model["averaging_weights"]["below"] == pytest.approx(below, abs=1e-4)
+    assert model["averaging_weights"]["above"] == pytest.approx(above, abs=1e-4)
+    assert model["edit_losses"] == {"lambda_pair": pair, "lambda_patch_kl": patch_kl}
+
+
 def test_there_are_configs_to_run() -> None:
-    assert "quickstart" in [path.stem for path in CONFIGS]
+    assert {"quickstart", *PRESETS} <= {path.stem for path in CONFIGS}

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 from PIL import Image
 from torchmetrics.image import PeakSignalNoiseRatio
 from torchvision.utils import save_image
 from transformers import ResNetForImageClassification
 
+from renoise.checkpoint import load_denoiser
+from renoise.samplers import replace_scheduler
 from renoise.zoo.classifier import split_logits
 from renoise.zoo.data import labels, to_pixels
 from renoise.zoo.samples import sample_photographs
@@ -65,7 +67,7 @@ def round_trip_psnr(vae: AutoencoderKL, images: torch.Tensor) -> float:
 
 
 def draw_samples(
-    pipeline: StableDiffusionPipeline, prompts: list[str], guidance_scale: float, num_inference_steps: int
+    pipeline: DiffusionPipeline, prompts: list[str], guidance_scale: float, num_inference_steps: int
 ) -> torch.Tensor:
     """One image per prompt under the checkpoint's own scheduler, float [B, 3, H, W] in [0, 1], on the CPU."""
     generator = torch.Generator().manual_seed(JUDGE_SEED)
@@ -86,8 +88,9 @@ def main() -> None:
     """Prints how well a checkpoint carries unseen pictures, and how often it draws what it is told."""
     arguments = _arguments()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline = StableDiffusionPipeline.from_pretrained(arguments.checkpoint).to(device)
-    pipeline.text_encoder.float()  # it comes in the type of its file, the other networks in float32
+    pipeline = load_denoiser(arguments.checkpoint, arguments.lora).pipeline.to(device)
+    spacing = {"timestep_spacing": arguments.timestep_spacing} if arguments.timestep_spacing else None
+    pipeline.register_modules(scheduler=replace_scheduler(pipeline.scheduler, arguments.scheduler, spacing))
     pipeline.set_progress_bar_config(disable=True)
     scenes = random_scenes(AUTOENCODER_SCENES, JUDGE_SEED)
     print(f"autoencoder, scenes      {round_trip_psnr(pipeline.vae, _unit(each.draw() for each in scenes)):6.2f} dB")
@@ -109,7 +112,10 @@ def _unit(images: Iterable[Image.Image]) -> torch.Tensor:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m renoise.zoo.judge", description=__doc__)
-    parser.add_argument("checkpoint", help="folder in the layout of StableDiffusionPipeline")
+    parser.add_argument("checkpoint", help="folder in diffusers layout")
+    parser.add_argument("--lora", help="folder of LoRA weights")
+    parser.add_argument("--scheduler", help="class name of another sampler")
+    parser.add_argument("--timestep-spacing", help="of the sampler: leading, trailing or linspace")
     parser.add_argument("--images", type=int, default=256, help="how many captions to draw (default: 256)")
     parser.add_argument("--guidance-scale", type=float, default=3.0, help="1 is none (default: 3)")
     parser.add_argument("--num-inference-steps", type=int, default=30, help="(default: 30)")

@@ -1,0 +1,202 @@
+"""The paper's ablation on the shipped models, row by row: `python -m renoise.ablation` writes docs/results.md's tables.
+
+Each preset of configs/tiny is taken apart: plain reversal of the sampler, more and more renoising, averaging, edit
+losses, noise correction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from renoise.checkpoint import load_denoiser
+from renoise.denoiser import Denoiser
+from renoise.evaluation import UNSEEN_SEED, Evaluation, PromptSwapping, evaluate
+from renoise.inversion import Inverter
+from renoise.marked_text import replace_block
+from renoise.noise_correction import NoiseCorrection
+from renoise.regularization import EditLosses
+from renoise.samplers import replace_scheduler
+from renoise.schedule import Schedule
+from renoise.solver import AveragingWeights, Renoising
+from renoise.zoo.judge import SceneJudge
+from renoise.zoo.scenes import random_scenes
+
+PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
+KL_WEIGHT = 20.0
+"""λ of L_KL where it stands in for L_patch-KL, as pix2pix-zero has it."""
+HEADER = (
+    "| | latent MSE | PSNR (dB) | SSIM | rows | mean of z_T | std of z_T | target animal | edit's PSNR (dB) |\n"
+    "|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the ablation: what of the method is switched on."""
+
+    iterations: int = 0
+    averaging_weights: AveragingWeights | None = None
+    edit_losses: EditLosses | None = None
+    noise_correction: NoiseCorrection = field(default_factory=NoiseCorrection)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The settings of a configuration's model."""
+
+    model: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Preset:
+        """From one of configs/*.yaml."""
+        content = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(content, dict)
+        return cls(content["model"])
+
+    @property
+    def method(self) -> Method:
+        """The whole of it."""
+        return Method(
+            self.model["renoise_iterations"],
+            AveragingWeights(**self.model["averaging_weights"]),
+            EditLosses(**self.model["edit_losses"]),
+            NoiseCorrection(self.model.get("noise_correction", "none")),
+        )
+
+    @property
+    def edit_guidance(self) -> float:
+        """Of the preset's prompt swap."""
+        return float(self.model["editors"][0]["init_args"]["guidance_scale"])
+
+    def load(self) -> tuple[Denoiser, Schedule]:
+        """The model and its sampler's steps."""
+        denoiser = load_denoiser(self.model["checkpoint"], self.model.get("lora"))
+        options = self.model.get("scheduler_options")
+        sampler = replace_scheduler(denoiser.scheduler, self.model["scheduler"], options)
+        return denoiser, Schedule.read(sampler, self.model["num_inference_steps"])
+
+
+def methods(whole: Method) -> dict[str, Method]:
+    """The rows of the paper's ablation, each with all that the rows before it have, but for what it names otherwise."""
+    plain = Method()
+    rows = {"plain reversal (K = 0)": plain}
+    for iterations in sorted({1, 4, whole.iterations}):
+        rows[f"K = {iterations}"] = replace(plain, iterations=iterations)
+    averaged = replace(plain, iterations=whole.iterations, averaging_weights=whole.averaging_weights)
+    rows[f"K = {whole.iterations}, averaging"] = averaged
+    losses = whole.edit_losses
+    assert losses is not None
+    by_kl = replace(losses, lambda_patch_kl=0.0, lambda_kl=KL_WEIGHT)
+    rows["+ L_pair"] = replace(averaged, edit_losses=replace(losses, lambda_patch_kl=0.0))
+    rows["+ L_pair, L_KL"] = replace(averaged, edit_losses=by_kl)
+    rows["+ L_pair, L_patch-KL"] = enhanced = replace(averaged, edit_losses=losses)
+    if whole.noise_correction.method != "none":
+        for method in ("override", "optimise"):
+            correction = replace(whole.noise_correction, method=method)
+            rows[f"+ both losses, {method}"] = replace(enhanced, noise_correction=correction)
+            rows[f"averaging, {method}, no losses"] = replace(averaged, noise_correction=correction)
+    return rows
+
+
+def ablate(preset: Preset, images: int, judge: SceneJudge, kept: Path, console: Console) -> dict[str, Evaluation]:
+    """Every row of one preset; those that `kept` holds already are not measured again."""
+    known = _read(kept)
+    denoiser, schedule = preset.load()
+    scenes = random_scenes(images, UNSEEN_SEED)
+    found = {}
+    for name, method in methods(preset.method).items():
+        key = json.dumps([images, preset.model, dataclasses.asdict(method)], default=str)
+        if key not in known:
+            renoising = Renoising(method.iterations, method.averaging_weights)
+            inverter = Inverter(denoiser, schedule, renoising, method.edit_losses, method.noise_correction)
+            known[key] = evaluate(inverter, scenes, PromptSwapping(judge, preset.edit_guidance))
+            _append(kept, key, known[key])
+        found[name] = known[key]
+        console.print(_line(name, found[name]), highlight=False)
+    return found
+
+
+def empty_prompt(preset: Preset, images: int, kept: Path) -> dict[str, Evaluation]:
+    """Figure 7 of the supplementary: DDIM inversion and one renoising iteration under the empty prompt."""
+    known, scenes = _read(kept), random_scenes(images, UNSEEN_SEED)
+    found = {}
+    for iterations in (0, 1):
+        key = json.dumps([images, preset.model, "empty prompt", iterations])
+        if key not in known:
+            denoiser, schedule = preset.load()
+            inverter = Inverter(denoiser, schedule, Renoising(iterations))
+            known[key] = evaluate(inverter, scenes, prompts=[""] * images)
+            _append(kept, key, known[key])
+        found[f"empty prompt, K = {iterations}"] = known[key]
+    return found
+
+
+def table(rows: dict[str, Evaluation]) -> str:
+    """In Markdown."""
+    ceiling = next(iter(rows.values())).psnr_vae
+    lines = "\n".join(_line(name, found) for name, found in rows.items())
+    return f"{HEADER}{lines}\n\nThe autoencoder's own round trip: {ceiling:.2f} dB.\n"
+
+
+def _line(name: str, found: Evaluation) -> str:
+    cells = [
+        f"{found.latent_mse:.2e}",
+        f"{found.psnr:.2f}",
+        f"{found.ssim:.3f}",
+        f"{found.network_rows:.0f}",
+        f"{found.latent_mean:+.3f}",
+        f"{found.latent_std:.3f}",
+        "" if found.target_share is None else f"{found.target_share:.1%}",
+        "" if found.target_psnr is None else f"{found.target_psnr:.2f}",
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _read(kept: Path) -> dict[str, Evaluation]:
+    if not kept.exists():
+        return {}
+    lines = kept.read_text(encoding="utf-8").splitlines()
+    return {key: Evaluation(**values) for key, values in map(json.loads, lines)}
+
+
+def _append(kept: Path, key: str, found: Evaluation) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.open("a", encoding="utf-8") as file:
+        file.write(json.dumps([key, dataclasses.asdict(found)]) + "\n")
+
+
+def main(
+    images: int = 64,
+    presets: tuple[str, ...] = PRESETS,
+    page: Path = Path("docs/results.md"),
+    kept: Path = Path("out/ablation.jsonl"),
+    classifier: str = "data/models/scene-classifier",
+) -> None:
+    """Measures every row and writes the tables into the page.
+
+    Args:
+        images: unseen scenes to measure on.
+        presets: names of files in configs/tiny.
+        page: whose marked blocks are replaced.
+        kept: rows measured so far, which an interrupted run goes on from; without the file all are measured anew.
+        classifier: folder of the judge of edits.
+    """
+    console, judge = Console(), SceneJudge.from_pretrained(classifier)
+    for name in presets:
+        preset = Preset.read(Path("configs/tiny", f"{name}.yaml"))
+        console.print(f"{name}, {images} unseen scenes")
+        replace_block(page, name, table(ablate(preset, images, judge, kept, console)))
+        if name == "sdxl":
+            replace_block(page, "empty prompt", table(empty_prompt(preset, images, kept)))
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from renoise.checkpoint import FAMILIES, check_prediction_type, load_denoiser
+from renoise.denoiser import Denoiser
+from renoise.denoiser_xl import DenoiserXL
+from renoise.errors import InputError
+
+
+def predicting(kind: str, tiny_sd: Path) -> Denoiser:
+    """tiny-sd with its answers turned into v or z_0: exactly what a network trained for that would say."""
+    denoiser = load_denoiser(str(tiny_sd))
+    alphas = denoiser.pipeline.scheduler.alphas_cumprod
+
+    def convert(_: object, inputs: tuple[torch.Tensor, ...], output: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        latents, timestep = inputs[:2]
+        alpha = float(alphas[int(timestep)])
+        clean = (latents - math.sqrt(1 - alpha) * output[0]) / math.sqrt(alpha)
+        return (clean if kind == "sample" else math.sqrt(alpha) * output[0] - math.sqrt(1 - alpha) * clean,)
+
+    if kind != "epsilon":
+        denoiser.unet.register_forward_hook(convert)
+    return denoiser
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_a_scheduler_that_tells_the_truth_passes(kind: str, tiny_sd: Path) -> None:
+    check_prediction_type(predicting(kind, tiny_sd), kind, "the checkpoint")
+
+
+@pytest.mark.parametrize("said", ["epsilon", "v_prediction", "sample"])
+def test_a_scheduler_that_is_wrong_is_told_what_the_network_predicts(said: str, tiny_sd: Path) -> None:
+    denoiser = predicting("v_prediction" if said == "epsilon" else "epsilon", tiny_sd)
+    truth = "v_prediction or sample" if said == "epsilon" else "epsilon"
+    with pytest.raises(
+        InputError, match=rf"^model\.checkpoint: .* mine says prediction_type {said}.* predicts {truth};"
+    ):
+        check_prediction_type(denoiser, said, "mine")
+
+
+def test_every_family_has_its_adapter(tiny_sd: Path, tiny_sdxl: Path) -> None:
+    assert type(load_denoiser(str(tiny_sd))) is Denoiser
+    assert type(load_denoiser(str(tiny_sdxl))) is DenoiserXL
+    assert set(FAMILIES) == {"StableDiffusionPipeline", "StableDiffusionXLPipeline"}
+
+
+def test_parts_in_half_precision_files_are_loaded_in_float32(tiny_sdxl: Path) -> None:
+    assert {parameter.dtype for parameter in load_denoiser(str(tiny_sdxl)).parameters()} == {torch.float32}

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from renoise.checkpoint import load_denoiser
+from renoise.errors import InputError
+from renoise.lora import FILE
+
+
+@pytest.fixture(scope="module")
+def lora(tiny_sd: Path) -> Path:
+    """The shipped LoRA for tiny-sd."""
+    return tiny_sd.parent / "tiny-lcm-lora"
+
+
+def test_merging_gives_the_network_that_diffusers_runs_with_the_lora_beside_it(tiny_sd: Path, lora: Path) -> None:
+    reference = StableDiffusionPipeline.from_pretrained(tiny_sd)
+    reference.load_lora_weights(str(lora))
+    denoiser = load_denoiser(str(tiny_sd), str(lora))
+    plain = load_denoiser(str(tiny_sd))
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, 4, 16, 16, generator=generator)
+    embeds = denoiser.encode_prompts(["a cat", "a dog"]).prompt_embeds
+    with torch.no_grad():
+        expected, found, without = (
+            unet(latents, 499, encoder_hidden_states=embeds).sample
+            for unet in (reference.unet, denoiser.unet, plain.unet)
+        )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert (found - without).abs().max() > 0.01
+
+
+def test_merging_leaves_the_networks_layers_as_they_were(tiny_sd: Path, lora: Path) -> None:
+    merged, plain = load_denoiser(str(tiny_sd), str(lora)), load_denoiser(str(tiny_sd))
+    assert [name for name, _ in merged.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    assert [type(module) for module in merged.modules()] == [type(module) for module in plain.modules()]
+
+
+def test_the_file_itself_may_be_named(tiny_sd: Path, lora: Path, tmp_path: Path) -> None:
+    shutil.copy(lora / FILE, tmp_path / "mine.safetensors")
+    by_file = load_denoiser(str(tiny_sd), str(tmp_path / "mine.safetensors"))
+    by_folder = load_denoiser(str(tiny_sd), str(lora))
+    for found, expected in zip(by_file.parameters(), by_folder.parameters(), strict=True):
+        assert torch.equal(found, expected)
+
+
+def renamed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.replace("unet.", "unet.elsewhere."): tensor for name, tensor in weights.items()}
+
+
+def of_another_part(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.replace("unet.", "transformer."): tensor for name, tensor in weights.items()}
+
+
+def of_another_width(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    wider = {name: torch.cat([tensor, tensor]) for name, tensor in weights.items() if "lora_B" in name}
+    return weights | wider
+
+
+def without_lora_in_its_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"unet.conv_in.weight": torch.zeros(1)}
+
+
+@pytest.mark.parametrize("change", [renamed, of_another_part, of_another_width, without_lora_in_its_names])
+def test_a_lora_that_fits_no_layer_is_named_with_what_it_was_meant_for(
+    tiny_sd: Path, lora: Path, tmp_path: Path, change: object, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(change)
+    save_file({name: each.contiguous() for name, each in change(load_file(lora / FILE)).items()}, tmp_path / FILE)
+    with pytest.raises(
+        InputError, match=r"^model\.lora: \S+ (fits no layer of|cannot be loaded into) this Stable"
+    ) as told:
+        load_denoiser(str(tiny_sd), str(tmp_path))
+    assert len(str(told.value)) < 500, "diffusers lists every layer"
+    assert "\n" not in str(told.value)
+    assert capfd.readouterr().err.count("\n") <= 1
+
+
+def test_a_damaged_lora_is_named(tiny_sd: Path, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"123")
+    with pytest.raises(InputError, match=r"model\.lora: \S+ cannot be loaded .*header too small"):
+        load_denoiser(str(tiny_sd), str(tmp_path))
+
+
+def test_a_pickled_lora_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
+    torch.save({"unet.lora_A": torch.zeros(1)}, tmp_path / "pytorch_lora_weights.bin")
+    with pytest.raises(InputError, match=r"model\.lora"):
+        load_denoiser(str(tiny_sd), str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "lora.bin", "/nowhere/mine.safetensors"])
+def test_a_lora_that_is_not_there_is_told_with_what_it_may_be(tiny_sd: Path, name: str) -> None:
+    with pytest.raises(
+        InputError, match=r"model\.lora must be a hub id, a folder or a \.safetensors file; there is no"
+    ):
+        load_denoiser(str(tiny_sd), name)
