@@ -58,7 +58,7 @@ class StepEnhancement:
         self.step: Step = of.schedule.steps[index]
         self.losses, self.alive, self.network = of.losses, alive, network
         self.noised: torch.Tensor | None = None
-        if of.target_noise is not None:
+        if of.target_noise is not None and self.step.noise_from_prediction != 0:
             self.noised = self.step.add_noise(of.clean[alive], of.target_noise[alive])
         self.target: torch.Tensor | None = None
         self.uniform = of.uniform[index][..., alive]

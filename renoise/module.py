@@ -194,7 +194,11 @@ class ReNoiseModule(L.LightningModule):
             tensors = {"latent": inversion.latents[row]}
             if inversion.noise is not None:
                 tensors["noise"] = inversion.noise[:, row]
-            facts = self.provenance | {"prompt": record.prompt, "image_sha256": batch.sha256[row]}
+            facts = self.provenance | {
+                "prompt": record.prompt,
+                "image_sha256": batch.sha256[row],
+                "time_ids": batch.time_ids[row].tolist(),
+            }
             results.append(
                 ImageResult(
                     row=_row(record, "ok", None) | values | {"seconds": None, "inversion": None, "edits": {}},

@@ -40,4 +40,7 @@ def replace_scheduler(
             raise InputError(
                 f"model.scheduler_options: {sampler.__name__} has no {option!r}; it has {', '.join(known)}"
             )
-    return cast(Any, sampler).from_config(scheduler.config, **(options or {}))
+    try:
+        return cast(Any, sampler).from_config(scheduler.config, **(options or {}))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise InputError(f"model.scheduler_options: {sampler.__name__} cannot be made: {error}") from error

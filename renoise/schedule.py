@@ -24,6 +24,7 @@ PROBES = 16
 """Rows of known inputs per step: 3 fix the coefficients, the others show whether they hold."""
 TOLERANCE = 1e-4
 """Largest misfit of an affine step, relative to what it returns; float32 schedulers reach about 1e-6."""
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 NO_NOISE = 1e-5
 """A ρ below this is the fit's own rounding: the step draws no noise."""
 
@@ -58,6 +59,24 @@ class Step:
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """z_0 noised to this level."""
         return self.signal * latents + self.sigma * noise
+
+    def renoise_from(
+        self,
+        previous: torch.Tensor,
+        estimate: torch.Tensor,
+        prediction: torch.Tensor,
+        noise: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """z_t from a prediction made at `estimate`, holding fixed the noise ε that the prediction sees there.
+
+        Of an ε-predicting network that is `renoise`. Of a v- or z_0-predicting one it is the iteration that ε would
+        make: held fixed itself, v would be divided by a φ near 0 and renoising diverge.
+        """
+        if self.noise_from_prediction == 0:
+            return self.renoise(previous, prediction, noise)
+        psi = self.psi / self.noise_from_prediction
+        phi = self.phi - psi * self.noise_from_latents
+        return self._with_noise(previous - psi * self.predicted_noise(estimate, prediction), noise, -self.rho) / phi
 
     def predicted_noise(self, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """The noise ε that a prediction sees in z_t = `latents`; of an ε-predicting network, the prediction itself."""
@@ -119,6 +138,11 @@ class Schedule:
         levels = scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= levels:
             raise InputError(f"model.num_inference_steps must lie in 1…{levels}, got {num_inference_steps}")
+        kind = scheduler.config.get("prediction_type", "epsilon")
+        if kind not in PREDICTION_TYPES:
+            raise InputError(
+                f"model.scheduler_options.prediction_type must be {' or '.join(PREDICTION_TYPES)}, got {kind!r}"
+            )
         if not 0 <= eta <= 1:
             raise InputError(f"model.eta must lie in 0…1, got {eta}")
         if eta and "eta" not in inspect.signature(scheduler.step).parameters:
@@ -131,7 +155,14 @@ class Schedule:
             raise
         except (ValueError, IndexError) as error:
             raise InputError(f"model.num_inference_steps: {name} cannot make {num_inference_steps}: {error}") from error
-        return cls(steps, float(scheduler.init_noise_sigma))
+        except (
+            AttributeError,
+            NotImplementedError,
+            RuntimeError,
+            TypeError,
+        ) as error:  # of schedulers with other habits
+            raise InputError(f"model.scheduler: the steps of {name} cannot be read: {error}") from error
+        return cls(steps, float(getattr(scheduler, "init_noise_sigma", 1.0)))
 
 
 def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: torch.Generator, eta: float) -> Step:
@@ -146,7 +177,9 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
         for _ in range(2)
     )
     ones = torch.ones_like(latents)
-    input_scale = scheduler.scale_model_input(ones, timestep).flatten()[0].item()
+    input_scale = 1.0
+    if hasattr(scheduler, "scale_model_input"):  # flow matching has none
+        input_scale = scheduler.scale_model_input(ones, timestep).flatten()[0].item()
     signal, sigma = _read_noising(scheduler, timestep)
     # The step's own noise: what a generator of the same seed gives when asked for the same shape first.
     known, seed = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
@@ -168,6 +201,11 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
             "checkpoint"
         )
     of_latents, of_prediction = _read_predicted_noise(scheduler, input_scale * signal, input_scale * sigma)
+    if of_prediction == 0 and abs(phi) <= NO_NOISE:
+        raise InputError(
+            f"model.scheduler: the step of {type(scheduler).__name__} at timestep {timestep.item():g} forgets its "
+            f"latents (φ = {phi:.0e}), so it cannot be inverted; a sampler that draws no noise keeps them"
+        )
     return Step(
         timestep=timestep.item(),
         phi=phi,
@@ -199,6 +237,4 @@ def _read_predicted_noise(scheduler: SchedulerMixin, signal: float, sigma: float
         return 0.0, 1.0
     if kind == "v_prediction":  # v = signal · ε − sigma · z_0, and signal² + sigma² = 1
         return sigma, signal
-    if kind == "sample":
-        return 1 / sigma, -signal / sigma
-    raise InputError(f"the scheduler's prediction_type must be epsilon, v_prediction or sample, got {kind!r}")
+    return 1 / sigma, -signal / sigma  # z_0

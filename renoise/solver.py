@@ -41,7 +41,7 @@ class AveragingWeights:
         """Raises InputError where a list does not sum to 1 or is negative, or where the lists do not fit K."""
         for name, weights in (("below", self.below), ("above", self.above)):
             option = f"model.averaging_weights.{name}"
-            if abs(sum(weights) - 1) > 0.011 or min(weights, default=-1) < 0:
+            if not abs(sum(weights) - 1) <= 0.011 or min(weights, default=-1) < 0:  # NaN is no sum either
                 raise InputError(f"{option} must be at least 0 each and sum to 1, got {list(weights)}")
             if len(weights) > renoise_iterations + 1:
                 raise InputError(
@@ -111,14 +111,14 @@ class Renoising:
         rows = torch.arange(len(previous), device=previous.device)
         average, estimate = torch.zeros_like(previous), previous
 
-        def renoise(prediction: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
-            return step.renoise(previous[of], prediction, None if noise is None else noise[of])
+        def renoise(prediction: torch.Tensor, at: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+            return step.renoise_from(previous[of], at, prediction, None if noise is None else noise[of])
 
         for k, weight in enumerate(weights):
             prediction = predict(estimate, rows)
             if regularize is not None and weight > 0:
                 prediction = regularize(prediction, estimate, rows, k)
-            renoised = renoise(prediction, rows)
+            renoised = renoise(prediction, estimate, rows)
             moving = self._moving(renoised, estimate)
             if moving is None:
                 average += weight * renoised
@@ -128,7 +128,7 @@ class Renoising:
             last = renoised[settled]
             if regularize is not None and weight == 0 and settled.any():  # it has a say after all
                 regular = regularize(prediction[settled], estimate[settled], rows[settled], k)
-                last = renoise(regular, rows[settled])
+                last = renoise(regular, estimate[settled], rows[settled])
             average[rows[settled]] += sum(weights[k:]) * last
             average[rows[moving]] += weight * renoised[moving]
             rows, estimate = rows[moving], renoised[moving]

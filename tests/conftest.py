@@ -12,11 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+SHIPPED = {
+    "CompVis/stable-diffusion-v1-4": "data/models/tiny-sd",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "data/models/tiny-sd",
+    "stabilityai/stable-diffusion-xl-base-1.0": "data/models/tiny-sdxl",
+    "stabilityai/sdxl-turbo": "data/models/tiny-sdxl-turbo",
+    "latent-consistency/lcm-lora-sdv1-5": "data/models/tiny-lcm-lora",
+}
+"""What stands in for a hub id: a shipped model of the same family."""
 
 
 @dataclass
@@ -40,6 +51,21 @@ def tiny_sd() -> Path:
 def tiny_sdxl() -> Path:
     """The shipped miniature SDXL."""
     return REPOSITORY / "data" / "models" / "tiny-sdxl"
+
+
+@pytest.fixture(scope="session")
+def stand_ins() -> Callable[[Path], dict[str, str]]:
+    """`stand_ins(config)` are the options that put shipped models into the places of a config's hub ids."""
+
+    def options(config: Path) -> dict[str, str]:
+        model = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
+        named = {name: model[name] for name in ("checkpoint", "lora") if name in model}
+        return {
+            f"model.{name}": source if source.startswith("data/models/") else SHIPPED[source]
+            for name, source in named.items()
+        }
+
+    return options
 
 
 @pytest.fixture(scope="session")

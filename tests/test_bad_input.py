@@ -191,6 +191,24 @@ MISTAKES = {
     "--model.averaging_weights={below: [0.5, 0.5], above: [1.0]}": [
         "model.averaging_weights.below holds 2 weights, but with model.renoise_iterations 0 there are 1 estimates"
     ],
+    "--model.edit_losses={lambda_pair: -1}": ["model.edit_losses.lambda_pair must be 0 or more", "got -1"],
+    "--model.edit_losses={lambda_patch_kl: -0.05}": ["model.edit_losses.lambda_patch_kl must be 0 or more"],
+    "--model.edit_losses={lambda_kl: .nan}": ["model.edit_losses.lambda_kl must be 0 or more and finite, got nan"],
+    "--model.edit_losses={lambda_pair: 1, rounds: 0}": ["model.edit_losses.rounds must be at least 1, got 0"],
+    "--model.edit_losses={lambda_pair: 0}": ["model.edit_losses", "null switches the losses off"],
+    "--model.noise_correction=override": ["model.noise_correction must be none with DDIMScheduler", "got override"],
+    "--model.noise_correction_strength=0": ["model.noise_correction_strength must lie in (0, 1], got 0.0"],
+    "--model.noise_correction_steps=0": ["model.noise_correction_steps must be 1 or more, got 0"],
+    "--model.eta=1.5": ["model.eta must lie in 0…1, got 1.5"],
+    "--model.scheduler_options={spacing: trailing}": ["DDIMScheduler has no 'spacing'", "timestep_spacing"],
+    "--model.scheduler_options={prediction_type: v_prediction}": [
+        "model.checkpoint: the scheduler of",
+        "says prediction_type v_prediction",
+        "it predicts epsilon",
+    ],
+    "--model.scheduler_options={timestep_spacing: sideways}": ["model.num_inference_steps", "sideways"],
+    "--model.lora=no/such/folder": ["model.lora must be a hub id, a folder or a .safetensors file"],
+    "--model.lora=nobody/nothing": ["model.lora: nobody/nothing cannot be loaded"],
     "--data.resolution=42": ["data.resolution must be a multiple of 4", "got 42"],
     "--data.resolution=0": ["data.resolution must be 8 or more, but is 0"],
     "--data.batch_size=0": ["data.batch_size must be 1 or more, but is 0"],
@@ -215,7 +233,12 @@ def test_a_value_that_cannot_be_is_one_line(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("data.batch_size", "two"), ("model.num_inference_steps", "2.5"), ("model.strict", "perhaps")],
+    [
+        ("data.batch_size", "two"),
+        ("model.num_inference_steps", "2.5"),
+        ("model.strict", "perhaps"),
+        ("model.noise_correction", "sometimes"),
+    ],
 )
 def test_a_value_of_the_wrong_type_names_the_option(
     option: str, value: str, tmp_path: Path, pictures: Pictures, predict: Predict
@@ -226,6 +249,23 @@ def test_a_value_of_the_wrong_type_names_the_option(
     assert option.split(".")[1] in run.err
     assert value in run.err
     assert "usage:" not in run.err
+
+
+def test_eta_with_a_sampler_that_takes_none_is_one_line(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
+    root = pictures(tmp_path / "photos", "a.png")
+    run = predict(root, tmp_path / "out", "--model.scheduler=EulerDiscreteScheduler", "--model.eta=0.5")
+    assert_one_line(run, "model.eta must be 0 with EulerDiscreteScheduler", "got 0.5")
+
+
+def test_half_precision_where_the_device_cannot_is_one_line(
+    tmp_path: Path, pictures: Pictures, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")  # as torch has it on older CPUs
+
+    monkeypatch.setattr(Denoiser, "predict", cannot)
+    run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", "--trainer.precision=16-true")
+    assert_one_line(run, "trainer.precision: this cpu cannot run the model in float16", "bf16-true")
 
 
 # Checkpoints

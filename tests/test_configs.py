@@ -18,14 +18,6 @@ CONFIGS = sorted(
     for path in (REPOSITORY / "configs").rglob("*.yaml")
     if path.parent.name != "zoo"  # tests/zoo/test_fit.py
 )
-SHIPPED = {
-    "CompVis/stable-diffusion-v1-4": "data/models/tiny-sd",
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": "data/models/tiny-sd",
-    "stabilityai/stable-diffusion-xl-base-1.0": "data/models/tiny-sdxl",
-    "stabilityai/sdxl-turbo": "data/models/tiny-sdxl-turbo",
-    "latent-consistency/lcm-lora-sdv1-5": "data/models/tiny-lcm-lora",
-}
-"""What stands in for a hub id: a shipped model of the same family."""
 PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
 WEIGHTS = [0.5, 0.5], [0.0, 1.0]
 TABLE_1 = {
@@ -42,18 +34,13 @@ def model_of(config: Path) -> dict[str, Any]:
     return dict(yaml.safe_load(config.read_text(encoding="utf-8"))["model"])
 
 
-def stand_ins(config: Path) -> dict[str, str]:
-    """The options that a config's hub ids are replaced by."""
-    model = model_of(config)
-    return {f"model.{name}": SHIPPED.get(model[name], model[name]) for name in ("checkpoint", "lora") if name in model}
-
-
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_config_runs(
     config: Path,
     tmp_path: Path,
     pictures: Callable[..., Path],
     renoise: Callable[..., Any],
+    stand_ins: Callable[[Path], dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(REPOSITORY)  # where configs are said to run
@@ -77,12 +64,11 @@ def test_every_config_runs(
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_every_local_path_in_a_config_exists(config: Path) -> None:
+def test_every_path_in_a_config_exists(config: Path, stand_ins: Callable[[Path], dict[str, str]]) -> None:
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     assert (REPOSITORY / content["data"]["init_args"]["root"]).exists()
-    for name in {"checkpoint", "lora"} & set(content["model"]):
-        source = content["model"][name]
-        assert (REPOSITORY / source).exists() or source in SHIPPED, "neither a folder here nor a known hub id"
+    for shipped in stand_ins(config).values():  # which raises for a hub id that nothing stands in for
+        assert (REPOSITORY / shipped).is_dir()
     assert (content["trainer"]["default_root_dir"] or "out/default").split("/")[0] == "out", "git ignores out/"
 
 

@@ -8,9 +8,9 @@ from diffusers import StableDiffusionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from renoise.benchmark import images_of
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
+from renoise.evaluation import images_of
 from renoise.zoo.scenes import random_scenes
 
 PROMPTS = ["a cat on a plain red background", "a dog on a striped blue background"]

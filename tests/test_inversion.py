@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import LCMScheduler, StableDiffusionPipeline
+from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, StableDiffusionPipeline
 
-from renoise.benchmark import BENCHMARK_SEED, TABLE_1, Accuracy, accuracy, images_of, prompts_of
+from renoise.benchmark import TABLE_1, accuracy
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Conditioning, Denoiser
+from renoise.evaluation import UNSEEN_SEED, Evaluation, images_of, prompts_of
 from renoise.inversion import Inverter, sample
-from renoise.schedule import Schedule
+from renoise.noise_correction import NoiseCorrection
+from renoise.regularization import EditLosses
+from renoise.schedule import Schedule, Step
 from renoise.solver import AveragingWeights, Renoising
 from renoise.zoo.scenes import random_scenes
 
-SCENES = random_scenes(8, BENCHMARK_SEED)
+SCENES = random_scenes(8, UNSEEN_SEED)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +37,7 @@ def inverter(denoiser: Denoiser, steps: int, iterations: int, tolerance: float |
     return Inverter(denoiser, Schedule.read(denoiser.scheduler, steps), Renoising(iterations, None, tolerance))
 
 
-def measured(denoiser: Denoiser, steps: int, iterations: int, weights: AveragingWeights | None = None) -> Accuracy:
+def measured(denoiser: Denoiser, steps: int, iterations: int, weights: AveragingWeights | None = None) -> Evaluation:
     return accuracy(denoiser, SCENES, steps, Renoising(iterations, weights))
 
 
@@ -154,3 +159,121 @@ def test_latents_that_turn_nan_fail_alone_and_name_the_step(
         torch.testing.assert_close(inversion.latents[neighbour], healthy.latents[neighbour], rtol=0, atol=1e-5)
     assert inversion.latents[1].isnan().all()
     assert inversion.rows([1, 2]).failures == {0: inversion.failures[1]}
+
+
+TURBO_WEIGHTS = AveragingWeights(below=[0.25] * 4, above=[0.0] * 7 + [1 / 3] * 3)
+PAIR, PAPER_LOSSES = EditLosses(lambda_pair=10), EditLosses(lambda_pair=10, lambda_patch_kl=0.055)
+NONE, OPTIMISE, OVERRIDE = NoiseCorrection(), NoiseCorrection("optimise"), NoiseCorrection("override")
+
+
+def turbo(
+    denoiser: Denoiser, losses: EditLosses | None = PAPER_LOSSES, correction: NoiseCorrection = OPTIMISE
+) -> Inverter:
+    """The paper's settings for SDXL Turbo (Table 1)."""
+    scheduler = EulerAncestralDiscreteScheduler.from_config(denoiser.scheduler.config, timestep_spacing="trailing")
+    return Inverter(denoiser, Schedule.read(scheduler, 4), Renoising(9, TURBO_WEIGHTS), losses, correction)
+
+
+@pytest.mark.parametrize(
+    ("losses", "correction", "guidance_scale", "rows"),
+    [
+        # 10 calls at each of the three levels with t >= 250, 4 at the one below: the last estimate that counts
+        (None, NONE, 1.0, 34),
+        (
+            PAPER_LOSSES,
+            OPTIMISE,
+            1.0,
+            34 + 4 + 3,
+        ),  # a target at each level, a call at each of the three that draw noise
+        (PAPER_LOSSES, OVERRIDE, 1.0, 41),
+        (PAIR, OPTIMISE, 1.0, 37),
+        (None, OPTIMISE, 1.0, 37),
+        (PAPER_LOSSES, NONE, 1.0, 38),
+        (PAPER_LOSSES, OPTIMISE, 2.0, 82),
+    ],
+)
+@torch.no_grad()
+def test_an_image_takes_as_many_rows_as_the_method_needs(
+    denoiser: Denoiser,
+    latents: torch.Tensor,
+    losses: EditLosses | None,
+    correction: NoiseCorrection,
+    guidance_scale: float,
+    rows: int,
+) -> None:
+    taken: list[int] = []
+    hook = denoiser.unet.register_forward_pre_hook(lambda unet, arguments: taken.append(len(arguments[0])))
+    conditioning = denoiser.encode_prompts([scene.caption for scene in SCENES[:2]], guidance_scale)
+    inversion = turbo(denoiser, losses, correction).invert(latents[:2], conditioning, ["0", "1"])
+    hook.remove()
+    assert inversion.network_rows.tolist() == [rows, rows]
+    assert sum(taken) == 2 * rows
+
+
+@torch.no_grad()
+def test_losses_and_correction_leave_an_image_the_same_alone_and_among_others(
+    denoiser: Denoiser, latents: torch.Tensor
+) -> None:
+    conditioning, names = prompts_of(denoiser, SCENES[:2])
+    method = turbo(denoiser, PAPER_LOSSES, OVERRIDE)
+    together = method.invert(latents[:2], conditioning, names)
+    assert together.noise is not None
+    for row in range(2):
+        alone = method.invert(latents[row : row + 1], conditioning.rows(torch.tensor([row])), [names[row]])
+        assert alone.noise is not None
+        difference = (alone.latents[0] - together.latents[row]) / method.schedule.init_noise_sigma
+        assert float(difference.abs().max()) <= 1e-4
+        torch.testing.assert_close(alone.noise[:, 0], together.noise[:, row], rtol=0, atol=1e-4)
+        assert alone.network_rows[0] == together.network_rows[row]
+
+
+@dataclass(frozen=True)
+class Recorded(NoiseCorrection):
+    """Keeps z_{t-1} of every step, cleanest first."""
+
+    passed: list[torch.Tensor] = field(default_factory=list)
+
+    def correct(self, step: Step, latents: torch.Tensor, previous: torch.Tensor, *others: Any) -> torch.Tensor | None:
+        self.passed.append(previous)
+        return super().correct(step, latents, previous, *others)
+
+
+@pytest.mark.parametrize("losses", [None, PAPER_LOSSES], ids=["plain", "regularised"])
+@torch.no_grad()
+def test_override_makes_the_sampler_retrace_the_inversion_up_to_its_last_step(
+    denoiser: Denoiser, latents: torch.Tensor, losses: EditLosses | None
+) -> None:
+    conditioning, names = prompts_of(denoiser, SCENES[:2])
+    errors, deviations = {}, {}
+    for method in ("none", "override"):
+        recorded = Recorded(method)
+        inversion = turbo(denoiser, losses, recorded).invert(latents[:2], conditioning, names)
+        assert inversion.noise is not None
+        errors[method] = float((sample(denoiser, inversion) - latents[:2]).square().mean())
+        current, deviations[method] = inversion.latents, []
+        for step, noise, passed in zip(inversion.schedule, inversion.noise, reversed(recorded.passed), strict=True):
+            prediction = denoiser.predict(step.input_scale * current, step.timestep, conditioning)
+            current = step.denoise(current, prediction, noise)
+            deviations[method].append(float((current - passed).abs().max()))
+    assert max(deviations["override"][:-1]) < 1e-3
+    assert min(deviations["none"][:-1]) > 1e-2
+    assert deviations["override"][-1] > 1e-2  # the last step draws no noise that could make it exact
+    assert errors["override"] < errors["none"]
+
+
+@torch.no_grad()
+def test_optimise_takes_the_noise_part_of_the_way_that_override_takes(
+    denoiser: Denoiser, latents: torch.Tensor
+) -> None:
+    conditioning, names = prompts_of(denoiser, SCENES[:2])
+    corrections = (NONE, NoiseCorrection("optimise", strength=0.5, steps=2), OVERRIDE)
+    inversions = [turbo(denoiser, PAIR, each).invert(latents[:2], conditioning, names) for each in corrections]
+    drawn, moved, exact = (inversion.noise for inversion in inversions)
+    assert drawn is not None
+    assert moved is not None
+    assert exact is not None
+    for inversion in inversions[1:]:
+        torch.testing.assert_close(inversion.latents, inversions[0].latents, rtol=0, atol=0)
+    torch.testing.assert_close(moved, 0.25 * drawn + 0.75 * exact, rtol=0, atol=1e-5)
+    assert torch.equal(exact[-1], drawn[-1])
+    assert not torch.equal(exact[:-1], drawn[:-1])

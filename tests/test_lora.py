@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from renoise.checkpoint import load_denoiser
@@ -40,6 +41,19 @@ def test_merging_leaves_the_networks_layers_as_they_were(tiny_sd: Path, lora: Pa
     merged, plain = load_denoiser(str(tiny_sd), str(lora)), load_denoiser(str(tiny_sd))
     assert [name for name, _ in merged.named_parameters()] == [name for name, _ in plain.named_parameters()]
     assert [type(module) for module in merged.modules()] == [type(module) for module in plain.modules()]
+
+
+def test_a_lora_for_sdxl_is_merged_likewise(tiny_sdxl: Path, tmp_path: Path) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl)
+    pipeline.unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q"], init_lora_weights=False))
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(pipeline.unet))
+    merged, plain = load_denoiser(str(tiny_sdxl), str(tmp_path)), load_denoiser(str(tiny_sdxl))
+    changed = {
+        name.rsplit(".", 2)[-2]
+        for (name, before), after in zip(plain.unet.named_parameters(), merged.unet.parameters(), strict=True)
+        if not torch.equal(before, after)
+    }
+    assert changed == {"to_q"}
 
 
 def test_the_file_itself_may_be_named(tiny_sd: Path, lora: Path, tmp_path: Path) -> None:

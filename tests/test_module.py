@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from renoise.cli import main
 from renoise.datamodules import ImageBatch, ImageRecord
-from renoise.denoiser import Denoiser
+from renoise.denoiser import Conditioning, Denoiser
+from renoise.denoiser_xl import DenoiserXL
 from renoise.editing import Editor, EditRequest
 from renoise.inversion import Inversion
 from renoise.module import ReNoiseModule
@@ -118,3 +122,37 @@ def test_networks_run_in_other_precisions_and_metrics_stay_exact(precision: str,
     (row,) = (json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
     assert row["status"] == "ok"
     assert row["psnr_vae"] > 25
+
+
+def test_sdxl_is_told_the_true_sizes_of_images_and_so_are_edits(
+    tiny_sdxl: Path, tmp_path: Path, renoise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wide picture and a tall one, in one batch, cut to 32 pixels."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    for name, size in (("a-wide.png", (96, 64)), ("b-tall.png", (40, 50))):
+        Image.new("RGB", size, "teal").save(root / name)
+    (root / "metadata.jsonl").write_text('{"file_name": "b-tall.png", "text": "a cat", "edit_text": "a dog"}')
+    told: list[list[list[float]]] = []
+    encode = DenoiserXL.encode_prompts
+
+    def listening(self: DenoiserXL, *arguments: Any, **options: Any) -> Conditioning:
+        conditioning = encode(self, *arguments, **options)
+        assert conditioning.time_ids is not None
+        told.append(conditioning.time_ids.tolist())
+        return conditioning
+
+    monkeypatch.setattr(DenoiserXL, "encode_prompts", listening)
+    options = {
+        "model.checkpoint": tiny_sdxl,
+        "model.num_inference_steps": 1,
+        "model.editors": "[{class_path: PromptSwap}]",
+        "data.root": root,
+        "data.resolution": 32,
+        "trainer.default_root_dir": tmp_path / "out",
+        "trainer.accelerator": "cpu",
+    }
+    run = renoise("predict", *(f"--{name}={value}" for name, value in options.items()))
+    assert run.status == 0, run.err
+    wide, tall = [64, 96, 0, 8, 32, 32], [50, 40, 4, 0, 32, 32]
+    assert told[-2:] == [[wide, tall], [tall]]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ def predict_commands() -> list[str]:
 
 @pytest.mark.parametrize("command", predict_commands())
 def test_every_predict_command_of_the_readme_runs(
-    command: str, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    tiny_sd: Path,
+    tmp_path: Path,
+    stand_ins: Callable[[Path], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     photos = tmp_path / "photos"
@@ -38,14 +43,17 @@ def test_every_predict_command_of_the_readme_runs(
     pndm.save_pretrained(stable_diffusion / "scheduler")
     index = stable_diffusion / "model_index.json"
     index.write_text(index.read_text().replace("DDIMScheduler", "PNDMScheduler"))
-    smaller = {
-        "--model.checkpoint": str(stable_diffusion if "stable-diffusion" in command else tiny_sd),
+    arguments = shlex.split(command)
+    shipped = stand_ins(REPOSITORY / arguments[arguments.index("--config") + 1])
+    smaller = {f"--{option}": str(REPOSITORY / path) for option, path in shipped.items()}
+    if "stable-diffusion" in command:
+        smaller["--model.checkpoint"] = str(stable_diffusion)
+    smaller |= {
         "--data.root": str(photos),
         "--data.resolution": "64",
         "--model.num_inference_steps": "2",
         "--trainer.default_root_dir": str(tmp_path / "out"),
     }
-    arguments = shlex.split(command)
     for option in smaller:
         if option in arguments:  # said in the document, so swapped in place
             arguments[arguments.index(option) + 1] = smaller[option]

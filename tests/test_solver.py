@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renoise.errors import InputError
 from renoise.schedule import Step
-from renoise.solver import AveragingWeights, Predict, Renoising
+from renoise.solver import AveragingWeights, Predict, Regularize, Renoising
 
 TABLE_1_TURBO = AveragingWeights(below=[0.25] * 4, above=[0.0] * 7 + [1 / 3] * 3)
 
@@ -147,6 +148,129 @@ def test_the_noise_of_a_stochastic_step_is_taken_out() -> None:
     noise = torch.randn_like(previous)
     solved = Renoising(40).solve(one, previous, network, noise)
     torch.testing.assert_close(one.denoise(solved, network(solved, torch.arange(3)), noise), previous)
+
+
+class Linear:
+    """Random linear maps of small latents [B, 2, 2, 3], an image's own, which shrink what they map."""
+
+    def __init__(self, batch: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.matrices = torch.randn(batch, 12, 12, dtype=torch.float64, generator=generator) / 12
+        self.offsets = torch.randn(batch, 12, dtype=torch.float64, generator=generator)
+        self.latents = torch.randn(batch, 2, 2, 3, dtype=torch.float64, generator=generator)
+        self.noise = torch.randn(batch, 2, 2, 3, dtype=torch.float64, generator=generator)
+
+    def predict(self, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        mapped = torch.einsum("nij,nj->ni", self.matrices[rows], latents.flatten(1)) + self.offsets[rows]
+        return mapped.reshape(latents.shape)
+
+    def regularize(self, prediction: torch.Tensor, latents: torch.Tensor, rows: torch.Tensor, k: int) -> torch.Tensor:
+        """Depends on all that it is given, so that none can be mixed up."""
+        return 0.9 * prediction - 0.01 * latents + 0.1 * (rows[:, None, None, None] + 1) / (k + 1)
+
+
+def algorithm_1(
+    one: Step, weights: list[float], linear: Linear, row: int, regularize: Regularize | None, tolerance: float | None
+) -> torch.Tensor:
+    """PAPER's pseudo-code for one image, line by line."""
+    rows = torch.tensor([row])
+    previous, noise = linear.latents[rows], linear.noise[rows]
+    estimates, z = [], previous
+    for k, weight in enumerate(weights):
+        delta = linear.predict(z, rows)
+        regular = delta if regularize is None else regularize(delta, z, rows, k)
+        renoised = (previous - one.psi * (regular if weight > 0 else delta) - one.rho * noise) / one.phi
+        settled = tolerance is not None and float((renoised - z).norm()) <= tolerance * float(renoised.norm())
+        if settled:  # all the later estimates count as this one, which has a say then
+            last = (previous - one.psi * regular - one.rho * noise) / one.phi
+            return sum((w * z_k for w, z_k in zip(weights, estimates, strict=False)), sum(weights[k:]) * last)
+        estimates.append(renoised)
+        z = renoised
+    return sum((w * z_k for w, z_k in zip(weights, estimates, strict=True)), torch.zeros_like(previous))
+
+
+some_weights = st.lists(st.integers(0, 3), min_size=1, max_size=7).filter(any)
+
+
+@given(
+    parts=some_weights,
+    batch=st.integers(1, 4),
+    regularized=st.booleans(),
+    tolerance=st.sampled_from([None, 0.3, 0.03, 1e-6]),
+    rho=st.sampled_from([0.0, 0.4]),
+    seed=st.integers(0, 999),
+)
+@settings(deadline=None)
+def test_the_result_is_that_of_the_papers_pseudo_code(
+    parts: list[int], batch: int, regularized: bool, tolerance: float | None, rho: float, seed: int
+) -> None:
+    weights = [part / sum(parts) for part in parts]
+    one, linear = step(rho=rho), Linear(batch, seed)
+    regularize = linear.regularize if regularized else None
+    renoising = Renoising(len(weights) - 1, AveragingWeights(below=[1.0], above=weights), tolerance)
+    solved = renoising.solve(one, linear.latents, linear.predict, linear.noise, regularize)
+    dense = torch.cat([algorithm_1(one, weights, linear, row, regularize, tolerance) for row in range(batch)])
+    torch.testing.assert_close(solved, dense, rtol=0, atol=1e-12)
+
+
+class Regularized:
+    """A regularisation that remembers which rows each k asked for, and adds a constant."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, list[int]]] = []
+
+    def __call__(self, prediction: torch.Tensor, latents: torch.Tensor, rows: torch.Tensor, k: int) -> torch.Tensor:
+        assert len(prediction) == len(latents) == len(rows)
+        self.calls.append((k, rows.tolist()))
+        return prediction + 0.1
+
+
+@given(parts=some_weights)
+def test_the_predictions_with_a_weight_are_regularised_and_no_others(parts: list[int]) -> None:
+    weights = [part / sum(parts) for part in parts]
+    regularize = Regularized()
+    renoising = Renoising(len(weights) - 1, AveragingWeights(below=[1.0], above=weights))
+    renoising.solve(step(), latents(), network, regularize=regularize)
+    assert regularize.calls == [(k, [0, 1, 2]) for k, weight in enumerate(weights) if weight > 0]
+
+
+def test_without_weights_the_last_prediction_alone_is_regularised() -> None:
+    regularize = Regularized()
+    Renoising(3).solve(step(), latents(), network, regularize=regularize)
+    assert regularize.calls == [(3, [0, 1, 2])]
+
+
+def test_a_prediction_is_regularised_at_the_latents_that_it_was_made_for() -> None:
+    def regularize(prediction: torch.Tensor, points: torch.Tensor, rows: torch.Tensor, k: int) -> torch.Tensor:
+        torch.testing.assert_close(prediction, network(points, rows), rtol=0, atol=0)
+        return prediction + 0.1
+
+    weights = AveragingWeights(below=[1.0], above=[0.2, 0.0, 0.3, 0.5])
+    Renoising(3, weights, tolerance=1e-2).solve(step(), latents(), network, regularize=regularize)
+
+
+def settling(points: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Constant, and so settled at the second call, but for image 1."""
+    return torch.where((rows == 1)[:, None, None, None], network(points, rows), torch.ones_like(points))
+
+
+def test_an_image_that_settles_without_a_weight_is_regularised_once_nevertheless() -> None:
+    regularize, one, previous = Regularized(), step(), latents()
+    weights = AveragingWeights(below=[1.0], above=[0.0] * 3 + [0.5] * 2)
+    solved = Renoising(4, weights, tolerance=1e-9).solve(one, previous, settling, regularize=regularize)
+    assert regularize.calls == [(1, [0, 2]), (3, [1]), (4, [1])]
+    for row in (0, 2):
+        torch.testing.assert_close(solved[row], (previous[row] - one.psi * 1.1) / one.phi)
+
+
+def test_an_image_that_settles_with_a_weight_is_regularised_no_second_time() -> None:
+    regularize, one, previous = Regularized(), step(), latents()
+    weights = AveragingWeights(below=[1.0], above=[0.25] * 4)
+    solved = Renoising(3, weights, tolerance=1e-9).solve(one, previous, settling, regularize=regularize)
+    rows_of = {k: [rows for _, rows in calls] for k, calls in groupby(regularize.calls, key=lambda call: call[0])}
+    assert rows_of == {0: [[0, 1, 2]], 1: [[0, 1, 2]], 2: [[1]], 3: [[1]]}
+    for row in (0, 2):
+        torch.testing.assert_close(solved[row], (previous[row] - one.psi * 1.1) / one.phi)
 
 
 BAD: list[tuple[Callable[[], object], str]] = [

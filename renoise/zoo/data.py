@@ -136,7 +136,7 @@ class SizedLatentsDataModule(LatentsDataModule):
     def _encode(self, scenes: list[Scene]) -> Dataset[tuple[torch.Tensor, ...]]:
         rng = random.Random(len(scenes))
         sizes = [_random_size(rng) for _ in scenes]
-        images = (_as_if_from(scene.draw(), min(size)) for scene, size in zip(scenes, sizes, strict=True))
+        images = (as_if_from(scene.draw(), min(size)) for scene, size in zip(scenes, sizes, strict=True))
         ids = torch.tensor([time_ids(height, width, 64) for height, width in sizes], dtype=torch.float32)
         return TensorDataset(self._latents(images), self._tokens(scenes), ids)
 
@@ -153,7 +153,7 @@ def _random_size(rng: random.Random) -> tuple[int, int]:
     return (short, long) if rng.random() < 0.5 else (long, short)
 
 
-def _as_if_from(image: Image.Image, side: int) -> Image.Image:
+def as_if_from(image: Image.Image, side: int) -> Image.Image:
     """What is left of the image when it comes from one of `side` pixels."""
     if side >= image.width:
         return image

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 from transformers import ResNetForImageClassification
 
+from renoise.checkpoint import load_denoiser
 from renoise.cli import main
 from renoise.zoo.scenes import COLOURS, SUBJECTS
 
 CONFIGS = Path(__file__).parents[2] / "configs/zoo"
+MODELS = Path(__file__).parents[2] / "data/models"
 TINY = ["--data.init_args.scenes=12", "--data.init_args.validation_scenes=2", "--data.init_args.batch_size=4"]
+TINY_PAIRS = [
+    *("--data.init_args.pairs=4", "--data.init_args.validation_pairs=2", "--data.init_args.batch_size=2"),
+    "--data.init_args.num_inference_steps=2",
+]
 SHORT = ["--trainer.max_steps=3", "--trainer.val_check_interval=1", "--trainer.log_every_n_steps=1"]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 EVERY_OTHER_STEP = ["--trainer.callbacks.init_args.every_n_train_steps=2"]  # of the last callback, ModelCheckpoint
@@ -30,11 +41,12 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def fit(name: str, *overrides: str) -> None:
-    main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), *TINY, *SHORT, *QUIET, *EVERY_OTHER_STEP, *overrides])
+    main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), *SHORT, *QUIET, *EVERY_OTHER_STEP, *overrides])
 
 
-def fit_and_resume(name: str, output: Path, *overrides: str) -> None:
+def fit_and_resume(name: str, output: Path, *overrides: str, size: Sequence[str] = TINY) -> None:
     """Three steps; then the last of them again, from the checkpoint after the second."""
+    overrides = (*size, *overrides)
     fit(name, *overrides)
     weights = sorted(output.rglob("*.safetensors"))
     assert weights
@@ -69,3 +81,36 @@ def test_autoencoder_then_tiny_sd() -> None:
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline("a cat on a plain red background", num_inference_steps=1).images[0]
     assert image.size == (64, 64)
+
+
+def test_tiny_sdxl_begins_with_the_unet_of_tiny_sd() -> None:
+    vae, warm_start = f"{MODELS}/tiny-sd/vae", f"{MODELS}/tiny-sd"
+    output = Path("zoo/tiny-sdxl/pipeline")
+    places = [f"--model.init_args.vae={vae}", f"--data.init_args.vae={vae}"]
+    fit_and_resume("tiny_sdxl", output, *places, f"--model.init_args.warm_start={warm_start}")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(output).to(torch.float32)
+    start = StableDiffusionPipeline.from_pretrained(warm_start)
+    moved = pipeline.unet.mid_block.resnets[0].conv1.weight - start.unet.mid_block.resnets[0].conv1.weight
+    assert 0 < moved.abs().max() < 0.05  # three steps on
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a cat on a plain red background", num_inference_steps=1).images[0].size == (64, 64)
+
+
+def test_turbo() -> None:
+    teacher = f"{MODELS}/tiny-sdxl"
+    places = [f"--model.init_args.teacher={teacher}", f"--data.init_args.teacher={teacher}"]
+    output = Path("zoo/tiny-sdxl-turbo/student")
+    fit_and_resume("tiny_sdxl_turbo", output, *places, size=TINY_PAIRS)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(output)
+    assert isinstance(pipeline.scheduler, EulerAncestralDiscreteScheduler)
+    assert pipeline.scheduler.config.timestep_spacing == "trailing"
+
+
+def test_lcm_lora() -> None:
+    teacher = f"{MODELS}/tiny-sd"
+    places = [f"--model.init_args.teacher={teacher}", f"--data.init_args.teacher={teacher}"]
+    output = Path("zoo/tiny-lcm-lora/student")
+    fit_and_resume("tiny_lcm_lora", output, *places, size=TINY_PAIRS)
+    merged, plain = load_denoiser(teacher, str(output)), load_denoiser(teacher)
+    weights = [each.unet.mid_block.resnets[0].conv1.weight for each in (merged, plain)]
+    assert not torch.equal(*weights)

@@ -1,0 +1,67 @@
+"""A v-predicting checkpoint (Stable Diffusion 2.x) is inverted to the latents of the ε-predicting one that says so."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+
+from renoise.checkpoint import load_denoiser
+from renoise.denoiser import Denoiser
+from renoise.evaluation import UNSEEN_SEED, images_of, prompts_of
+from renoise.inversion import Inversion, Inverter, sample
+from renoise.noise_correction import NoiseCorrection
+from renoise.regularization import EditLosses
+from renoise.schedule import Schedule
+from renoise.solver import Renoising
+from renoise.zoo.scenes import random_scenes
+
+SCENES = random_scenes(2, UNSEEN_SEED)
+
+
+@pytest.fixture(scope="module")
+def by_noise(tiny_sd: Path) -> Denoiser:
+    return load_denoiser(str(tiny_sd))
+
+
+@pytest.fixture(scope="module")
+def by_velocity(tiny_sd: Path) -> Denoiser:
+    """The same network, its answers turned into v = √ᾱ ε − √(1−ᾱ) z_0."""
+    denoiser = load_denoiser(str(tiny_sd))
+    alphas = denoiser.pipeline.scheduler.alphas_cumprod
+
+    def to_velocity(_: object, inputs: tuple[torch.Tensor, ...], output: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        latents, timestep = inputs[:2]
+        alpha = float(alphas[int(timestep)])
+        return ((output[0] - math.sqrt(1 - alpha) * latents) / math.sqrt(alpha),)
+
+    denoiser.unet.register_forward_hook(to_velocity)
+    return denoiser
+
+
+def inverted(denoiser: Denoiser, sampler: type, prediction_type: str, losses: EditLosses | None) -> Inversion:
+    scheduler = sampler.from_config(  # type: ignore[attr-defined]
+        denoiser.pipeline.scheduler.config, prediction_type=prediction_type, timestep_spacing="trailing"
+    )
+    schedule = Schedule.read(scheduler, 4)
+    correction = NoiseCorrection("optimise" if schedule.is_stochastic else "none")
+    inverter = Inverter(denoiser, schedule, Renoising(1), losses, correction)
+    return inverter.invert(denoiser.encode_images(images_of(SCENES)), *prompts_of(denoiser, SCENES))
+
+
+@pytest.mark.parametrize("losses", [None, EditLosses(lambda_pair=10, lambda_patch_kl=0.05)], ids=["plain", "losses"])
+@pytest.mark.parametrize("sampler", [DDIMScheduler, EulerAncestralDiscreteScheduler])
+@torch.no_grad()
+def test_both_give_the_same_latents_noise_and_reconstruction(
+    by_noise: Denoiser, by_velocity: Denoiser, sampler: type, losses: EditLosses | None
+) -> None:
+    expected = inverted(by_noise, sampler, "epsilon", losses)
+    found = inverted(by_velocity, sampler, "v_prediction", losses)
+    scale = expected.schedule.init_noise_sigma
+    torch.testing.assert_close(found.latents / scale, expected.latents / scale, rtol=1e-3, atol=2e-3)
+    if expected.noise is not None:
+        torch.testing.assert_close(found.noise, expected.noise, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(sample(by_velocity, found), sample(by_noise, expected), rtol=1e-3, atol=5e-3)
