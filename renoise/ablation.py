@@ -18,11 +18,11 @@ from rich.console import Console
 
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
+from renoise.edit_losses import EditLosses
 from renoise.evaluation import UNSEEN_SEED, Evaluation, PromptSwapping, evaluate
 from renoise.inversion import Inverter
 from renoise.marked_text import replace_block
 from renoise.noise_correction import NoiseCorrection
-from renoise.regularization import EditLosses
 from renoise.samplers import replace_scheduler
 from renoise.schedule import Schedule
 from renoise.solver import AveragingWeights, Renoising

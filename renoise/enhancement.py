@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from renoise import streams
-from renoise.regularization import EditLosses
+from renoise.edit_losses import EditLosses
 from renoise.schedule import Schedule, Step
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

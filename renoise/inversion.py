@@ -9,9 +9,9 @@ import torch
 
 from renoise import streams
 from renoise.denoiser import Conditioning, Denoiser
+from renoise.edit_losses import EditLosses
 from renoise.enhancement import EditEnhancement
 from renoise.noise_correction import NoiseCorrection
-from renoise.regularization import EditLosses
 from renoise.schedule import Schedule
 from renoise.solver import Renoising
 

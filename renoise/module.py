@@ -18,11 +18,11 @@ from renoise import metrics
 from renoise.checkpoint import check_prediction_type, load_denoiser
 from renoise.datamodules import ImageBatch, ImageRecord
 from renoise.denoiser import Denoiser
+from renoise.edit_losses import EditLosses
 from renoise.editing import Editor, EditRequest
 from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, Inverter, sample
 from renoise.noise_correction import Method, NoiseCorrection
-from renoise.regularization import EditLosses
 from renoise.samplers import replace_scheduler
 from renoise.schedule import Schedule
 from renoise.solver import AveragingWeights, Renoising

@@ -1,4 +1,4 @@
-"""The paper's edit losses, which keep a prediction looking like noise, and the gradient steps that lower them.
+"""The paper's edit losses, which tell how far a prediction is from looking like noise, and their gradients.
 
     L_edit = λ_pair · L_pair + λ_patch-KL · L_patch-KL                     (ReNoise, 3.4; L_KL in the supplementary)
 
@@ -9,14 +9,10 @@ whatever the prediction's type. Predictions are [B, C, h, w] with sides of at le
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-
-from renoise.errors import InputError
 
 COARSEST = 8
 """The pyramid ends with the first map whose smaller side is no larger than this."""
@@ -24,8 +20,6 @@ PATCH = 4
 """Side of the patches of L_patch-KL."""
 GUARD = 1e-6
 """Added to variances that are divided by or taken the logarithm of: a constant patch has none."""
-CLIP = 100.0
-"""Largest gradient of an element, either way, as in the published code; a constant patch's would be about 1/GUARD."""
 
 
 def pyramid_sizes(height: int, width: int) -> list[tuple[int, int]]:
@@ -44,7 +38,7 @@ def pair_loss(noise: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
         shifts: s, int64 [L, 2, B]: by level (`pyramid_sizes`), axis (height, width) and image. A multiple of the side
             would penalise the variance itself.
     """
-    loss = noise.new_zeros(len(noise), dtype=_type(noise))
+    loss = noise.new_zeros(len(noise), dtype=wide_type(noise))
     for level, by_axis in _levels(noise, shifts):
         for axis, shift in enumerate(by_axis):
             loss = loss + (level * _rolled(level, shift, axis)).mean((2, 3)).square().sum(1)
@@ -67,13 +61,13 @@ def kl_loss(noise: torch.Tensor) -> torch.Tensor:
 
     m and v are mean and unbiased variance of an image's whole prediction [C, h, w].
     """
-    variance, mean = torch.var_mean(noise.to(_type(noise)).flatten(1), dim=1)
+    variance, mean = torch.var_mean(noise.to(wide_type(noise)).flatten(1), dim=1)
     return variance + mean.square() - 1 - (variance + GUARD).log()
 
 
 def kl_gradient(noise: torch.Tensor) -> torch.Tensor:
     """∂L_KL/∂noise = 2m/N + (1 − 1/v) · 2(n − m)/(N − 1) with N = C · h · w, [B, C, h, w]."""
-    noise = noise.to(_type(noise))
+    noise = noise.to(wide_type(noise))
     variance, mean = torch.var_mean(noise, dim=(1, 2, 3), keepdim=True)
     count = noise[0].numel()
     return 2 * mean / count + (1 - 1 / (variance + GUARD)) * 2 * (noise - mean) / (count - 1)
@@ -103,93 +97,8 @@ def patch_kl_gradient(noise: torch.Tensor, target: torch.Tensor) -> torch.Tensor
     return _padded(gradient.flatten(4, 5).flatten(2, 3), noise.shape)
 
 
-@dataclass(frozen=True)
-class EditLosses:
-    """Gradient steps on a prediction that keep it editable: L_edit of the paper.
-
-    Args:
-        lambda_pair: weight of L_pair, which takes neighbouring positions' correlation away.
-        lambda_patch_kl: weight of L_patch-KL, which draws 4×4 patches to the statistics of a noised image's prediction.
-        lambda_kl: weight of pix2pix-zero's L_KL, which draws the whole prediction to N(0, 1).
-        rounds: gradient steps of each prediction.
-        shifts: random shifts that each step of L_pair averages over.
-    """
-
-    lambda_pair: float = 0.0
-    lambda_patch_kl: float = 0.0
-    lambda_kl: float = 0.0
-    rounds: int = 4
-    shifts: int = 5
-
-    def __post_init__(self) -> None:
-        names = ("lambda_pair", "lambda_patch_kl", "lambda_kl")
-        for name in names:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"model.edit_losses.{name} must be 0 or more and finite, got {value}")
-        for name in ("rounds", "shifts"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.edit_losses.{name} must be at least 1, got {getattr(self, name)}")
-        if not any(getattr(self, name) for name in names):
-            options = ", ".join(f"model.edit_losses.{name}" for name in names)
-            raise InputError(f"one of {options} must be above 0, got 0 for all; null switches the losses off")
-
-    @property
-    def needs_target(self) -> bool:
-        """Whether `regularize` takes the prediction for a noised image too."""
-        return self.lambda_patch_kl > 0
-
-    def draws(self, height: int, width: int) -> tuple[int, ...]:
-        """Shape (rounds, shifts, L, 2) of the uniform numbers that regularising one image's prediction takes."""
-        return (self.rounds, self.shifts, len(pyramid_sizes(height, width)), 2)
-
-    def shifts_from(self, uniform: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Shifts s = 1 + ⌊u · half⌋ in 1 … half of the level's side, int64 of the shape of `uniform`.
-
-        A shift of 0 would shrink the noise's variance. Shifts beyond half are left out because s and side − s give
-        the same mean.
-
-        Args:
-            uniform: u in [0, 1), [rounds, shifts, L, 2, B].
-            height: of the finest level, latent pixels.
-            width: likewise.
-        """
-        if tuple(uniform.shape[:-1]) != self.draws(height, width):
-            raise ValueError(f"uniform is {list(uniform.shape)}, expected {[*self.draws(height, width), 'B']}")
-        halves = torch.tensor(pyramid_sizes(height, width), device=uniform.device)[..., None] // 2
-        # In half precision the product could round up to the half itself, and the shift exceed it.
-        return 1 + (uniform.to(_type(uniform)) * halves.clamp(min=1)).floor().long()
-
-    def regularize(self, noise: torch.Tensor, target: torch.Tensor | None, uniform: torch.Tensor) -> torch.Tensor:
-        """The prediction after `rounds` gradient steps, each on the KL terms first and on L_pair after them.
-
-        Args:
-            noise: the prediction δ, [B, C, h, w].
-            target: the prediction for the noised image, [B, C, h, w]; None where not `needs_target`.
-            uniform: numbers in [0, 1), [rounds, shifts, L, 2, B] (see `draws`), on the device of `noise`.
-
-        Returns:
-            [B, C, h, w] in float32 at least.
-        """
-        noise = noise.to(_type(noise))
-        for by_draw in self.shifts_from(uniform, *noise.shape[-2:]):
-            step = torch.zeros_like(noise)
-            if self.lambda_patch_kl:
-                if target is None:
-                    raise ValueError("L_patch-KL needs a target")
-                step = step + self.lambda_patch_kl * patch_kl_gradient(noise, target).clamp(-CLIP, CLIP)
-            if self.lambda_kl:
-                step = step + self.lambda_kl * kl_gradient(noise).clamp(-CLIP, CLIP)
-            noise = noise - step
-            if self.lambda_pair:
-                # Draws are folded into the batch: [shifts, L, 2, B] with [shifts · B, C, h, w].
-                folded = pair_gradient(noise.repeat(self.shifts, 1, 1, 1), by_draw.permute(1, 2, 0, 3).flatten(2))
-                gradient = folded.unflatten(0, (self.shifts, -1)).mean(0)
-                noise = noise - self.lambda_pair * gradient.clamp(-CLIP, CLIP)
-        return noise
-
-
-def _type(*tensors: torch.Tensor) -> torch.dtype:
+def wide_type(*tensors: torch.Tensor) -> torch.dtype:
+    """The type that all of them are computed in: float32 or wider."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -198,7 +107,7 @@ def _type(*tensors: torch.Tensor) -> torch.dtype:
 
 def _levels(noise: torch.Tensor, shifts: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Each level of the pyramid [B, C, h_l, w_l] with its shifts [2, B], finest first."""
-    level = noise.to(_type(noise))
+    level = noise.to(wide_type(noise))
     for number, (_, by_axis) in enumerate(zip(pyramid_sizes(*noise.shape[-2:]), shifts, strict=True)):
         level = F.avg_pool2d(level, 2) if number else level
         yield level, by_axis
@@ -235,7 +144,7 @@ def _padded(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 def _patches(noise: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """4×4 patches [B, C, h // 4, 4, w // 4, 4] in the type that both tensors share, their means and variances."""
     rows, columns = (side // PATCH for side in noise.shape[-2:])
-    whole = noise[..., : rows * PATCH, : columns * PATCH].to(_type(noise, other))
+    whole = noise[..., : rows * PATCH, : columns * PATCH].to(wide_type(noise, other))
     patches = whole.reshape(*noise.shape[:2], rows, PATCH, columns, PATCH)
     mean = patches.mean((3, 5), keepdim=True)
     # Not `torch.var`, which warns where a map is too small for any patch.

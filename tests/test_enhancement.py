@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renoise.denoiser import Conditioning
+from renoise.edit_losses import EditLosses
 from renoise.enhancement import EditEnhancement, StepEnhancement
 from renoise.inversion import Inversion, Inverter
-from renoise.regularization import EditLosses
 from renoise.schedule import Schedule, Step
 from renoise.solver import AveragingWeights, Renoising
 

@@ -11,10 +11,10 @@ from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, StableDiffu
 from renoise.benchmark import TABLE_1, accuracy
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Conditioning, Denoiser
+from renoise.edit_losses import EditLosses
 from renoise.evaluation import UNSEEN_SEED, Evaluation, images_of, prompts_of
 from renoise.inversion import Inverter, sample
 from renoise.noise_correction import NoiseCorrection
-from renoise.regularization import EditLosses
 from renoise.schedule import Schedule, Step
 from renoise.solver import AveragingWeights, Renoising
 from renoise.zoo.scenes import random_scenes

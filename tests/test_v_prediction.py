@@ -11,10 +11,10 @@ from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
+from renoise.edit_losses import EditLosses
 from renoise.evaluation import UNSEEN_SEED, images_of, prompts_of
 from renoise.inversion import Inversion, Inverter, sample
 from renoise.noise_correction import NoiseCorrection
-from renoise.regularization import EditLosses
 from renoise.schedule import Schedule
 from renoise.solver import Renoising
 from renoise.zoo.scenes import random_scenes
