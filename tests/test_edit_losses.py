@@ -37,6 +37,11 @@ def draw(losses: EditLosses, height: int, width: int, batch: int, seed: int = 0)
     return torch.rand(*losses.draws(height, width), batch, generator=generator)
 
 
+def draw_shifts(height: int, width: int, batch: int, seed: int = 0) -> torch.Tensor:
+    one = EditLosses(lambda_pair=1, rounds=1, shifts=1)
+    return one.shifts_from(draw(one, height, width, batch, seed), height, width)[0, 0]
+
+
 def smooth(*shape: int) -> torch.Tensor:
     """Noise of standard deviation 1 whose neighbours are correlated, as a bad inversion's prediction is."""
     blurred = F.avg_pool2d(F.pad(gaussian(*shape), (1, 1, 1, 1), mode="circular"), 3, stride=1)
