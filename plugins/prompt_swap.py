@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ class PromptSwap(Editor):
     """
 
     def __init__(self, replace: dict[str, str] | None = None, guidance_scale: float = 1.5) -> None:
-        if guidance_scale < 0:
+        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
             raise InputError(f"PromptSwap: guidance_scale must be 0 or more, got {guidance_scale}")
         if replace is not None and (not replace or "" in replace):
             raise InputError(f"PromptSwap: replace must name words of the prompt, or be null; got {replace}")

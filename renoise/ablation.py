@@ -7,6 +7,7 @@ losses, noise correction.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from rich.console import Console
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.edit_losses import EditLosses
+from renoise.errors import InputError
 from renoise.evaluation import UNSEEN_SEED, Evaluation, PromptSwapping, evaluate
 from renoise.inversion import Inverter
-from renoise.marked_text import replace_block
+from renoise.marked_text import check_block, replace_block
 from renoise.noise_correction import NoiseCorrection
 from renoise.samplers import replace_scheduler
 from renoise.schedule import Schedule
@@ -30,6 +32,9 @@ from renoise.zoo.judge import SceneJudge
 from renoise.zoo.scenes import random_scenes
 
 PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
+MEASURED = {"checkpoint", "lora", "scheduler", "scheduler_options", "num_inference_steps", "renoise_iterations"}
+MEASURED |= {"averaging_weights", "edit_losses", "noise_correction", "guidance_scale", "editors"}
+"""What a preset's `model` may hold; guidance during inversion is 1 in all of them."""
 KL_WEIGHT = 20.0
 """λ of L_KL where it stands in for L_patch-KL, as pix2pix-zero has it."""
 HEADER = (
@@ -39,7 +44,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class Method:
+class Variant:
     """One row of the ablation: what of the method is switched on."""
 
     iterations: int = 0
@@ -59,17 +64,26 @@ class Preset:
         """From one of configs/*.yaml."""
         content = OmegaConf.to_container(OmegaConf.load(path))
         assert isinstance(content, dict)
+        unknown = content["model"].keys() - MEASURED
+        if unknown:
+            raise InputError(f"{path}: the ablation knows nothing of {', '.join(sorted(unknown))}")
         return cls(content["model"])
 
     @property
-    def method(self) -> Method:
+    def method(self) -> Variant:
         """The whole of it."""
-        return Method(
+        return Variant(
             self.model["renoise_iterations"],
             AveragingWeights(**self.model["averaging_weights"]),
             EditLosses(**self.model["edit_losses"]),
             NoiseCorrection(self.model.get("noise_correction", "none")),
         )
+
+    def fingerprint(self) -> str:
+        """Of the weights, so that a model trained anew is measured anew."""
+        folders = [self.model["checkpoint"], *filter(None, [self.model.get("lora")])]
+        files = sorted(path for folder in folders for path in Path(folder).rglob("*.safetensors"))
+        return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 
     @property
     def edit_guidance(self) -> float:
@@ -84,9 +98,9 @@ class Preset:
         return denoiser, Schedule.read(sampler, self.model["num_inference_steps"])
 
 
-def methods(whole: Method) -> dict[str, Method]:
-    """The rows of the paper's ablation, each with all that the rows before it have, but for what it names otherwise."""
-    plain = Method()
+def methods(whole: Variant) -> dict[str, Variant]:
+    """The rows of the paper's ablation: what each adds to plain reversal, to averaging, or to both losses."""
+    plain = Variant()
     rows = {"plain reversal (K = 0)": plain}
     for iterations in sorted({1, 4, whole.iterations}):
         rows[f"K = {iterations}"] = replace(plain, iterations=iterations)
@@ -113,25 +127,25 @@ def ablate(preset: Preset, images: int, judge: SceneJudge, kept: Path, console: 
     scenes = random_scenes(images, UNSEEN_SEED)
     found = {}
     for name, method in methods(preset.method).items():
-        key = json.dumps([images, preset.model, dataclasses.asdict(method)], default=str)
+        key = json.dumps([images, preset.fingerprint(), preset.model, dataclasses.asdict(method)])
         if key not in known:
             renoising = Renoising(method.iterations, method.averaging_weights)
             inverter = Inverter(denoiser, schedule, renoising, method.edit_losses, method.noise_correction)
             known[key] = evaluate(inverter, scenes, PromptSwapping(judge, preset.edit_guidance))
             _append(kept, key, known[key])
         found[name] = known[key]
-        console.print(_line(name, found[name]), highlight=False)
+        console.print(_line(name, found[name]), highlight=False, soft_wrap=True)
     return found
 
 
 def empty_prompt(preset: Preset, images: int, kept: Path) -> dict[str, Evaluation]:
     """Figure 7 of the supplementary: DDIM inversion and one renoising iteration under the empty prompt."""
     known, scenes = _read(kept), random_scenes(images, UNSEEN_SEED)
+    denoiser, schedule = preset.load()
     found = {}
     for iterations in (0, 1):
-        key = json.dumps([images, preset.model, "empty prompt", iterations])
+        key = json.dumps([images, preset.fingerprint(), preset.model, "empty prompt", iterations])
         if key not in known:
-            denoiser, schedule = preset.load()
             inverter = Inverter(denoiser, schedule, Renoising(iterations))
             known[key] = evaluate(inverter, scenes, prompts=[""] * images)
             _append(kept, key, known[key])
@@ -186,12 +200,15 @@ def main(
         images: unseen scenes to measure on.
         presets: names of files in configs/tiny.
         page: whose marked blocks are replaced.
-        kept: rows measured so far, which an interrupted run goes on from; without the file all are measured anew.
+        kept: rows measured so far, by settings and weights, which an interrupted run goes on from; to be deleted where
+            the code has changed.
         classifier: folder of the judge of edits.
     """
     console, judge = Console(), SceneJudge.from_pretrained(classifier)
+    read = {name: Preset.read(Path("configs/tiny", f"{name}.yaml")) for name in presets}
     for name in presets:
-        preset = Preset.read(Path("configs/tiny", f"{name}.yaml"))
+        check_block(page, name)  # before hours of measuring
+    for name, preset in read.items():
         console.print(f"{name}, {images} unseen scenes")
         replace_block(page, name, table(ablate(preset, images, judge, kept, console)))
         if name == "sdxl":

@@ -20,8 +20,10 @@ FAMILIES: dict[str, type[Denoiser]] = {adapter.family: adapter for adapter in (D
 """Adapters by the pipeline class that a checkpoint's `model_index.json` names."""
 
 
-PROBES = 2
-"""Noises that a network is asked about."""
+PROBES, PROBE_SIDE = 2, 32
+"""How many noises a network is asked about, and their side: any that a UNet takes."""
+LIKE_THE_NOISE = 0.8
+"""Cosine of the answer with pure noise from which on it is that noise; ε-predicting networks reach 0.95 and more."""
 
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 """Either of these holds the words that a tokenizer knows."""
@@ -68,18 +70,19 @@ def check_prediction_type(denoiser: Denoiser, prediction_type: str, checkpoint: 
     Raises:
         InputError: the scheduler's `prediction_type` cannot be right.
     """
-    config = denoiser.pipeline.unet.config
-    shape = (PROBES, config.in_channels, config.sample_size, config.sample_size)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(denoiser.device)
+    shape = (PROBES, denoiser.pipeline.unet.config.in_channels, PROBE_SIDE, PROBE_SIDE)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     noisiest = denoiser.scheduler.config.num_train_timesteps - 1
     answer = denoiser.predict(noise, noisiest, denoiser.encode_prompts([""] * PROBES)).float()
+    if not answer.isfinite().all():
+        return  # every image's row will say so
     similarity = F.cosine_similarity(answer.flatten(), noise.flatten(), dim=0).item()
-    found = "epsilon" if similarity > 0.5 else "v_prediction or sample"
+    found = ("epsilon",) if similarity > LIKE_THE_NOISE else ("v_prediction", "sample")
     if prediction_type not in found:
         raise InputError(
-            f"model.checkpoint: the scheduler of {checkpoint} says prediction_type {prediction_type}, but what the "
-            f"network returns for pure noise is {similarity:.0%} that noise, so it predicts {found}; "
-            "model.scheduler_options.prediction_type sets it right"
+            f"model.checkpoint: the scheduler for {checkpoint} says prediction_type {prediction_type}, but what the "
+            f"network returns for pure noise is {similarity:.0%} that noise, so it predicts {' or '.join(found)}; "
+            "model.scheduler and model.scheduler_options.prediction_type set it right"
         )
 
 

@@ -116,7 +116,8 @@ class Denoiser(nn.Module):
             do_classifier_free_guidance=guided,
             negative_prompt=self._shortened(negative_prompts) if negative_prompts else None,
         )
-        return Conditioning(embeds, negative_embeds if guided else None, guidance_scale, time_ids=time_ids)
+        sizes = None if time_ids is None else time_ids.to(embeds.device)
+        return Conditioning(embeds, negative_embeds if guided else None, guidance_scale, time_ids=sizes)
 
     def _shortened(self, prompts: list[str]) -> list[str]:
         return [self.split_prompt(prompt)[0] for prompt in prompts]

@@ -54,7 +54,7 @@ class DenoiserXL(Denoiser):
         )
 
     def vae_precision(self) -> AbstractContextManager[object]:
-        """SDXL's autoencoder overflows in float16, so it works in float32, as in diffusers' pipeline."""
+        """SDXL's autoencoder overflows in float16, so it is moved to float32 for good, as by diffusers' pipeline."""
         kind = self.device.type
         half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else next(self.vae.parameters()).dtype
         if half != torch.float16 or not self.pipeline.vae.config.force_upcast:

@@ -8,7 +8,8 @@ import torch
 
 from renoise import streams
 from renoise.edit_losses import EditLosses
-from renoise.schedule import Schedule, Step
+from renoise.schedule import Schedule
+from renoise.step import Step
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(latents [n, C, h, w], rows int64 [n]) -> ε_θ; `rows` are images of the batch, of which one may come twice."""

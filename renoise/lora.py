@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,10 @@ from diffusers.utils import logging as diffusers_logging
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 
-from renoise.errors import InputError
+from renoise.errors import InputError, InputWarning
 
+UNFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What loaders raise for weights that belong to something else."""
 FILE = "pytorch_lora_weights.safetensors"
 """What a folder or hub repository calls its LoRA unless it is named."""
 
@@ -29,15 +35,15 @@ def merge_lora(pipeline: DiffusionPipeline, lora: str) -> None:
         InputError: no such LoRA, a damaged one, or one that fits no layer of the pipeline.
     """
     family, (source, name) = type(pipeline).__name__, _located(lora)
-    verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity(logging.CRITICAL)  # it tells at length of parts that a LoRA leaves alone
     try:
-        pipeline.load_lora_weights(source, weight_name=name, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        with _listening() as told:
+            pipeline.load_lora_weights(source, weight_name=name, use_safetensors=True)
+    except (*UNFIT, OSError, SafetensorError) as error:
         reason = textwrap.shorten(str(error), 240, placeholder=" …")
         raise InputError(f"model.lora: {lora} cannot be loaded into this {family}: {reason}") from error
-    finally:
-        diffusers_logging.set_verbosity(verbosity)
+    for message in told:
+        if "unexpected keys" in message:
+            warnings.warn(f"model.lora: {textwrap.shorten(message, 240, placeholder=' …')}", InputWarning, stacklevel=2)
     if not any(_is_adapted(part) for part in pipeline.components.values()):
         raise InputError(f"model.lora: {lora} fits no layer of this {family}")
     pipeline.fuse_lora()
@@ -51,9 +57,23 @@ def _located(lora: str) -> tuple[str, str]:
         source = source or "."
     else:
         source, name = lora, FILE
-    if not Path(source).is_dir() and source.count("/") != 1:
+    if not Path(source).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise InputError(f"model.lora must be a hub id, a folder or a .safetensors file; there is no {lora}")
     return source, name
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Keeps what diffusers' loaders log, at length and mostly of parts that a LoRA leaves alone, off the screen."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = diffusers_logging.get_logger("diffusers")
+    before, logger.handlers = logger.handlers, [handler]
+    try:
+        yield messages
+    finally:
+        logger.handlers = before
 
 
 def _is_adapted(part: Any) -> bool:

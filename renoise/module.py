@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 
 from renoise import metrics
 from renoise.checkpoint import check_prediction_type, load_denoiser
@@ -24,7 +25,7 @@ from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, Inverter, sample
 from renoise.noise_correction import Method, NoiseCorrection
 from renoise.samplers import replace_scheduler
-from renoise.schedule import Schedule
+from renoise.schedule import Schedule, prediction_type
 from renoise.solver import AveragingWeights, Renoising
 
 
@@ -87,7 +88,7 @@ class ReNoiseModule(L.LightningModule):
         overwrite: bool = False,
     ) -> None:
         super().__init__()
-        if guidance_scale < 0:
+        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
             raise InputError(f"model.guidance_scale must be 0 or more, got {guidance_scale}")
         self.checkpoint, self.lora = checkpoint, lora
         self.scheduler, self.scheduler_options, self.eta = scheduler, scheduler_options, eta
@@ -106,7 +107,8 @@ class ReNoiseModule(L.LightningModule):
         sampler = replace_scheduler(self.denoiser.scheduler, self.scheduler, self.scheduler_options)
         schedule = Schedule.read(sampler, self.num_inference_steps, self.eta)
         self.noise_correction.validate(schedule, type(sampler).__name__)
-        self.prediction_type = str(sampler.config.get("prediction_type", "epsilon"))
+        check_prediction_type(self.denoiser, prediction_type(sampler), self.checkpoint)
+        self._check_half_precision()
         self.inverter = Inverter(
             self.denoiser, schedule, self.renoising, self.edit_losses, self.noise_correction, self.seed
         )
@@ -119,23 +121,28 @@ class ReNoiseModule(L.LightningModule):
             "renoise_iterations": self.renoising.iterations,
             "averaging_weights": self.renoising.averaging_weights and vars(self.renoising.averaging_weights),
             "edit_losses": self.edit_losses and vars(self.edit_losses),
-            "noise_correction": vars(self.noise_correction),
+            "noise_correction": self.noise_correction.method,
+            "noise_correction_strength": self.noise_correction.strength,
+            "noise_correction_steps": self.noise_correction.steps,
+            "precision": None if self._trainer is None else str(self.trainer.precision),
             "tolerance": self.renoising.tolerance,
             "guidance_scale": self.guidance_scale,
             "seed": self.seed,
             "version": version("renoise"),
         }
 
-    def on_predict_start(self) -> None:
-        """Asks the network, now on its device and in its precision, what it predicts."""
+    def _check_half_precision(self) -> None:
+        """Raises InputError where the device cannot compute in the float16 that the Trainer shall use."""
+        if self._trainer is None or str(self.trainer.precision) not in ("16-true", "16-mixed"):
+            return
+        device = self.trainer.strategy.root_device
         try:
-            check_prediction_type(self.denoiser, self.prediction_type, self.checkpoint)
+            pixel = torch.ones(1, 1, 1, 1, dtype=torch.float16, device=device)
+            F.conv2d(pixel, pixel)
         except RuntimeError as error:
-            if "Half" not in str(error):
-                raise
             raise InputError(
-                f"trainer.precision: this {self.device.type} cannot run the model in float16 ({error}); it may be "
-                "32-true, bf16-true or bf16-mixed"
+                f"trainer.precision: this {device.type} cannot run the model in float16 ({error}); it may be 32-true, "
+                "bf16-true or bf16-mixed"
             ) from error
 
     def predict_step(self, batch: ImageBatch, batch_index: int) -> list[ImageResult]:
@@ -195,6 +202,7 @@ class ReNoiseModule(L.LightningModule):
             if inversion.noise is not None:
                 tensors["noise"] = inversion.noise[:, row]
             facts = self.provenance | {
+                "file_name": record.file_name,
                 "prompt": record.prompt,
                 "image_sha256": batch.sha256[row],
                 "time_ids": batch.time_ids[row].tolist(),

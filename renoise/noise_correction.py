@@ -17,7 +17,8 @@ from typing import Literal, get_args
 import torch
 
 from renoise.errors import InputError
-from renoise.schedule import Schedule, Step
+from renoise.schedule import Schedule
+from renoise.step import Step
 
 Method = Literal["none", "override", "optimise"]
 
@@ -49,7 +50,8 @@ class NoiseCorrection:
         if self.method != "none" and not schedule.is_stochastic:
             raise InputError(
                 f"model.noise_correction must be none with {sampler}, which draws no noise here, got {self.method}; "
-                "EulerAncestralDiscreteScheduler, DDPMScheduler, LCMScheduler and DDIMScheduler with model.eta > 0 do"
+                "EulerAncestralDiscreteScheduler, DDPMScheduler and LCMScheduler do in more than one step, and "
+                "DDIMScheduler with model.eta above 0"
             )
 
     @property

@@ -19,82 +19,17 @@ import torch
 from diffusers import SchedulerMixin
 
 from renoise.errors import InputError
+from renoise.step import Step
 
 PROBES = 16
 """Rows of known inputs per step: 3 fix the coefficients, the others show whether they hold."""
 TOLERANCE = 1e-4
-"""Largest misfit of an affine step, relative to what it returns; float32 schedulers reach about 1e-6."""
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+"""Largest misfit of an affine step, relative to its inputs; float32 schedulers reach about 1e-6."""
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow")
+OTHER_HABITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
+"""What schedulers raise that are not made to be asked for one step at a time."""
 NO_NOISE = 1e-5
 """A ρ below this is the fit's own rounding: the step draws no noise."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the sampler, from level t to the next cleaner one.
-
-    `phi`, `psi`, `rho` follow the module's equation; `input_scale` is what the network's input is multiplied by
-    (`scheduler.scale_model_input`). Noised to this level, z_0 is `signal` · z_0 + `sigma` · noise. The noise that the
-    network sees in z_t is `noise_from_latents` · z_t + `noise_from_prediction` · prediction: (0, 1) if it predicts ε.
-    """
-
-    timestep: float
-    phi: float
-    psi: float
-    rho: float
-    input_scale: float
-    signal: float
-    sigma: float
-    noise_from_latents: float = 0.0
-    noise_from_prediction: float = 1.0
-
-    def denoise(self, latents: torch.Tensor, prediction: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """z_{t-1} = φ z_t + ψ ε_θ + ρ ε. `noise` may be None where ρ = 0."""
-        return self._with_noise(self.phi * latents + self.psi * prediction, noise, self.rho)
-
-    def renoise(self, previous: torch.Tensor, prediction: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """z_t = (z_{t-1} − ψ ε_θ − ρ ε) / φ, the inverse of `denoise` under the same prediction and noise."""
-        return self._with_noise(previous - self.psi * prediction, noise, -self.rho) / self.phi
-
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """z_0 noised to this level."""
-        return self.signal * latents + self.sigma * noise
-
-    def renoise_from(
-        self,
-        previous: torch.Tensor,
-        estimate: torch.Tensor,
-        prediction: torch.Tensor,
-        noise: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """z_t from a prediction made at `estimate`, holding fixed the noise ε that the prediction sees there.
-
-        Of an ε-predicting network that is `renoise`. Of a v- or z_0-predicting one it is the iteration that ε would
-        make: held fixed itself, v would be divided by a φ near 0 and renoising diverge.
-        """
-        if self.noise_from_prediction == 0:
-            return self.renoise(previous, prediction, noise)
-        psi = self.psi / self.noise_from_prediction
-        phi = self.phi - psi * self.noise_from_latents
-        return self._with_noise(previous - psi * self.predicted_noise(estimate, prediction), noise, -self.rho) / phi
-
-    def predicted_noise(self, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """The noise ε that a prediction sees in z_t = `latents`; of an ε-predicting network, the prediction itself."""
-        return self.noise_from_latents * latents + self.noise_from_prediction * prediction
-
-    def prediction_of_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The prediction that sees `noise` in z_t, the inverse of `predicted_noise`.
-
-        Not defined where the prediction says nothing of the noise: v at a level that is pure noise.
-        """
-        return (noise - self.noise_from_latents * latents) / self.noise_from_prediction
-
-    def _with_noise(self, latents: torch.Tensor, noise: torch.Tensor | None, scale: float) -> torch.Tensor:
-        if self.rho == 0:
-            return latents
-        if noise is None:
-            raise ValueError(f"the step at timestep {self.timestep} is stochastic (ρ = {self.rho}) and needs its noise")
-        return latents + scale * noise
 
 
 @dataclass(frozen=True)
@@ -135,13 +70,20 @@ class Schedule:
         """
         name = type(scheduler).__name__
         scheduler = copy.deepcopy(scheduler)
-        levels = scheduler.config.num_train_timesteps
+        levels = scheduler.config.get("num_train_timesteps")
+        if levels is None:
+            raise InputError(f"model.scheduler: {name} has no levels of noise to walk down")
+        if "sigma_data" in scheduler.config:
+            raise InputError(
+                f"model.scheduler: {name} takes the network's output as EDM preconditions it; no supported model is of "
+                "that kind"
+            )
         if not 1 <= num_inference_steps <= levels:
             raise InputError(f"model.num_inference_steps must lie in 1…{levels}, got {num_inference_steps}")
-        kind = scheduler.config.get("prediction_type", "epsilon")
-        if kind not in PREDICTION_TYPES:
+        if prediction_type(scheduler) not in PREDICTION_TYPES:
             raise InputError(
-                f"model.scheduler_options.prediction_type must be {' or '.join(PREDICTION_TYPES)}, got {kind!r}"
+                f"model.scheduler_options.prediction_type must be {' or '.join(PREDICTION_TYPES[:3])}, "
+                f"got {prediction_type(scheduler)!r}"
             )
         if not 0 <= eta <= 1:
             raise InputError(f"model.eta must lie in 0…1, got {eta}")
@@ -154,15 +96,17 @@ class Schedule:
         except InputError:
             raise
         except (ValueError, IndexError) as error:
-            raise InputError(f"model.num_inference_steps: {name} cannot make {num_inference_steps}: {error}") from error
-        except (
-            AttributeError,
-            NotImplementedError,
-            RuntimeError,
-            TypeError,
-        ) as error:  # of schedulers with other habits
-            raise InputError(f"model.scheduler: the steps of {name} cannot be read: {error}") from error
+            options = "model.num_inference_steps or model.scheduler_options"
+            raise InputError(f"{options}: {name} cannot make {num_inference_steps} steps: {error}") from error
+        except OTHER_HABITS as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"model.scheduler: the steps of {name} cannot be read ({reason})") from error
         return cls(steps, float(getattr(scheduler, "init_noise_sigma", 1.0)))
+
+
+def prediction_type(scheduler: SchedulerMixin) -> str:
+    """What the sampler takes the network's output for; "flow" of flow matching, whose schedulers do not name it."""
+    return str(scheduler.config.get("prediction_type", "epsilon")) if hasattr(scheduler, "add_noise") else "flow"
 
 
 def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: torch.Generator, eta: float) -> Step:
@@ -221,20 +165,17 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
 
 def _read_noising(scheduler: SchedulerMixin, timestep: torch.Tensor) -> tuple[float, float]:
     """What z_0 and the noise are multiplied by where z_0 is noised to this level."""
-    add_noise = scheduler.add_noise if hasattr(scheduler, "add_noise") else None
     zero, one = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
-    if add_noise is None:  # flow matching names it otherwise, and orders its arguments otherwise
+    if prediction_type(scheduler) == "flow":  # it names the function otherwise, and orders its arguments otherwise
         return tuple(scheduler.scale_noise(a, timestep[None], b).item() for a, b in ((one, zero), (zero, one)))
-    return tuple(add_noise(a, b, timestep[None]).item() for a, b in ((one, zero), (zero, one)))
+    return tuple(scheduler.add_noise(a, b, timestep[None]).item() for a, b in ((one, zero), (zero, one)))
 
 
 def _read_predicted_noise(scheduler: SchedulerMixin, signal: float, sigma: float) -> tuple[float, float]:
     """ε = a · x + b · prediction, with the network's input x = signal · z_0 + sigma · ε; (a, b)."""
-    if not hasattr(scheduler, "add_noise"):
-        return 1.0, signal  # flow: v = ε − z_0 and signal + sigma = 1
-    kind = scheduler.config.get("prediction_type", "epsilon")
-    if kind == "epsilon":
-        return 0.0, 1.0
-    if kind == "v_prediction":  # v = signal · ε − sigma · z_0, and signal² + sigma² = 1
-        return sigma, signal
-    return 1 / sigma, -signal / sigma  # z_0
+    return {
+        "epsilon": (0.0, 1.0),
+        "v_prediction": (sigma, signal),  # v = signal · ε − sigma · z_0, and signal² + sigma² = 1
+        "sample": (1 / sigma, -signal / sigma),
+        "flow": (1.0, signal),  # v = ε − z_0, and signal + sigma = 1
+    }[prediction_type(scheduler)]

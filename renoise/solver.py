@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from renoise.errors import InputError
-from renoise.schedule import Step
+from renoise.step import Step
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(latents [n, C, h, w], rows int64 [n]) -> ε_θ of the same shape; `rows` says which images of the batch these are."""

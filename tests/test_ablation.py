@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from renoise import ablation
-from renoise.ablation import PRESETS, Method, Preset, main, methods, table
+from renoise.ablation import PRESETS, Preset, Variant, main, methods, table
 from renoise.evaluation import Evaluation
 from renoise.noise_correction import NoiseCorrection
 from renoise.zoo.judge import SceneJudge
@@ -22,7 +22,7 @@ def preset(name: str) -> Preset:
 def test_the_rows_begin_with_plain_reversal_and_hold_the_whole_preset(name: str) -> None:
     whole = preset(name).method
     rows = methods(whole)
-    assert next(iter(rows.values())) == Method()
+    assert next(iter(rows.values())) == Variant()
     assert whole in rows.values()
     assert len({repr(method) for method in rows.values()}) == len(rows), "no row is measured twice"
 

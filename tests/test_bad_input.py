@@ -183,6 +183,9 @@ MISTAKES = {
     "--model.scheduler=DDIMShceduler": ["model.scheduler: there is no 'DDIMShceduler'", "DDIMScheduler"],
     "--model.scheduler=HeunDiscreteScheduler": ["model.scheduler", "cannot be inverted"],
     "--model.guidance_scale=-1": ["model.guidance_scale must be 0 or more, got -1.0"],
+    "--model.guidance_scale=.nan": ["model.guidance_scale must be 0 or more, got nan"],
+    "--model.scheduler=FlowMatchEulerDiscreteScheduler": ["says prediction_type flow", "it predicts epsilon"],
+    "--model.scheduler=EDMEulerScheduler": ["model.scheduler: EDMEulerScheduler takes the network's output as EDM"],
     "--model.tolerance=0": ["model.tolerance must be positive or null, got 0.0"],
     "--model.renoise_iterations=-1": ["model.renoise_iterations must be 0 or more, got -1"],
     "--model.num_inference_steps=0": ["model.num_inference_steps must lie in 1…1000, got 0"],
@@ -202,11 +205,14 @@ MISTAKES = {
     "--model.eta=1.5": ["model.eta must lie in 0…1, got 1.5"],
     "--model.scheduler_options={spacing: trailing}": ["DDIMScheduler has no 'spacing'", "timestep_spacing"],
     "--model.scheduler_options={prediction_type: v_prediction}": [
-        "model.checkpoint: the scheduler of",
+        "model.checkpoint: the scheduler for",
         "says prediction_type v_prediction",
         "it predicts epsilon",
     ],
-    "--model.scheduler_options={timestep_spacing: sideways}": ["model.num_inference_steps", "sideways"],
+    "--model.scheduler_options={timestep_spacing: sideways}": [
+        "model.num_inference_steps or model.scheduler_options",
+        "sideways",
+    ],
     "--model.lora=no/such/folder": ["model.lora must be a hub id, a folder or a .safetensors file"],
     "--model.lora=nobody/nothing": ["model.lora: nobody/nothing cannot be loaded"],
     "--data.resolution=42": ["data.resolution must be a multiple of 4", "got 42"],
@@ -260,10 +266,14 @@ def test_eta_with_a_sampler_that_takes_none_is_one_line(tmp_path: Path, pictures
 def test_half_precision_where_the_device_cannot_is_one_line(
     tmp_path: Path, pictures: Pictures, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cannot(*_: object, **__: object) -> torch.Tensor:
-        raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")  # as torch has it on older CPUs
+    convolve = torch.nn.functional.conv2d
 
-    monkeypatch.setattr(Denoiser, "predict", cannot)
+    def cannot(*tensors: torch.Tensor, **options: object) -> torch.Tensor:
+        if tensors[0].dtype == torch.float16:  # as torch has it on older CPUs
+            raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")
+        return convolve(*tensors, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", cannot)
     run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", "--trainer.precision=16-true")
     assert_one_line(run, "trainer.precision: this cpu cannot run the model in float16", "bf16-true")
 
@@ -361,6 +371,11 @@ def test_the_output_of_other_settings_is_refused_unless_it_shall_be_replaced(
     assert_one_line(broken, "data.resolution")
     assert contents(out) == before
 
+    wrong = "--model.scheduler_options={prediction_type: v_prediction}"
+    broken = predict(root, out, *other, "--model.overwrite=true", wrong)
+    assert_one_line(broken, "model.checkpoint", "it predicts epsilon")
+    assert contents(out) == before
+
     assert predict(root, out, *other, "--model.overwrite=true").status == 0
     assert rows(out)["a.png"]["unet_evals"] == 3
     assert (out / "notes.txt").read_text() == "mine"
@@ -388,7 +403,7 @@ def test_latents_that_turn_nan_fail_their_image_alone(
 ) -> None:
     options = ["--model.editors=[{class_path: PromptSwap, init_args: {replace: {the: a}}}]", "--data.prompt=the cat"]
     assert predict(three, tmp_path / "well", *options).status == 0
-    calls, healthy = [0], Denoiser.predict
+    calls, healthy = [-1], Denoiser.predict  # the first asks what the network predicts
 
     def poisoned(self: Denoiser, latents: torch.Tensor, timestep: float, conditioning: Conditioning) -> torch.Tensor:
         output = healthy(self, latents, timestep, conditioning)

@@ -14,8 +14,9 @@ from renoise.denoiser import Conditioning
 from renoise.edit_losses import EditLosses
 from renoise.enhancement import EditEnhancement, StepEnhancement
 from renoise.inversion import Inversion, Inverter
-from renoise.schedule import Schedule, Step
+from renoise.schedule import Schedule
 from renoise.solver import AveragingWeights, Renoising
+from renoise.step import Step
 
 PAIR = EditLosses(lambda_pair=10)
 PATCH_KL = EditLosses(lambda_patch_kl=0.055)

@@ -15,8 +15,9 @@ from renoise.edit_losses import EditLosses
 from renoise.evaluation import UNSEEN_SEED, Evaluation, images_of, prompts_of
 from renoise.inversion import Inverter, sample
 from renoise.noise_correction import NoiseCorrection
-from renoise.schedule import Schedule, Step
+from renoise.schedule import Schedule
 from renoise.solver import AveragingWeights, Renoising
+from renoise.step import Step
 from renoise.zoo.scenes import random_scenes
 
 SCENES = random_scenes(8, UNSEEN_SEED)

@@ -18,7 +18,16 @@ ROOMS = re.findall(r"^  (\w+) ", CONTRIBUTING.partition("\nrenoise/\n")[2].parti
 MODULES = sorted([*REPOSITORY.glob("renoise/**/*.py"), *REPOSITORY.glob("plugins/**/*.py")])
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
 
-MATHEMATICS = {"streams", "schedule", "regularization", "edit_losses", "solver", "noise_correction", "enhancement"}
+MATHEMATICS = {
+    "streams",
+    "step",
+    "schedule",
+    "regularization",
+    "edit_losses",
+    "solver",
+    "noise_correction",
+    "enhancement",
+}
 NOT_MATHEMATICS = {"lightning", "transformers", "torchvision", "PIL", "safetensors", "pathlib", "os", "io", "json"}
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from renoise.errors import InputError
 from renoise.noise_correction import NoiseCorrection, exact_noise
-from renoise.schedule import Schedule, Step
+from renoise.schedule import Schedule
+from renoise.step import Step
 
 strengths = st.one_of(st.just(1.0), st.floats(0.01, 1))
 

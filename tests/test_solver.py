@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renoise.errors import InputError
-from renoise.schedule import Step
 from renoise.solver import AveragingWeights, Predict, Regularize, Renoising
+from renoise.step import Step
 
 TABLE_1_TURBO = AveragingWeights(below=[0.25] * 4, above=[0.0] * 7 + [1 / 3] * 3)
 

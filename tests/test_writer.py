@@ -152,7 +152,9 @@ def test_an_inversion_says_where_it_comes_from(output: Output, tiny_sd: Path) ->
     assert metadata["image_sha256"] == hashlib.sha256((output.root / "sub/fox.jpg").read_bytes()).hexdigest()
     assert metadata["time_ids"] == [48, 48, 0, 0, 32, 32]
     assert metadata["lora"] is None
-    assert metadata["noise_correction"]["method"] == "none"
+    assert metadata["noise_correction"] == "none"
+    assert metadata["file_name"] == "sub/fox.jpg"
+    assert metadata["precision"] == "32-true"
     assert metadata["version"] == version("renoise")
     assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == (
         {"latent": (4, 8, 8)} | ({"noise": (2, 4, 8, 8)} if stochastic else {})
