@@ -52,6 +52,10 @@ def load_denoiser(checkpoint: str, lora: str | None = None) -> Denoiser:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"model.checkpoint: {checkpoint} cannot be loaded: {reason}") from error
+    if pipeline.vae.config.get("latents_mean") is not None:
+        raise InputError(
+            f"model.checkpoint: {checkpoint}: its autoencoder shifts latents by a mean; no adapter does so"
+        )
     for name in ("text_encoder", "text_encoder_2"):  # in the type of their files, the others in float32
         if getattr(pipeline, name, None) is not None:
             getattr(pipeline, name).float()

@@ -82,14 +82,14 @@ def evaluate(
     parts: list[dict[str, torch.Tensor]] = []
     for start in range(0, len(scenes), batch_size):
         rows = slice(start, start + batch_size)
-        images = images_of(scenes[rows])
+        images = images_of(scenes[rows]).to(inverter.denoiser.device)
         latents = inverter.denoiser.encode_images(images.to(inverter.denoiser.state_dtype))
         names = [str(row) for row in range(len(scenes))[rows]]
         inversion = inverter.invert(latents, inverter.denoiser.encode_prompts(list(prompts[rows])), names)
         parts.append(_round_trip(inverter.denoiser, images, latents, inversion))
         if swapping is not None:
             parts[-1] |= _swapped(inverter.denoiser, inversion, targets[rows], swapping)
-    means = {name: torch.cat([part[name].double() for part in parts]).mean().item() for name in parts[0]}
+    means = {name: torch.cat([part[name].cpu().double() for part in parts]).mean().item() for name in parts[0]}
     return Evaluation(**means)
 
 
@@ -120,7 +120,7 @@ def _swapped(
     edited = denoiser.decode_latents(sample(denoiser, inversion, conditioning))
     return {
         "target_share": swapping.judge(edited).subjects.cpu() == labels(targets)[:, 0],
-        "target_psnr": metrics.psnr(edited, images_of(targets)),
+        "target_psnr": metrics.psnr(edited, images_of(targets).to(edited.device)),
     }
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,14 @@ def test_a_scheduler_that_is_wrong_is_told_what_the_network_predicts(said: str, 
         InputError, match=rf"^model\.checkpoint: .* mine says prediction_type {said}.* predicts {truth};"
     ):
         check_prediction_type(denoiser, said, "mine")
+
+
+def test_an_autoencoder_that_shifts_its_latents_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_sd, tmp_path / "model")
+    config = tmp_path / "model/vae/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"latents_mean": [0.1] * 4}))
+    with pytest.raises(InputError, match=r"model\.checkpoint: \S+: its autoencoder shifts latents by a mean"):
+        load_denoiser(str(tmp_path / "model"))
 
 
 def test_every_family_has_its_adapter(tiny_sd: Path, tiny_sdxl: Path) -> None:
