@@ -113,10 +113,10 @@ def methods(whole: Variant) -> dict[str, Variant]:
     rows["+ L_pair, L_KL"] = replace(averaged, edit_losses=by_kl)
     rows["+ L_pair, L_patch-KL"] = enhanced = replace(averaged, edit_losses=losses)
     if whole.noise_correction.method != "none":
-        for method in ("override", "optimise"):
-            correction = replace(whole.noise_correction, method=method)
-            rows[f"+ both losses, {method}"] = replace(enhanced, noise_correction=correction)
-            rows[f"averaging, {method}, no losses"] = replace(averaged, noise_correction=correction)
+        corrections = [replace(whole.noise_correction, method=method) for method in ("override", "optimise")]
+        for name, uncorrected in (("averaging, no losses", averaged), ("both losses", enhanced)):
+            for correction in corrections:
+                rows[f"{name}, {correction.method}"] = replace(uncorrected, noise_correction=correction)
     return rows
 
 

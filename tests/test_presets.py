@@ -33,7 +33,7 @@ def measured(name: str, rows: list[str], monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def test_turbo_is_exact_and_editable_in_41_network_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = ["plain reversal (K = 0)", "K = 9, averaging", "+ L_pair, L_patch-KL", "+ both losses, optimise"]
+    rows = ["plain reversal (K = 0)", "K = 9, averaging", "+ L_pair, L_patch-KL", "both losses, optimise"]
     plain, averaged, losses, whole = measured("sdxl_turbo", rows, monkeypatch)
     assert whole.network_rows == 41
     assert whole.psnr > whole.psnr_vae - 1.6, "64 scenes are within 1.5 dB"
