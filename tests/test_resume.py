@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from renoise.denoiser import Denoiser
+from renoise.inversion import Inverter
 from renoise.manifest import Manifest
 
 Predict = Callable[..., Any]
@@ -25,13 +25,13 @@ NAMES = [f"{number}.png" for number in range(8)]
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_inversion(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails a run that inverts anything."""
 
     def used(*arguments: Any) -> None:
-        pytest.fail("the network was called")
+        pytest.fail("an image was inverted")
 
-    monkeypatch.setattr(Denoiser, "predict", used)
+    monkeypatch.setattr(Inverter, "invert", used)
 
 
 def times(folder: Path, names: list[str]) -> dict[str, int]:
@@ -109,7 +109,7 @@ def test_a_complete_run_does_nothing(
     (root / "bad.png").touch()
     first = predict(root, out)
     before = times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns}
-    request.getfixturevalue("no_network")
+    request.getfixturevalue("no_inversion")
     again = predict(root, out)
     assert (first.status, again.status) == (0, 0)
     assert times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns} == before
