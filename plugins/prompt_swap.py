@@ -21,15 +21,27 @@ class PromptSwap(Editor):
         replace: words to replace in the prompt, such as `{cat: dog}`; whole words, upper and lower case alike. Null
             takes each image's `edit_text`.
         guidance_scale: how strongly the new prompt pulls; 1 keeps most of the picture, more changes more.
+        strength: share of the sampler's steps that see the new prompt, in (0, 1]; below 1 the edit begins at a cleaner
+            level and keeps more of the picture.
     """
 
-    def __init__(self, replace: dict[str, str] | None = None, guidance_scale: float = 1.5) -> None:
+    def __init__(
+        self, replace: dict[str, str] | None = None, guidance_scale: float = 1.5, strength: float = 1.0
+    ) -> None:
         if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-            raise InputError(f"PromptSwap: guidance_scale must be 0 or more, got {guidance_scale}")
+            raise InputError(f"{self.name}: guidance_scale must be 0 or more, got {guidance_scale}")
+        if not 0 < strength <= 1:
+            raise InputError(f"{self.name}: strength must lie in (0, 1], got {strength}")
         if replace is not None and (not replace or "" in replace):
-            raise InputError(f"PromptSwap: replace must name words of the prompt, or be null; got {replace}")
+            raise InputError(f"{self.name}: replace must name words of the prompt, or be null; got {replace}")
         self.replace = replace
-        self.guidance_scale = guidance_scale
+        self.guidance_scale, self.strength = guidance_scale, strength
+        self.needs_trajectory = strength < 1
+
+    @property
+    def name(self) -> str:
+        """The class's, for messages."""
+        return type(self).__name__
 
     def edit_prompt(self, request: EditRequest) -> str | None:
         """The prompt to sample under; None where there is no `edit_text`, or no word to replace."""
@@ -50,12 +62,15 @@ class PromptSwap(Editor):
         if self.edit_prompt(request) is not None:
             return None
         if self.replace is None:
-            return "the image has no edit_text and PromptSwap no words to replace"
+            return f"the image has no edit_text and {self.name} no words to replace"
         return f"the prompt {request.prompt!r} holds none of the words to replace: {', '.join(self.replace)}"
 
     def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image under its new prompt, [B, 3, H, W] in [0, 1]."""
-        prompts = [prompt for request in requests if (prompt := self.edit_prompt(request)) is not None]
         sizes = inversion.conditioning.time_ids
-        conditioning = denoiser.encode_prompts(prompts, self.guidance_scale, time_ids=sizes)
-        return denoiser.decode_latents(sample(denoiser, inversion, conditioning))
+        conditioning = denoiser.encode_prompts(self.edit_prompts(requests), self.guidance_scale, time_ids=sizes)
+        return denoiser.decode_latents(sample(denoiser, inversion, conditioning, self.strength))
+
+    def edit_prompts(self, requests: Sequence[EditRequest]) -> list[str]:
+        """The prompts of requests that were not refused."""
+        return [prompt for request in requests if (prompt := self.edit_prompt(request)) is not None]

@@ -36,6 +36,9 @@ class Editor(ABC):
     Installed packages register theirs under the entry-point group `renoise.editors`.
     """
 
+    needs_trajectory: bool = False
+    """Whether `edit` looks at `Inversion.trajectory`, which is kept only then."""
+
     @abstractmethod
     def refusal(self, request: EditRequest) -> str | None:
         """Why this image cannot be edited, or None where it can; asked before any edit of the batch is made."""

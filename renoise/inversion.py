@@ -34,6 +34,8 @@ class Inversion:
     """Rows that each image took in the network, int64 [B]."""
     failures: dict[int, str] = field(default_factory=dict)
     """What went wrong, by position in the batch."""
+    trajectory: torch.Tensor | None = None
+    """z_T … z_0 as the inversion found them, [S + 1, B, C, h, w]; None where nobody asked for it."""
 
     def rows(self, rows: Sequence[int]) -> Inversion:
         """The inversion of some images of the batch."""
@@ -45,6 +47,7 @@ class Inversion:
             noise=None if self.noise is None else self.noise[:, index],
             network_rows=self.network_rows[index],
             failures={new: self.failures[old] for new, old in enumerate(rows) if old in self.failures},
+            trajectory=None if self.trajectory is None else self.trajectory[:, index],
         )
 
 
@@ -60,6 +63,7 @@ class Inverter:
         noise_correction: what becomes of a stochastic sampler's noise once a step is solved.
         seed: of everything random. The noise of the steps, the noise of the patch-KL target and the shifts of the
             pairwise loss are streams of their own: no setting of one changes the others.
+        keep_trajectory: whether the inversion keeps the latents of every level.
     """
 
     denoiser: Denoiser
@@ -68,6 +72,7 @@ class Inverter:
     edit_losses: EditLosses | None = None
     noise_correction: NoiseCorrection = field(default_factory=NoiseCorrection)
     seed: int = 0
+    keep_trajectory: bool = False
 
     @torch.no_grad()
     def invert(self, latents: torch.Tensor, conditioning: Conditioning, images: Sequence[str]) -> Inversion:
@@ -90,11 +95,16 @@ class Inverter:
         if self.edit_losses is not None:
             estimates = self.renoising.iterations + 1
             enhancement = EditEnhancement(self.edit_losses, self.schedule, estimates, self.seed, latents, images)
+        if self.keep_trajectory:
+            result.trajectory = torch.full((steps + 1, *latents.shape), torch.nan).to(latents)
+            result.trajectory[steps] = latents
         for index in reversed(range(steps)):
             if len(alive) == 0:
                 break
             result.latents[alive] = self._invert_step(index, alive, result, enhancement)
             alive = self._drop_failed(index, alive, result)
+            if result.trajectory is not None:
+                result.trajectory[index] = result.latents
         return result
 
     def _invert_step(
@@ -139,14 +149,28 @@ class Inverter:
 
 
 @torch.no_grad()
-def sample(denoiser: Denoiser, inversion: Inversion, conditioning: Conditioning | None = None) -> torch.Tensor:
+def sample(
+    denoiser: Denoiser, inversion: Inversion, conditioning: Conditioning | None = None, strength: float = 1.0
+) -> torch.Tensor:
     """The sampler from z_T down to z_0, [B, C, h, w], with the inversion's own noise.
 
     Under the inversion's conditioning (None) it reconstructs the images; under another it edits them.
+
+    Args:
+        denoiser: the model that the images were inverted with.
+        inversion: of B images.
+        conditioning: of B prompts.
+        strength: share of the steps to take, in [0, 1]; below 1 sampling begins at a cleaner level of the trajectory,
+            which the inversion must have kept.
     """
     conditioning = conditioning or inversion.conditioning
-    latents = inversion.latents
+    first = len(inversion.schedule) - round(strength * len(inversion.schedule))
+    if first > 0 and inversion.trajectory is None:
+        raise ValueError("a strength below 1 needs an inversion that kept its trajectory")
+    latents = inversion.latents if inversion.trajectory is None else inversion.trajectory[first]
     for index, step in enumerate(inversion.schedule):
+        if index < first:
+            continue
         prediction = denoiser.predict(step.input_scale * latents, step.timestep, conditioning)
         latents = step.denoise(latents, prediction, None if inversion.noise is None else inversion.noise[index])
     return latents

@@ -22,7 +22,8 @@ from renoise.denoiser import Denoiser
 from renoise.edit_losses import EditLosses
 from renoise.editing import Editor, EditRequest
 from renoise.errors import InputError, InputWarning
-from renoise.inversion import Inversion, Inverter, sample
+from renoise.inversion import Inversion, sample
+from renoise.inversion_methods import InversionMethod, make_inverter
 from renoise.noise_correction import Method, NoiseCorrection
 from renoise.samplers import replace_scheduler
 from renoise.schedule import Schedule, prediction_type
@@ -58,6 +59,9 @@ class ReNoiseModule(L.LightningModule):
             noise that makes the step exact) or optimise (part of the way there).
         noise_correction_strength: share of the error that each step of optimise takes away.
         noise_correction_steps: steps of optimise.
+        inversion: renoise; ddim (the sampler's plain reversal); pix2pix_zero (the same, each prediction regularised by
+            L_pair and L_KL); edit_friendly (independent noisy latents, and the noise between them solved for). The
+            others take no averaging_weights and edit_losses, and but for steps without noise no renoise_iterations.
         guidance_scale: guidance during inversion and reconstruction; 1 is without, and cheapest.
         tolerance: an image stops renoising a step once it moves by less than this share of itself; null never does.
         editors: editing methods to apply to every inversion.
@@ -80,6 +84,7 @@ class ReNoiseModule(L.LightningModule):
         noise_correction: Method = "none",
         noise_correction_strength: float = 0.5,
         noise_correction_steps: int = 1,
+        inversion: InversionMethod = "renoise",
         guidance_scale: float = 1.0,
         tolerance: float | None = None,
         editors: Sequence[Editor] = (),
@@ -94,7 +99,7 @@ class ReNoiseModule(L.LightningModule):
         self.scheduler, self.scheduler_options, self.eta = scheduler, scheduler_options, eta
         self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
         self.renoising = Renoising(renoise_iterations, averaging_weights, tolerance)
-        self.edit_losses = edit_losses
+        self.edit_losses, self.inversion = edit_losses, inversion
         self.noise_correction = NoiseCorrection(noise_correction, noise_correction_strength, noise_correction_steps)
         self.editors = _named(editors)
         self.seed, self.strict, self.overwrite = seed, strict, overwrite
@@ -109,8 +114,15 @@ class ReNoiseModule(L.LightningModule):
         self.noise_correction.validate(schedule, type(sampler).__name__)
         check_prediction_type(self.denoiser, prediction_type(sampler), self.checkpoint)
         self._check_half_precision()
-        self.inverter = Inverter(
-            self.denoiser, schedule, self.renoising, self.edit_losses, self.noise_correction, self.seed
+        self.inverter = make_inverter(
+            self.inversion,
+            self.denoiser,
+            schedule,
+            self.renoising,
+            self.edit_losses,
+            self.noise_correction,
+            self.seed,
+            keep_trajectory=any(editor.needs_trajectory for editor in self.editors.values()),
         )
         self.provenance = {
             "checkpoint": self.checkpoint,
@@ -121,6 +133,7 @@ class ReNoiseModule(L.LightningModule):
             "renoise_iterations": self.renoising.iterations,
             "averaging_weights": self.renoising.averaging_weights and vars(self.renoising.averaging_weights),
             "edit_losses": self.edit_losses and vars(self.edit_losses),
+            "inversion": self.inversion,
             "noise_correction": self.noise_correction.method,
             "noise_correction_strength": self.noise_correction.strength,
             "noise_correction_steps": self.noise_correction.steps,

@@ -1,0 +1,80 @@
+"""Edit-friendly DDPM inversion (Huberman-Spiegelglas et al., arXiv 2304.06140).
+
+Every noisy latent is drawn by itself, z_t = signal_t · z_0 + sigma_t · n_t with independent n_t, and the sampler's
+noise is solved for: ε_t is what makes the step from z_t to z_{t-1} exact, as in noise correction's `override`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from renoise import streams
+from renoise.denoiser import Conditioning, Denoiser
+from renoise.errors import InputError
+from renoise.inversion import Inversion
+from renoise.noise_correction import exact_noise
+from renoise.schedule import Schedule
+from renoise.solver import Renoising
+
+
+@dataclass(frozen=True)
+class EditFriendlyInverter:
+    """Inverts batches under a sampler that draws noise.
+
+    Args:
+        denoiser: the model.
+        schedule: its sampler's steps.
+        renoising: how a step without noise is solved; ancestral samplers end with one.
+        seed: of the noisy latents.
+        keep_trajectory: whether the inversion keeps every noisy latent.
+
+    Raises:
+        InputError: the sampler draws no noise at all.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    renoising: Renoising
+    seed: int = 0
+    keep_trajectory: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.schedule.is_stochastic:
+            raise InputError(
+                "model.inversion edit_friendly needs a sampler that draws noise, such as "
+                "EulerAncestralDiscreteScheduler, DDPMScheduler, or DDIMScheduler with model.eta above 0"
+            )
+
+    @torch.no_grad()
+    def invert(self, latents: torch.Tensor, conditioning: Conditioning, images: Sequence[str]) -> Inversion:
+        """Inverts B images at once; arguments as of `Inverter.invert`. One network row per step and image."""
+        drawn = streams.normal(self.seed, "edit-friendly", images, (len(self.schedule), *latents.shape[1:]))
+        independent = drawn.transpose(0, 1).to(latents)
+        noise = torch.zeros_like(independent)
+        rows = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
+        trajectory = [latents]
+        for index in reversed(range(len(self.schedule))):
+            step, previous = self.schedule.steps[index], trajectory[-1]
+
+            def predict(estimate: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+                rows[images] += conditioning.network_rows
+                inputs = step.input_scale * estimate  # noqa: B023 (called within this turn of the loop)
+                return self.denoiser.predict(inputs, step.timestep, conditioning.rows(images))  # noqa: B023
+
+            if step.rho == 0:
+                trajectory.append(self.renoising.solve(step, previous, predict))
+                continue
+            noisy = step.add_noise(latents, independent[index])
+            everyone = torch.arange(len(latents), device=latents.device)
+            noise[index] = exact_noise(step, noisy, previous, predict(noisy, everyone))
+            trajectory.append(noisy)
+        result = Inversion(trajectory[-1], self.schedule, conditioning, noise, rows)
+        if self.keep_trajectory:
+            result.trajectory = torch.stack(trajectory[::-1])
+        for row in (~noise.isfinite().transpose(0, 1).flatten(1).all(dim=1)).nonzero().flatten().tolist():
+            result.failures[row] = "the noise turned NaN or infinite in edit-friendly inversion"
+            result.latents[row] = torch.nan
+        return result
