@@ -13,6 +13,7 @@ import torch
 from renoise.denoiser import Denoiser
 from renoise.errors import InputWarning
 from renoise.inversion import Inversion
+from renoise.schedule import Schedule
 
 ENTRY_POINT_GROUP = "renoise.editors"
 
@@ -39,6 +40,9 @@ class Editor(ABC):
     needs_trajectory: bool = False
     """Whether `edit` looks at `Inversion.trajectory`, which is kept only then."""
 
+    def check(self, denoiser: Denoiser, schedule: Schedule) -> None:  # noqa: B027 (most editors serve every model)
+        """Raises InputError where this editor cannot serve the model or its sampler; asked before any image is read."""
+
     @abstractmethod
     def refusal(self, request: EditRequest) -> str | None:
         """Why this image cannot be edited, or None where it can; asked before any edit of the batch is made."""
@@ -55,6 +59,32 @@ class Editor(ABC):
         Returns:
             The edited images, [B, 3, H, W] in [0, 1].
         """
+
+
+def run_editor(
+    editor: Editor, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]
+) -> list[torch.Tensor | str]:
+    """What an editor makes of each of B images: the edit, float32 [3, H, W] on the CPU, or why there is none.
+
+    Where an edit of several raises, each is tried alone, so that one image does not cost the others theirs.
+    """
+    refusals = [editor.refusal(request) for request in requests]
+    able = [row for row, refusal in enumerate(refusals) if refusal is None]
+    made = iter(_edited(editor, denoiser, inversion.rows(able), [requests[row] for row in able]) if able else [])
+    return [next(made) if refusal is None else refusal for refusal in refusals]
+
+
+def _edited(
+    editor: Editor, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]
+) -> list[torch.Tensor | str]:
+    try:
+        images = editor.edit(denoiser, inversion, requests).float().cpu()
+    except Exception as error:  # a stranger's editor may raise anything; inversions and other edits must go on
+        if len(requests) == 1:
+            return [f"{type(error).__name__}: {' '.join(str(error).split())}"]
+        alone = [_edited(editor, denoiser, inversion.rows([row]), [each]) for row, each in enumerate(requests)]
+        return [outcome for outcomes in alone for outcome in outcomes]
+    return [image if image.isfinite().all() else "the edit turned NaN or infinite" for image in images]
 
 
 def load_editors() -> dict[str, type[Editor]]:

@@ -20,7 +20,7 @@ from renoise.checkpoint import check_prediction_type, load_denoiser
 from renoise.datamodules import ImageBatch, ImageRecord
 from renoise.denoiser import Denoiser
 from renoise.edit_losses import EditLosses
-from renoise.editing import Editor, EditRequest
+from renoise.editing import Editor, EditRequest, run_editor
 from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, sample
 from renoise.inversion_methods import InversionMethod, make_inverter
@@ -114,6 +114,8 @@ class ReNoiseModule(L.LightningModule):
         self.noise_correction.validate(schedule, type(sampler).__name__)
         check_prediction_type(self.denoiser, prediction_type(sampler), self.checkpoint)
         self._check_half_precision()
+        for editor in self.editors.values():
+            editor.check(self.denoiser, schedule)
         self.inverter = make_inverter(
             self.inversion,
             self.denoiser,
@@ -233,17 +235,13 @@ class ReNoiseModule(L.LightningModule):
     def _edit(self, results: list[ImageResult], inversion: Inversion, requests: list[EditRequest]) -> None:
         """Adds every editor's image, or the reason why it made none, to the results."""
         for name, editor in self.editors.items():
-            refusals = [editor.refusal(request) for request in requests]
-            able = [position for position, refusal in enumerate(refusals) if refusal is None]
-            for result, refusal in zip(results, refusals, strict=True):
-                result.row["edits"][name] = refusal or "ok"
-            if able:
-                edited = editor.edit(self.denoiser, inversion.rows(able), [requests[position] for position in able])
-                for position, image in zip(able, edited.float().cpu(), strict=True):
-                    if image.isfinite().all():
-                        results[position].edits[name] = image
-                    else:
-                        results[position].row["edits"][name] = "the edit turned NaN or infinite"
+            outcomes = run_editor(editor, self.denoiser, inversion, requests)
+            for result, outcome in zip(results, outcomes, strict=True):
+                if isinstance(outcome, str):
+                    result.row["edits"][name] = outcome
+                else:
+                    result.row["edits"][name] = "ok"
+                    result.edits[name] = outcome
 
     def check_size(self, height: int, width: int) -> None:
         """Raises InputError where the model cannot take images of so many pixels."""

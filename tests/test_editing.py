@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -16,6 +20,9 @@ from renoise.editing import ENTRY_POINT_GROUP, Editor, EditRequest, load_editors
 from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, sample
 from renoise.manifest import Manifest
+from renoise.schedule import Schedule
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class Negative(Editor):
@@ -222,3 +229,69 @@ def test_a_mistake_in_an_editors_options_is_one_line(
     assert run.status == 2
     assert run.err.startswith(f"error: {problem}")
     assert run.err.count("\n") == 1
+
+
+# Editors that raise, and those that cannot serve a model
+
+
+class Choosy(Negative):
+    """Raises for the batch as soon as `b.png` is in it."""
+
+    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+        if any(request.file_name == "b.png" for request in requests):
+            raise IndexError("no\nsuch thing")
+        return super().edit(denoiser, inversion, requests)
+
+
+class Deterministic(Negative):
+    """Serves no sampler that draws noise."""
+
+    def check(self, denoiser: Denoiser, schedule: Schedule) -> None:
+        if schedule.is_stochastic:
+            raise InputError(f"Deterministic cannot serve a {denoiser.family} under this sampler")
+
+
+def test_an_editor_that_raises_costs_its_image_alone(
+    tmp_path: Path, photos: Path, predict: Callable[..., Any], installed: Callable[..., None]
+) -> None:
+    installed(Choosy=f"{__name__}:Choosy", Negative=f"{__name__}:Negative")
+    run = predict(photos, tmp_path / "out", "--model.editors=[Choosy, Negative]")
+    assert run.status == 0, run.err
+    assert edits(tmp_path / "out")["a.png"] == {"Choosy": "ok", "Negative": "ok"}
+    assert edits(tmp_path / "out")["b.png"] == {"Choosy": "IndexError: no such thing", "Negative": "ok"}
+    assert files(tmp_path / "out") == ["Choosy/a.png.png", "Negative/a.png.png", "Negative/b.png.png"]
+
+
+def test_an_editor_that_cannot_serve_the_sampler_says_so_before_any_image_is_touched(
+    tmp_path: Path, photos: Path, predict: Callable[..., Any], installed: Callable[..., None]
+) -> None:
+    installed(Deterministic=f"{__name__}:Deterministic")
+    run = predict(photos, tmp_path / "out", "--model.editors=[Deterministic]", "--model.eta=1")
+    assert (run.status, run.err) == (
+        2,
+        "error: Deterministic cannot serve a StableDiffusionPipeline under this sampler\n",
+    )
+    assert not (tmp_path / "out/manifest.jsonl").exists()
+    assert predict(photos, tmp_path / "out", "--model.editors=[Deterministic]").status == 0
+
+
+def test_the_documents_example_is_installed_as_a_package_of_its_own_and_runs(tmp_path: Path, photos: Path) -> None:
+    page = (REPOSITORY / "docs/plugins.md").read_text(encoding="utf-8")
+    package, site = tmp_path / "half-way", tmp_path / "site"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    (package / "half_way.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    install = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index", "--quiet"]
+    subprocess.run([*install, "--target", site, package], check=True)
+    command = shlex.split(page.partition("\nrenoise predict ")[2].partition("\n")[0])
+    small = {"data.root": photos, "data.resolution": 32, "model.num_inference_steps": 2}
+    small |= {"trainer.default_root_dir": tmp_path / "out", "trainer.accelerator": "cpu"}
+    code = "from renoise.cli import main; main()"
+    options = [f"--{name}={value}" for name, value in small.items()]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+    subprocess.run(
+        [sys.executable, "-c", code, "predict", *command, *options], check=True, cwd=REPOSITORY, env=environment
+    )
+    assert edits(tmp_path / "out")["a.png"] == {"HalfWay": "ok"}
+    assert edits(tmp_path / "out")["b.png"] == {"HalfWay": "there is no edit_text to go half way to"}
+    assert files(tmp_path / "out") == ["HalfWay/a.png.png"]
