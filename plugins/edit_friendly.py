@@ -31,6 +31,6 @@ class EditFriendly(PromptSwap):
         """Raises InputError where the sampler draws no noise."""
         if not schedule.is_stochastic:
             raise InputError(
-                "EditFriendly needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, DDPMScheduler, "
-                "or DDIMScheduler with model.eta above 0"
+                "EditFriendly needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, "
+                "DDPMScheduler, or DDIMScheduler with model.eta above 0"
             )
