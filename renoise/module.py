@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +13,6 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 
-from renoise import metrics
 from renoise.checkpoint import check_prediction_type, load_denoiser
 from renoise.datamodules import ImageBatch, ImageRecord
 from renoise.denoiser import Denoiser
@@ -25,20 +22,10 @@ from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, sample
 from renoise.inversion_methods import InversionMethod, make_inverter
 from renoise.noise_correction import Method, NoiseCorrection
+from renoise.results import ImageResult, measured, not_finite
 from renoise.samplers import replace_scheduler
 from renoise.schedule import Schedule, prediction_type
 from renoise.solver import AveragingWeights, Renoising
-
-
-@dataclass
-class ImageResult:
-    """Everything that is written for one image: its line of the manifest, and its files where it did not fail."""
-
-    row: dict[str, Any]
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
-    reconstruction: torch.Tensor | None = None
-    edits: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class ReNoiseModule(L.LightningModule):
@@ -162,7 +149,7 @@ class ReNoiseModule(L.LightningModule):
 
     def predict_step(self, batch: ImageBatch, batch_index: int) -> list[ImageResult]:
         """Inverts, rebuilds, measures and edits one batch; images that cannot be are rows of their own."""
-        results = [ImageResult(_failed(record, error)) for record, error in batch.failures]
+        results = [ImageResult.failed(record, error) for record, error in batch.failures]
         if not batch.records:
             return results
         started = time.perf_counter()
@@ -174,62 +161,22 @@ class ReNoiseModule(L.LightningModule):
         inversion = self.inverter.invert(latents, conditioning, [record.file_name for record in batch.records])
         rebuilt = sample(self.denoiser, inversion)
         reconstructions = self.denoiser.decode_latents(rebuilt)
-        for row in _not_finite(rebuilt):
+        for row in not_finite(rebuilt):
             inversion.failures.setdefault(row, "the latents turned NaN or infinite in the reconstruction")
-        for row in _not_finite(reconstructions):
+        for row in not_finite(reconstructions):
             inversion.failures.setdefault(row, "the autoencoder turned the latents into NaN or infinity")
         good = [row for row in range(len(batch.records)) if row not in inversion.failures]
-        results += [ImageResult(_failed(batch.records[row], error)) for row, error in inversion.failures.items()]
+        results += [ImageResult.failed(batch.records[row], error) for row, error in inversion.failures.items()]
         if good:
-            done = self._measure(batch, latents, inversion, rebuilt, reconstructions, good)
-            self._edit(done, inversion.rows(good), [_request(batch.records[row]) for row in good])
+            index = torch.tensor(good, device=latents.device)
+            kept, inversion = batch.rows(good), inversion.rows(good)
+            done = measured(
+                self.denoiser, kept, latents[index], inversion, rebuilt[index], reconstructions[index], self.provenance
+            )
+            self._edit(done, inversion, [_request(record) for record in kept.records])
             for result in done:
                 result.row["seconds"] = (time.perf_counter() - started) / len(batch.records)
             results += done
-        return results
-
-    def _measure(
-        self,
-        batch: ImageBatch,
-        latents: torch.Tensor,
-        inversion: Inversion,
-        rebuilt: torch.Tensor,
-        reconstructions: torch.Tensor,
-        good: list[int],
-    ) -> list[ImageResult]:
-        """The results, without edits, of the images `good` (positions in the batch)."""
-        index = torch.tensor(good, device=latents.device)
-        originals, reconstructions = batch.images[index], reconstructions[index]
-        latents, rebuilt = latents[index], rebuilt[index]
-        columns = {
-            "psnr": metrics.psnr(reconstructions, originals),
-            "ssim": metrics.ssim(reconstructions, originals),
-            "psnr_vae": metrics.psnr(self.denoiser.decode_latents(latents), originals),
-            "latent_mse": metrics.mean_squared_error(rebuilt, latents),
-            "unet_evals": inversion.network_rows[index],
-        }
-        lists = {name: values.tolist() for name, values in columns.items()}
-        results = []
-        for position, row in enumerate(good):
-            record = batch.records[row]
-            values = {name: _finite_or_none(column[position]) for name, column in lists.items()}
-            tensors = {"latent": inversion.latents[row]}
-            if inversion.noise is not None:
-                tensors["noise"] = inversion.noise[:, row]
-            facts = self.provenance | {
-                "file_name": record.file_name,
-                "prompt": record.prompt,
-                "image_sha256": batch.sha256[row],
-                "time_ids": batch.time_ids[row].tolist(),
-            }
-            results.append(
-                ImageResult(
-                    row=_row(record, "ok", None) | values | {"seconds": None, "inversion": None, "edits": {}},
-                    tensors={name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
-                    metadata={name: json.dumps(value) for name, value in facts.items()},
-                    reconstruction=reconstructions[position].cpu(),
-                )
-            )
         return results
 
     def _edit(self, results: list[ImageResult], inversion: Inversion, requests: list[EditRequest]) -> None:
@@ -273,32 +220,3 @@ def _named(editors: Sequence[Editor]) -> dict[str, Editor]:
 
 def _request(record: ImageRecord) -> EditRequest:
     return EditRequest(record.file_name, record.prompt, record.edit_prompt)
-
-
-def _row(record: ImageRecord, status: str, error: str | None) -> dict[str, Any]:
-    """The columns that every line of the manifest begins with; the metadata's own columns pass through."""
-    return {
-        **record.extra,
-        "file_name": record.file_name,
-        "status": status,
-        "error": error,
-        "prompt": record.prompt,
-        "edit_prompt": record.edit_prompt,
-    }
-
-
-def _failed(record: ImageRecord, error: str) -> dict[str, Any]:
-    """The line of an image that failed: every column is there, so that the manifest loads as a table."""
-    nothing = dict.fromkeys(("psnr", "ssim", "psnr_vae", "latent_mse", "unet_evals", "seconds", "inversion"))
-    return _row(record, "failed", error) | nothing | {"edits": {}}
-
-
-def _not_finite(tensor: torch.Tensor) -> list[int]:
-    """Positions along the first axis that hold NaN or infinity."""
-    rows: list[int] = (~tensor.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
-    return rows
-
-
-def _finite_or_none(value: float) -> float | None:
-    """JSON has no infinity, which is the PSNR of an image rebuilt to the last bit."""
-    return value if math.isfinite(value) else None

@@ -20,7 +20,8 @@ from safetensors.torch import save
 from renoise.contact_sheet import contact_sheet
 from renoise.errors import InputError
 from renoise.manifest import Manifest, claim_folder, open_folder, write_atomically, writing_to
-from renoise.module import ImageResult, ReNoiseModule
+from renoise.module import ReNoiseModule
+from renoise.results import ImageResult
 from renoise.summary import as_table, summarize
 
 MOST_FAILURES = 10

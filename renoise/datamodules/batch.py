@@ -70,6 +70,17 @@ class ImageBatch:
         self.images, self.records, self.sha256 = images, records, sha256
         self.time_ids, self.failures = time_ids, failures
 
+    def rows(self, rows: Sequence[int]) -> ImageBatch:
+        """The images at these positions, without those that could not be read."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.images.device)
+        return ImageBatch(
+            images=self.images[index],
+            records=[self.records[row] for row in rows],
+            sha256=[self.sha256[row] for row in rows],
+            time_ids=self.time_ids[index],
+            failures=[],
+        )
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
         """The same batch with its tensors on `device`; Lightning moves batches by this method."""
         return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))

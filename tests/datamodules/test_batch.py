@@ -65,3 +65,11 @@ def test_pinning_keeps_the_batch() -> None:
     assert batch.time_ids.is_pinned()
     assert batch.time_ids[:, 0].tolist() == [4, 4999]
     assert batch.sha256 == ["0a", "0c"]
+
+
+def test_some_rows_are_the_same_images_without_the_failures() -> None:
+    batch = mixed_batch().rows([1])
+    assert batch.images.mean((1, 2, 3)).tolist() == [1]
+    assert [each.file_name for each in batch.records] == ["c"]
+    assert (batch.sha256, batch.failures) == (["0c"], [])
+    assert batch.time_ids.tolist() == [[4999, 4097, 0, 0, 4, 4]]
