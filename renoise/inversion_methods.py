@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import torch
 
 from renoise.denoiser import Conditioning, Denoiser
-from renoise.edit_friendly import EditFriendlyInverter
+from renoise.edit_friendly_inversion import EditFriendlyInverter
 from renoise.edit_losses import EditLosses
 from renoise.inversion import Inversion, Inverter
 from renoise.noise_correction import NoiseCorrection

@@ -9,7 +9,7 @@ from renoise_plugins.edit_friendly import EditFriendly
 
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
-from renoise.edit_friendly import EditFriendlyInverter
+from renoise.edit_friendly_inversion import EditFriendlyInverter
 from renoise.editing import EditRequest
 from renoise.errors import InputError
 from renoise.evaluation import SWAP_SEED, UNSEEN_SEED, images_of, prompts_of

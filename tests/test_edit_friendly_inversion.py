@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, EulerAncestralDiscreteSchedu
 
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Conditioning, Denoiser
-from renoise.edit_friendly import EditFriendlyInverter
+from renoise.edit_friendly_inversion import EditFriendlyInverter
 from renoise.errors import InputError
 from renoise.evaluation import UNSEEN_SEED, images_of, prompts_of
 from renoise.inversion import sample
