@@ -167,7 +167,7 @@ def sample(
     first = len(inversion.schedule) - round(strength * len(inversion.schedule))
     if first > 0 and inversion.trajectory is None:
         raise ValueError("a strength below 1 needs an inversion that kept its trajectory")
-    latents = inversion.latents if inversion.trajectory is None else inversion.trajectory[first]
+    latents = inversion.latents if first == 0 or inversion.trajectory is None else inversion.trajectory[first]
     for index, step in enumerate(inversion.schedule):
         if index < first:
             continue
