@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -18,6 +19,7 @@ from renoise.inversion import Inversion
 from renoise.noise_correction import exact_noise
 from renoise.schedule import Schedule
 from renoise.solver import Renoising
+from renoise.step import Step
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,20 @@ class EditFriendlyInverter:
         independent = drawn.transpose(0, 1).to(latents)
         noise = torch.zeros_like(independent)
         rows = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
+        everyone = torch.arange(len(latents), device=latents.device)
         trajectory = [latents]
+
+        def predict(step: Step, estimate: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+            rows[images] += conditioning.network_rows
+            return self.denoiser.predict(step.input_scale * estimate, step.timestep, conditioning.rows(images))
+
         for index in reversed(range(len(self.schedule))):
             step, previous = self.schedule.steps[index], trajectory[-1]
-
-            def predict(estimate: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-                rows[images] += conditioning.network_rows
-                inputs = step.input_scale * estimate  # noqa: B023 (called within this turn of the loop)
-                return self.denoiser.predict(inputs, step.timestep, conditioning.rows(images))  # noqa: B023
-
             if step.rho == 0:
-                trajectory.append(self.renoising.solve(step, previous, predict))
+                trajectory.append(self.renoising.solve(step, previous, partial(predict, step)))
                 continue
             noisy = step.add_noise(latents, independent[index])
-            everyone = torch.arange(len(latents), device=latents.device)
-            noise[index] = exact_noise(step, noisy, previous, predict(noisy, everyone))
+            noise[index] = exact_noise(step, noisy, previous, predict(step, noisy, everyone))
             trajectory.append(noisy)
         result = Inversion(trajectory[-1], self.schedule, conditioning, noise, rows)
         if self.keep_trajectory:
