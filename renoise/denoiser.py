@@ -109,15 +109,22 @@ class Denoiser(nn.Module):
                 of the checkpoint's own size, uncropped.
         """
         guided = guidance_scale != 1
-        embeds, negative_embeds = self.pipeline.encode_prompt(
+        embeds, negative, *pooled = self.pipeline.encode_prompt(
             prompt=self._shortened(prompts),
             device=self._text_device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=guided,
             negative_prompt=self._shortened(negative_prompts) if negative_prompts else None,
         )
-        sizes = None if time_ids is None else time_ids.to(embeds.device)
-        return Conditioning(embeds, negative_embeds if guided else None, guidance_scale, time_ids=sizes)
+        pooled_embeds, negative_pooled = pooled or (None, None)
+        return Conditioning(
+            prompt_embeds=embeds,
+            negative_prompt_embeds=negative if guided else None,
+            guidance_scale=guidance_scale,
+            pooled_prompt_embeds=pooled_embeds,
+            negative_pooled_prompt_embeds=negative_pooled if guided else None,
+            time_ids=None if time_ids is None else time_ids.to(embeds.device),
+        )
 
     def _shortened(self, prompts: list[str]) -> list[str]:
         return [self.split_prompt(prompt)[0] for prompt in prompts]

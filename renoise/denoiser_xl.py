@@ -33,25 +33,10 @@ class DenoiserXL(Denoiser):
 
         Without `negative_prompts` the unconditional branch is what the checkpoint asks for: zeros, or the empty prompt.
         """
-        guided = guidance_scale != 1
-        embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompt=self._shortened(prompts),
-            device=self._text_device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=guided,
-            negative_prompt=self._shortened(negative_prompts) if negative_prompts else None,
-        )
         if time_ids is None:
             side = self.pipeline.default_sample_size * self.size_multiple
             time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32).expand(len(prompts), 6)
-        return Conditioning(
-            prompt_embeds=embeds,
-            negative_prompt_embeds=negative if guided else None,
-            guidance_scale=guidance_scale,
-            pooled_prompt_embeds=pooled,
-            negative_pooled_prompt_embeds=negative_pooled if guided else None,
-            time_ids=time_ids.to(embeds.device),
-        )
+        return super().encode_prompts(prompts, guidance_scale, negative_prompts, time_ids)
 
     def vae_precision(self) -> AbstractContextManager[object]:
         """SDXL's autoencoder overflows in float16, so it is moved to float32 for good, as by diffusers' pipeline."""
