@@ -62,16 +62,25 @@ def _located(lora: str) -> tuple[str, str]:
     return source, name
 
 
+class _Listener(logging.Handler):
+    """Keeps the messages that it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
 @contextmanager
 def _listening() -> Iterator[list[str]]:
     """Keeps what diffusers' loaders log, at length and mostly of parts that a LoRA leaves alone, off the screen."""
-    messages: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    listener = _Listener()
     logger = diffusers_logging.get_logger("diffusers")
-    before, logger.handlers = logger.handlers, [handler]
+    before, logger.handlers = logger.handlers, [listener]
     try:
-        yield messages
+        yield listener.messages
     finally:
         logger.handlers = before
 

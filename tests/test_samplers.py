@@ -71,3 +71,8 @@ def test_options_are_those_of_the_sampler_that_is_named() -> None:
     assert replace_scheduler(DDIMScheduler(), "LCMScheduler", options).config.original_inference_steps == 100
     with pytest.raises(InputError, match=r"DDIMScheduler has no 'original_inference_steps'"):
         replace_scheduler(LCMScheduler(), "DDIMScheduler", options)
+
+
+def test_a_setting_that_the_sampler_cannot_have_is_one_message_that_names_the_option() -> None:
+    with pytest.raises(InputError, match=r"model\.scheduler_options: DDIMScheduler cannot be made: .*nonsense"):
+        replace_scheduler(DDIMScheduler(), None, {"beta_schedule": "nonsense"})
