@@ -124,10 +124,10 @@ def ablate(preset: Preset, images: int, judge: SceneJudge, kept: Path, console: 
     """Every row of one preset; those that `kept` holds already are not measured again."""
     known = _read(kept)
     denoiser, schedule = preset.load()
-    scenes = random_scenes(images, UNSEEN_SEED)
+    scenes, fingerprint = random_scenes(images, UNSEEN_SEED), preset.fingerprint()
     found = {}
     for name, method in methods(preset.method).items():
-        key = json.dumps([images, preset.fingerprint(), preset.model, dataclasses.asdict(method)])
+        key = json.dumps([images, fingerprint, preset.model, dataclasses.asdict(method)])
         if key not in known:
             renoising = Renoising(method.iterations, method.averaging_weights)
             inverter = Inverter(denoiser, schedule, renoising, method.edit_losses, method.noise_correction)
@@ -142,9 +142,9 @@ def empty_prompt(preset: Preset, images: int, kept: Path) -> dict[str, Evaluatio
     """Figure 7 of the supplementary: DDIM inversion and one renoising iteration under the empty prompt."""
     known, scenes = _read(kept), random_scenes(images, UNSEEN_SEED)
     denoiser, schedule = preset.load()
-    found = {}
+    fingerprint, found = preset.fingerprint(), {}
     for iterations in (0, 1):
-        key = json.dumps([images, preset.fingerprint(), preset.model, "empty prompt", iterations])
+        key = json.dumps([images, fingerprint, preset.model, "empty prompt", iterations])
         if key not in known:
             inverter = Inverter(denoiser, schedule, Renoising(iterations))
             known[key] = evaluate(inverter, scenes, prompts=[""] * images)

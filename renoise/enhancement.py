@@ -40,7 +40,7 @@ class EditEnhancement:
         images: Sequence[str],
     ) -> None:
         self.losses, self.schedule = losses, schedule
-        self.clean = latents.clone()
+        self.clean = latents
         self.target_noise: torch.Tensor | None = None
         if losses.needs_target:
             self.target_noise = streams.normal(seed, "patch-KL target", images, latents.shape[1:]).to(latents)
