@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+from diffusers import ConfigMixin, DDIMScheduler, EulerAncestralDiscreteScheduler
 
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
@@ -42,8 +42,10 @@ def by_velocity(tiny_sd: Path) -> Denoiser:
     return denoiser
 
 
-def inverted(denoiser: Denoiser, sampler: type, prediction_type: str, losses: EditLosses | None) -> Inversion:
-    scheduler = sampler.from_config(  # type: ignore[attr-defined]
+def inverted(
+    denoiser: Denoiser, sampler: type[ConfigMixin], prediction_type: str, losses: EditLosses | None
+) -> Inversion:
+    scheduler = sampler.from_config(
         denoiser.pipeline.scheduler.config, prediction_type=prediction_type, timestep_spacing="trailing"
     )
     schedule = Schedule.read(scheduler, 4)
@@ -56,7 +58,7 @@ def inverted(denoiser: Denoiser, sampler: type, prediction_type: str, losses: Ed
 @pytest.mark.parametrize("sampler", [DDIMScheduler, EulerAncestralDiscreteScheduler])
 @torch.no_grad()
 def test_both_give_the_same_latents_noise_and_reconstruction(
-    by_noise: Denoiser, by_velocity: Denoiser, sampler: type, losses: EditLosses | None
+    by_noise: Denoiser, by_velocity: Denoiser, sampler: type[ConfigMixin], losses: EditLosses | None
 ) -> None:
     expected = inverted(by_noise, sampler, "epsilon", losses)
     found = inverted(by_velocity, sampler, "v_prediction", losses)
