@@ -7,6 +7,7 @@ import torch
 from diffusers.pipelines.deprecated.stable_diffusion_variants import (
     pipeline_stable_diffusion_pix2pix_zero as pix2pix_zero,
 )
+from gaussians import draw, draw_shifts, gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
@@ -30,20 +31,6 @@ sizes = st.one_of(
     st.sampled_from([(16, 16), (64, 64), (24, 40), (17, 33)]), st.tuples(st.integers(2, 40), st.integers(2, 40))
 )
 varied = settings(max_examples=25, deadline=None)
-
-
-def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def draw(losses: EditLosses, height: int, width: int, batch: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(*losses.draws(height, width), batch, generator=generator)
-
-
-def draw_shifts(height: int, width: int, batch: int, seed: int = 0) -> torch.Tensor:
-    one = EditLosses(lambda_pair=1, rounds=1, shifts=1)
-    return one.shifts_from(draw(one, height, width, batch, seed), height, width)[0, 0]
 
 
 def by_autograd(loss: Callable[[torch.Tensor], torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
