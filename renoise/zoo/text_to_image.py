@@ -130,15 +130,8 @@ class LatentDiffusionModule(L.LightningModule):
 class TextToImageModule(LatentDiffusionModule):
     """Stable Diffusion 1.x in small; see `LatentDiffusionModule` for the arguments."""
 
-    def __init__(
-        self,
-        vae: Path,
-        output: Path,
-        learning_rate: float = 1.2e-3,
-        prompt_dropout: float = 0.1,
-        prompt_length: int = 32,
-    ) -> None:
-        super().__init__(vae, output, learning_rate, prompt_dropout, prompt_length)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.text_encoder = CLIPTextModel(text_config(self.tokenizer, hidden_size=96))
         self.unet = UNet2DConditionModel(**UNET)
 
