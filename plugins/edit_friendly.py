@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from renoise.denoiser import Denoiser
-from renoise.errors import InputError
-from renoise.schedule import Schedule
-
 from .prompt_swap import PromptSwap
 
 
@@ -26,11 +22,4 @@ class EditFriendly(PromptSwap):
         self, replace: dict[str, str] | None = None, guidance_scale: float = 3.0, strength: float = 0.64
     ) -> None:
         super().__init__(replace, guidance_scale, strength)
-
-    def check(self, denoiser: Denoiser, schedule: Schedule) -> None:
-        """Raises InputError where the sampler draws no noise."""
-        if not schedule.is_stochastic:
-            raise InputError(
-                "EditFriendly needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, "
-                "DDPMScheduler, or DDIMScheduler with model.eta above 0"
-            )
+        self.needs |= {"noise"}

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise.denoiser import Denoiser
+from renoise.denoiser import Denoiser, guide
 from renoise.editing import EditRequest
-from renoise.inversion import Inversion, sample
+from renoise.errors import InputError
+from renoise.inversion import Inversion, walk
 
 from .prompt_swap import PromptSwap
 
@@ -24,14 +25,47 @@ class NegativePrompt(PromptSwap):
             `edit_text`.
         guidance_scale: s; more changes more.
         strength: share of the sampler's steps that see the new prompt, in (0, 1].
+        proximal_quantile: share of the latents' entries, in [0, 1), where the prompts' predictions differ least and the
+            source's is kept (proximal guidance, Han et al., arXiv 2306.05414); null guides everywhere.
     """
+
+    def __init__(
+        self,
+        replace: dict[str, str] | None = None,
+        guidance_scale: float = 1.5,
+        strength: float = 1.0,
+        proximal_quantile: float | None = None,
+    ) -> None:
+        super().__init__(replace, guidance_scale, strength)
+        if proximal_quantile is not None and not 0 <= proximal_quantile < 1:
+            raise InputError(
+                f"NegativePrompt: proximal_quantile must lie in [0, 1) or be null, got {proximal_quantile}"
+            )
+        self.proximal_quantile = proximal_quantile
 
     def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image from its prompt towards its new one, [B, 3, H, W] in [0, 1]."""
-        conditioning = denoiser.encode_prompts(
-            self.edit_prompts(requests),
-            self.guidance_scale,
-            negative_prompts=[request.prompt for request in requests],
-            time_ids=inversion.conditioning.time_ids,
-        )
-        return denoiser.decode_latents(sample(denoiser, inversion, conditioning, self.strength))
+        if self.guidance_scale == 1 and self.proximal_quantile is None:
+            return super().edit(denoiser, inversion, requests)  # the source has no say
+        sizes = inversion.conditioning.time_ids
+        prompts = [request.prompt for request in requests], self.edit_prompts(requests)
+        branches = [denoiser.encode_prompts(each, time_ids=sizes) for each in prompts]
+
+        def predict(index: int, latents: torch.Tensor) -> torch.Tensor:
+            step = inversion.schedule.steps[index]
+            source, new = denoiser.predict_branches([step.input_scale * latents] * 2, step.timestep, branches)
+            if self.proximal_quantile is not None:
+                new = source + proximal(new - source, self.proximal_quantile)
+            return guide([source, new], self.guidance_scale)
+
+        return denoiser.decode_latents(walk(inversion, predict, self.strength))
+
+
+def proximal(difference: torch.Tensor, quantile: float) -> torch.Tensor:
+    """Each image's entries [B, C, h, w] whose size is above its `quantile`; the others become 0.
+
+    The proximal operator of λ‖·‖_0, with the λ that leaves that share.
+    """
+    sizes = difference.abs()
+    least = sizes.flatten(1).quantile(quantile, dim=1)
+    return torch.where(sizes > least[:, None, None, None], difference, 0.0)

@@ -36,7 +36,7 @@ class PromptSwap(Editor):
             raise InputError(f"{self.name}: replace must name words of the prompt, or be null; got {replace}")
         self.replace = replace
         self.guidance_scale, self.strength = guidance_scale, strength
-        self.needs_trajectory = strength < 1
+        self.needs = frozenset({"trajectory"} if strength < 1 else ())
 
     @property
     def name(self) -> str:

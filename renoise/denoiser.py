@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -39,6 +40,24 @@ class Conditioning:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         tensors = {name: value[rows] for name, value in values.items() if isinstance(value, torch.Tensor)}
         return Conditioning(**values | tensors)
+
+    @property
+    def conditional(self) -> Conditioning:
+        """The prompts alone, without guidance."""
+        return replace(self, negative_prompt_embeds=None, negative_pooled_prompt_embeds=None, guidance_scale=1.0)
+
+    @property
+    def unconditional(self) -> Conditioning:
+        """What guidance leads away from, as prompts of its own; there must be guidance."""
+        if self.negative_prompt_embeds is None:
+            raise ValueError("without guidance there is no unconditional branch")
+        pooled = self.negative_pooled_prompt_embeds
+        return replace(self.conditional, prompt_embeds=self.negative_prompt_embeds, pooled_prompt_embeds=pooled)
+
+    @property
+    def branches(self) -> list[Conditioning]:
+        """What one prediction takes: the unconditional branch, where there is guidance, and the prompts."""
+        return [self.conditional] if self.negative_prompt_embeds is None else [self.unconditional, self.conditional]
 
 
 class Denoiser(nn.Module):
@@ -85,12 +104,21 @@ class Denoiser(nn.Module):
         room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
         end = len(prompt)
         while True:
-            spans = tokenizer(
-                prompt[:end], return_offsets_mapping=True, add_special_tokens=False, verbose=False
-            ).offset_mapping
+            spans = self._spans(prompt[:end])
             if len(spans) <= room:
                 return prompt[:end], prompt[end:]
             end = min(spans[room][0], end - 1)  # once more: half a word can take more tokens than it had in the whole
+
+    def token_spans(self, prompt: str) -> list[tuple[int, int]]:
+        """First character and the one after the last of every token of a prompt that the text encoder takes.
+
+        In `prompt_embeds` the first of them is the second: they begin with a token that stands for no character.
+        """
+        return self._spans(self.split_prompt(prompt)[0])
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        tokenized = self.pipeline.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, verbose=False)
+        return [(int(begin), int(end)) for begin, end in tokenized.offset_mapping]
 
     def encode_prompts(
         self,
@@ -164,21 +192,37 @@ class Denoiser(nn.Module):
         Returns:
             The network's output (whatever the checkpoint predicts: ε, v, …) in the latents' type.
         """
-        copies = conditioning.network_rows
-        inputs = latents.to(next(self.unet.parameters()).dtype).repeat(copies, 1, 1, 1)
+        predictions = self.predict_branches([latents] * conditioning.network_rows, timestep, conditioning.branches)
+        return guide(predictions, conditioning.guidance_scale)
+
+    def predict_branches(
+        self, latents: Sequence[torch.Tensor], timestep: float | torch.Tensor, branches: Sequence[Conditioning]
+    ) -> list[torch.Tensor]:
+        """ε_θ of several batches of B images in one call of the network, each as it is told and without guidance.
+
+        Args:
+            latents: the network's input of each branch, [B, C, h, w], already scaled as the sampler asks.
+            timestep: t, of all images or of each [B].
+            branches: as many conditionings of B images; their guidance scales have no say.
+
+        Returns:
+            The network's output for each branch, in its latents' type.
+        """
+        rows = len(latents[0])
         if isinstance(timestep, torch.Tensor):
-            timestep = timestep.repeat(copies)
-        output: torch.Tensor = self.unet(inputs, timestep, return_dict=False, **self.network_inputs(conditioning))[0]
-        if copies == 1:
-            return output.to(latents.dtype)
-        unconditional, conditional = output.to(latents.dtype).chunk(2)
-        return unconditional + conditioning.guidance_scale * (conditional - unconditional)
+            timestep = timestep.repeat(len(branches))
+        inputs = torch.cat(list(latents)).to(next(self.unet.parameters()).dtype)
+        output: torch.Tensor = self.unet(inputs, timestep, return_dict=False, **self.network_inputs(branches))[0]
+        return list(output.to(latents[0].dtype).split(rows))
 
-    def network_inputs(self, conditioning: Conditioning) -> dict[str, Any]:
-        """The UNet's keyword arguments: rows of the unconditional branch first, then of the prompts."""
-        return {"encoder_hidden_states": join(conditioning.negative_prompt_embeds, conditioning.prompt_embeds)}
+    def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
+        """The UNet's keyword arguments: the rows of one branch below those of the other."""
+        return {"encoder_hidden_states": torch.cat([branch.prompt_embeds for branch in branches])}
 
 
-def join(negative: torch.Tensor | None, positive: torch.Tensor) -> torch.Tensor:
-    """Both branches' rows below one another, [2 B, …]; the positive ones alone, [B, …], without guidance."""
-    return positive if negative is None else torch.cat([negative, positive])
+def guide(predictions: Sequence[torch.Tensor], guidance_scale: float) -> torch.Tensor:
+    """ε_∅ + s · (ε_c − ε_∅) of the predictions [ε_∅, ε_c]; of [ε_c] alone, ε_c."""
+    if len(predictions) == 1:
+        return predictions[0]
+    unconditional, conditional = predictions
+    return unconditional + guidance_scale * (conditional - unconditional)

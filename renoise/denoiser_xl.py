@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import nn
 
-from renoise.denoiser import Conditioning, Denoiser, join
+from renoise.denoiser import Conditioning, Denoiser
 
 
 class DenoiserXL(Denoiser):
@@ -47,12 +48,16 @@ class DenoiserXL(Denoiser):
         self.vae.float()
         return torch.autocast(kind, enabled=False)
 
-    def network_inputs(self, conditioning: Conditioning) -> dict[str, Any]:
-        """As of Stable Diffusion, and the pooled embeddings with the time ids, the same in both branches."""
-        assert conditioning.pooled_prompt_embeds is not None
-        assert conditioning.time_ids is not None
+    def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
+        """As of Stable Diffusion, and the pooled embeddings with the time ids."""
         added = {
-            "text_embeds": join(conditioning.negative_pooled_prompt_embeds, conditioning.pooled_prompt_embeds),
-            "time_ids": conditioning.time_ids.repeat(conditioning.network_rows, 1),
+            "text_embeds": torch.cat([_given(branch.pooled_prompt_embeds) for branch in branches]),
+            "time_ids": torch.cat([_given(branch.time_ids) for branch in branches]),
         }
-        return super().network_inputs(conditioning) | {"added_cond_kwargs": added}
+        return super().network_inputs(branches) | {"added_cond_kwargs": added}
+
+
+def _given(tensor: torch.Tensor | None) -> torch.Tensor:
+    """What SDXL's conditionings never lack."""
+    assert tensor is not None
+    return tensor

@@ -7,15 +7,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Literal
 
 import torch
 
+from renoise.attention import check_attention, kept_attention
 from renoise.denoiser import Denoiser
-from renoise.errors import InputWarning
+from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion
 from renoise.schedule import Schedule
 
 ENTRY_POINT_GROUP = "renoise.editors"
+
+
+Need = Literal["trajectory", "noise", "attention"]
+"""What an editor may ask for: the latents of every level, a sampler that draws noise, attention that can be watched."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,8 @@ class Editor(ABC):
     Installed packages register theirs under the entry-point group `renoise.editors`.
     """
 
-    needs_trajectory: bool = False
-    """Whether `edit` looks at `Inversion.trajectory`, which is kept only then."""
+    needs: frozenset[Need] = frozenset()
+    """What `edit` cannot do without; `Inversion.trajectory` is kept only where an editor asks for it."""
 
     def check(self, denoiser: Denoiser, schedule: Schedule) -> None:  # noqa: B027 (most editors serve every model)
         """Raises InputError where this editor cannot serve the model or its sampler; asked before any image is read."""
@@ -61,6 +67,19 @@ class Editor(ABC):
         """
 
 
+def check_needs(editor: Editor, denoiser: Denoiser, schedule: Schedule) -> None:
+    """Raises InputError where the model or its sampler cannot give what an editor needs; calls its own `check` too."""
+    name = type(editor).__name__
+    if "noise" in editor.needs and not schedule.is_stochastic:
+        raise InputError(
+            f"{name} needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, DDPMScheduler, or "
+            "DDIMScheduler with model.eta above 0"
+        )
+    if "attention" in editor.needs:
+        check_attention(denoiser.pipeline.unet, name)
+    editor.check(denoiser, schedule)
+
+
 def run_editor(
     editor: Editor, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]
 ) -> list[torch.Tensor | str]:
@@ -78,7 +97,8 @@ def _edited(
     editor: Editor, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]
 ) -> list[torch.Tensor | str]:
     try:
-        images = editor.edit(denoiser, inversion, requests).float().cpu()
+        with kept_attention(denoiser.pipeline.unet):
+            images = editor.edit(denoiser, inversion, requests).float().cpu()
     except Exception as error:  # a stranger's editor may raise anything; inversions and other edits must go on
         if len(requests) == 1:
             return [f"{type(error).__name__}: {' '.join(str(error).split())}"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -36,6 +36,11 @@ class Inversion:
     """What went wrong, by position in the batch."""
     trajectory: torch.Tensor | None = None
     """z_T … z_0 as the inversion found them, [S + 1, B, C, h, w]; None where nobody asked for it."""
+    keeps_to_trajectory: bool = False
+    """Whether the way back is put right by the trajectory after every step, as in direct inversion."""
+    null_embeddings: torch.Tensor | None = None
+    """What the unconditional branch is told at every step in place of `conditioning`, [S, B, length, D]; of null-text
+    inversion."""
 
     def rows(self, rows: Sequence[int]) -> Inversion:
         """The inversion of some images of the batch."""
@@ -48,7 +53,42 @@ class Inversion:
             network_rows=self.network_rows[index],
             failures={new: self.failures[old] for new, old in enumerate(rows) if old in self.failures},
             trajectory=None if self.trajectory is None else self.trajectory[:, index],
+            keeps_to_trajectory=self.keeps_to_trajectory,
+            null_embeddings=None if self.null_embeddings is None else self.null_embeddings[:, index],
         )
+
+    def start(self, strength: float = 1.0) -> tuple[range, torch.Tensor]:
+        """The positions in `schedule` of the steps to take, and the latents to take them from.
+
+        Args:
+            strength: share of the steps to take, in [0, 1]; below 1 sampling begins at a cleaner level of the
+                trajectory, which the inversion must have kept.
+        """
+        steps = len(self.schedule)
+        first = steps - round(strength * steps)
+        if first == 0:
+            return range(steps), self.latents
+        if self.trajectory is None:
+            raise ValueError("a strength below 1 needs an inversion that kept its trajectory")
+        return range(first, steps), self.trajectory[first]
+
+    def conditioning_at(self, index: int) -> Conditioning:
+        """What the network is told at a step on the way back to the images."""
+        if self.null_embeddings is None:
+            return self.conditioning
+        return replace(self.conditioning, negative_prompt_embeds=self.null_embeddings[index])
+
+    def denoise(self, index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """z_{t-1} of a step, [B, C, h, w], with the inversion's own noise."""
+        noise = None if self.noise is None else self.noise[index]
+        return self.schedule.steps[index].denoise(latents, prediction, noise)
+
+    def denoise_source(self, index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """The same on the way back to the images, put right by the trajectory where the inversion keeps to it."""
+        if self.keeps_to_trajectory:
+            assert self.trajectory is not None
+            return self.trajectory[index + 1]
+        return self.denoise(index, latents, prediction)
 
 
 @dataclass(frozen=True)
@@ -160,17 +200,32 @@ def sample(
         denoiser: the model that the images were inverted with.
         inversion: of B images.
         conditioning: of B prompts.
-        strength: share of the steps to take, in [0, 1]; below 1 sampling begins at a cleaner level of the trajectory,
-            which the inversion must have kept.
+        strength: see `Inversion.start`.
     """
-    conditioning = conditioning or inversion.conditioning
-    first = len(inversion.schedule) - round(strength * len(inversion.schedule))
-    if first > 0 and inversion.trajectory is None:
-        raise ValueError("a strength below 1 needs an inversion that kept its trajectory")
-    latents = inversion.latents if first == 0 or inversion.trajectory is None else inversion.trajectory[first]
-    for index, step in enumerate(inversion.schedule):
-        if index < first:
-            continue
-        prediction = denoiser.predict(step.input_scale * latents, step.timestep, conditioning)
-        latents = step.denoise(latents, prediction, None if inversion.noise is None else inversion.noise[index])
+    if conditioning is None and inversion.keeps_to_trajectory:
+        assert inversion.trajectory is not None
+        return inversion.trajectory[-1]  # whatever the network said, each step ends there
+
+    def predict(index: int, latents: torch.Tensor) -> torch.Tensor:
+        step = inversion.schedule.steps[index]
+        told = inversion.conditioning_at(index) if conditioning is None else conditioning
+        return denoiser.predict(step.input_scale * latents, step.timestep, told)
+
+    return walk(inversion, predict, strength)
+
+
+@torch.no_grad()
+def walk(
+    inversion: Inversion, predict: Callable[[int, torch.Tensor], torch.Tensor], strength: float = 1.0
+) -> torch.Tensor:
+    """The sampler from z_T down to z_0, [B, C, h, w], with the inversion's own noise, under any prediction.
+
+    Args:
+        inversion: of B images.
+        predict: (position of a step in the schedule, z_t [B, C, h, w]) -> ε_θ, of the same shape.
+        strength: see `Inversion.start`.
+    """
+    steps, latents = inversion.start(strength)
+    for index in steps:
+        latents = inversion.denoise(index, latents, predict(index, latents))
     return latents

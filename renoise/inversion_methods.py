@@ -8,14 +8,17 @@ from typing import Literal, Protocol
 import torch
 
 from renoise.denoiser import Conditioning, Denoiser
+from renoise.direct_inversion import DirectInverter
 from renoise.edit_friendly_inversion import EditFriendlyInverter
 from renoise.edit_losses import EditLosses
+from renoise.errors import InputError
 from renoise.inversion import Inversion, Inverter
 from renoise.noise_correction import NoiseCorrection
+from renoise.null_text_inversion import NullTextInverter
 from renoise.schedule import Schedule
 from renoise.solver import Renoising
 
-InversionMethod = Literal["renoise", "ddim", "pix2pix_zero", "edit_friendly"]
+InversionMethod = Literal["renoise", "ddim", "pix2pix_zero", "edit_friendly", "null_text", "direct"]
 
 PIX2PIX_ZERO = EditLosses(lambda_pair=20.0, lambda_kl=20.0, rounds=5, shifts=5)
 """The regularisation of pix2pix-zero's inversion, with its weights and rounds (arXiv 2302.03027)."""
@@ -37,12 +40,15 @@ def make_inverter(
     noise_correction: NoiseCorrection,
     seed: int,
     keep_trajectory: bool,
+    guidance_scale: float = 1.0,
 ) -> BatchInverter:
     """The inverter of a method; the others' settings are left aside.
 
     Args:
         method: `renoise`; `ddim`, the plain reversal of the sampler; `pix2pix_zero`, the same with each prediction
-            regularised by L_pair and L_KL; `edit_friendly`, independent noisy latents and the noise between them.
+            regularised by L_pair and L_KL; `edit_friendly`, independent noisy latents and the noise between them;
+            `null_text`, plain reversal and an unconditional embedding per step that leads back along it; `direct`,
+            plain reversal whose latents put the way back right.
         denoiser: the model.
         schedule: its sampler's steps.
         renoising: of `renoise`, and of the steps of `edit_friendly` that draw no noise.
@@ -50,10 +56,16 @@ def make_inverter(
         noise_correction: of all but `edit_friendly`, which is one.
         seed: of everything random.
         keep_trajectory: whether inversions keep the latents of every level.
+        guidance_scale: of the conditionings to come.
 
     Raises:
-        InputError: `edit_friendly` with a sampler that draws no noise.
+        InputError: `edit_friendly` with a sampler that draws no noise, `null_text` without guidance.
     """
+    if method == "null_text" and guidance_scale == 1:
+        raise InputError(
+            "model.inversion null_text needs model.guidance_scale other than 1, such as 2: it optimises what guidance "
+            "leads away from"
+        )
     if method == "edit_friendly":
         return EditFriendlyInverter(denoiser, schedule, renoising, seed, keep_trajectory)
     plain = Renoising(0)
@@ -61,5 +73,10 @@ def make_inverter(
         "renoise": (renoising, edit_losses),
         "ddim": (plain, None),
         "pix2pix_zero": (plain, PIX2PIX_ZERO),
+        "null_text": (plain, None),
+        "direct": (plain, None),
     }[method]
-    return Inverter(denoiser, schedule, solver, losses, noise_correction, seed, keep_trajectory)
+    inverter = Inverter(denoiser, schedule, solver, losses, noise_correction, seed, keep_trajectory)
+    if method == "null_text":
+        return NullTextInverter(inverter)
+    return DirectInverter(inverter) if method == "direct" else inverter

@@ -17,7 +17,7 @@ from renoise.checkpoint import check_prediction_type, load_denoiser
 from renoise.datamodules import ImageBatch, ImageRecord
 from renoise.denoiser import Denoiser
 from renoise.edit_losses import EditLosses
-from renoise.editing import Editor, EditRequest, run_editor
+from renoise.editing import Editor, EditRequest, check_needs, run_editor
 from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, sample
 from renoise.inversion_methods import InversionMethod, make_inverter
@@ -47,8 +47,10 @@ class ReNoiseModule(L.LightningModule):
         noise_correction_strength: share of the error that each step of optimise takes away.
         noise_correction_steps: steps of optimise.
         inversion: renoise; ddim (the sampler's plain reversal); pix2pix_zero (the same, each prediction regularised by
-            L_pair and L_KL); edit_friendly (independent noisy latents, and the noise between them solved for). The
-            others take no averaging_weights and edit_losses, and but for steps without noise no renoise_iterations.
+            L_pair and L_KL); edit_friendly (independent noisy latents, and the noise between them solved for);
+            null_text (plain reversal, and the unconditional embedding of every step optimised); direct (plain
+            reversal, whose latents put the way back right). But for renoise they take no averaging_weights and
+            edit_losses, and but for edit_friendly's steps without noise no renoise_iterations.
         guidance_scale: guidance during inversion and reconstruction; 1 is without, and cheapest.
         tolerance: an image stops renoising a step once it moves by less than this share of itself; null never does.
         editors: editing methods to apply to every inversion.
@@ -102,7 +104,7 @@ class ReNoiseModule(L.LightningModule):
         check_prediction_type(self.denoiser, prediction_type(sampler), self.checkpoint)
         self._check_half_precision()
         for editor in self.editors.values():
-            editor.check(self.denoiser, schedule)
+            check_needs(editor, self.denoiser, schedule)
         self.inverter = make_inverter(
             self.inversion,
             self.denoiser,
@@ -111,7 +113,8 @@ class ReNoiseModule(L.LightningModule):
             self.edit_losses,
             self.noise_correction,
             self.seed,
-            keep_trajectory=any(editor.needs_trajectory for editor in self.editors.values()),
+            keep_trajectory=any("trajectory" in editor.needs for editor in self.editors.values()),
+            guidance_scale=self.guidance_scale,
         )
         self.provenance = {
             "checkpoint": self.checkpoint,

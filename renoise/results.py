@@ -64,9 +64,9 @@ def measured(
     results = []
     for row, record in enumerate(batch.records):
         values = {name: _finite_or_none(column[row]) for name, column in lists.items()}
+        per_step = {name: getattr(inversion, name) for name in ("noise", "trajectory", "null_embeddings")}
         tensors = {"latent": inversion.latents[row]}
-        if inversion.noise is not None:
-            tensors["noise"] = inversion.noise[:, row]
+        tensors |= {name: levels[:, row] for name, levels in per_step.items() if levels is not None}
         facts = {
             **provenance,
             "file_name": record.file_name,

@@ -4,15 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.edit_losses import EditLosses
 from renoise.evaluation import UNSEEN_SEED, images_of, prompts_of
-from renoise.inversion import Inversion, Inverter
+from renoise.inversion import Inversion, Inverter, sample
 from renoise.inversion_methods import PIX2PIX_ZERO, InversionMethod, make_inverter
 from renoise.manifest import Manifest
 from renoise.noise_correction import NoiseCorrection
@@ -77,20 +79,65 @@ def test_every_method_runs_by_name_from_the_command_line(
     method: str, tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     root = pictures(tmp_path / "photos", "a.png")
-    run = predict(root, tmp_path / "out", f"--model.inversion={method}", "--model.eta=1")
+    run = predict(root, tmp_path / "out", f"--model.inversion={method}", "--model.eta=1", *guidance_for(method))
     assert run.status == 0, run.err
     (row,) = Manifest(tmp_path / "out").read()
     assert row["status"] == "ok"
     assert load_file(tmp_path / "out/inversions/a.png.safetensors")["noise"].shape[0] == 2
 
 
-def test_edit_friendly_without_noise_and_unknown_methods_are_one_line(
+def guidance_for(method: str) -> list[str]:
+    return ["--model.guidance_scale=2"] if method == "null_text" else []
+
+
+@pytest.mark.parametrize("method", get_args(InversionMethod))
+def test_a_file_holds_what_its_inversion_keeps_and_nothing_more(
+    method: str, tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
+) -> None:
+    root = pictures(tmp_path / "photos", "a.png")
+    (root / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a cat", "edit_text": "a dog"}')
+    own = {"null_text": {"null_embeddings"}, "direct": {"trajectory"}}.get(method, set())
+    for editor, kept in ((None, set()), ("{class_path: PromptSwap, init_args: {strength: 0.5}}", {"trajectory"})):
+        out, editors = tmp_path / f"out {editor is None}", [] if editor is None else [f"--model.editors=[{editor}]"]
+        run = predict(root, out, f"--model.inversion={method}", "--model.eta=1", *guidance_for(method), *editors)
+        assert run.status == 0, run.err
+        tensors = load_file(out / "inversions/a.png.safetensors")
+        assert set(tensors) == {"latent", "noise"} | own | kept
+        if "trajectory" in tensors:
+            assert tensors["trajectory"].shape == (3, *tensors["latent"].shape)
+            assert torch.equal(tensors["trajectory"][0], tensors["latent"])
+        if "null_embeddings" in tensors:
+            assert tensors["null_embeddings"].shape[0] == 2
+            assert tensors["null_embeddings"].ndim == 3
+
+
+def test_a_null_text_file_is_enough_to_make_its_reconstruction(
+    tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any], denoiser: Denoiser
+) -> None:
+    root = pictures(tmp_path / "photos", "a.png")
+    assert predict(root, tmp_path / "out", "--model.inversion=null_text", "--model.guidance_scale=3").status == 0
+    tensors = load_file(tmp_path / "out/inversions/a.png.safetensors")
+    inversion = Inversion(
+        latents=tensors["latent"][None],
+        schedule=Schedule.read(denoiser.scheduler, 2),
+        conditioning=denoiser.encode_prompts([""], 3.0),
+        null_embeddings=tensors["null_embeddings"][:, None],
+    )
+    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))[0].permute(1, 2, 0).numpy() * 255
+    written = np.asarray(Image.open(tmp_path / "out/reconstructions/a.png.png"), dtype=float)
+    assert np.abs(rebuilt - written).max() <= 1
+
+
+def test_edit_friendly_without_noise_null_text_without_guidance_and_unknown_methods_are_one_line(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     root = pictures(tmp_path / "photos", "a.png")
     run = predict(root, tmp_path / "out", "--model.inversion=edit_friendly")
     assert (run.status, run.err.count("\n")) == (2, 1)
     assert "model.inversion edit_friendly needs a sampler that draws noise" in run.err
+    run = predict(root, tmp_path / "out", "--model.inversion=null_text")
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert "model.inversion null_text needs model.guidance_scale other than 1" in run.err
     run = predict(root, tmp_path / "out", "--model.inversion=magic")
     assert run.status == 2
     assert "inversion" in run.err

@@ -10,7 +10,7 @@ from renoise_plugins.edit_friendly import EditFriendly
 from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.edit_friendly_inversion import EditFriendlyInverter
-from renoise.editing import EditRequest
+from renoise.editing import EditRequest, check_needs
 from renoise.errors import InputError
 from renoise.evaluation import SWAP_SEED, UNSEEN_SEED, images_of, prompts_of
 from renoise.schedule import Schedule
@@ -49,10 +49,13 @@ def test_it_swaps_the_animal_and_keeps_more_of_the_image_the_weaker_it_is(denois
 
 
 def test_a_sampler_without_noise_is_refused(denoiser: Denoiser) -> None:
-    with pytest.raises(InputError, match=r"EditFriendly needs a sampler that draws noise.*model\.eta"):
-        EditFriendly().check(denoiser, Schedule.read(denoiser.scheduler, 4))
-    EditFriendly().check(denoiser, Schedule.read(denoiser.scheduler, 4, eta=1.0))
+    for strength in (0.64, 1.0):
+        editor = EditFriendly(strength=strength)
+        with pytest.raises(InputError, match=r"^EditFriendly needs a sampler that draws noise.*model\.eta"):
+            check_needs(editor, denoiser, Schedule.read(denoiser.scheduler, 4))
+        check_needs(editor, denoiser, Schedule.read(denoiser.scheduler, 4, eta=1.0))
 
 
 def test_it_asks_for_the_trajectory_as_it_begins_at_a_cleaner_level() -> None:
-    assert EditFriendly().needs_trajectory
+    assert EditFriendly().needs == {"trajectory", "noise"}
+    assert EditFriendly(strength=1.0).needs == {"noise"}

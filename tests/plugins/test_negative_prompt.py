@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from renoise_plugins.negative_prompt import NegativePrompt
+from hypothesis import given
+from hypothesis import strategies as st
+from renoise_plugins.negative_prompt import NegativePrompt, proximal
 from renoise_plugins.prompt_swap import PromptSwap
 
 from renoise.checkpoint import load_denoiser
@@ -72,8 +75,8 @@ def test_the_weaker_the_nearer_to_the_image(denoiser: Denoiser, inversion: Inver
 
 @pytest.mark.parametrize("editor", [PromptSwap, NegativePrompt])
 def test_only_a_strength_below_1_asks_for_the_trajectory(editor: type[PromptSwap]) -> None:
-    assert not editor().needs_trajectory
-    assert editor(strength=0.5).needs_trajectory
+    assert editor().needs == set()
+    assert editor(strength=0.5).needs == {"trajectory"}
 
 
 @pytest.mark.parametrize("strength", [0, -1, 1.5, float("nan")])
@@ -94,3 +97,80 @@ def test_a_weak_edit_of_an_inversion_without_its_trajectory_is_an_error(denoiser
     )
     with pytest.raises(ValueError, match="kept its trajectory"):
         NegativePrompt(strength=0.5).edit(denoiser, bare, REQUESTS[:1])
+
+
+# Proximal guidance
+
+SHAPE = (4, 3, 5)
+ENTRIES = 60
+
+
+def distinct(seed: int) -> torch.Tensor:
+    """Entries whose sizes are 1, 2, … in some order, with signs of their own."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.permutation(ENTRIES) + 1.0
+    return torch.tensor(sizes * generator.choice([-1, 1], ENTRIES), dtype=torch.float32).reshape(SHAPE)
+
+
+@given(seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=3), kept=st.integers(1, ENTRIES - 1))
+def test_proximal_keeps_exactly_the_largest_entries_of_each_image(seeds: list[int], kept: int) -> None:
+    difference = torch.stack([distinct(seed) for seed in seeds])
+    difference *= torch.tensor([10.0**row for row in range(len(seeds))])[:, None, None, None]  # no image knows another
+    left = proximal(difference, (ENTRIES - kept - 0.5) / (ENTRIES - 1))  # half way between two entries
+    for row, image in enumerate(difference):
+        largest = image.abs().flatten().argsort(descending=True)[:kept]
+        expected = torch.zeros(ENTRIES)
+        expected[largest] = image.flatten()[largest]
+        assert torch.equal(left[row].flatten(), expected)
+
+
+@given(seed=st.integers(0, 10**6), quantile=st.floats(0, 1, exclude_max=True), share=st.floats(0, 1))
+def test_proximal_keeps_what_lies_above_numpys_quantile(seed: int, quantile: float, share: float) -> None:
+    difference = share * distinct(seed)[None]
+    least = np.quantile(difference.abs().double().numpy(), quantile)
+    sizes = difference.abs().double()
+    surely, perhaps = sizes > least * (1 + 1e-5), sizes > least * (1 - 1e-5)  # the quantile may be an entry itself
+    left = proximal(difference, quantile)
+    assert torch.equal(left[surely], difference[surely])
+    assert not left[~perhaps].any()
+
+
+def test_proximal_keeps_all_but_the_least_entry_at_quantile_0() -> None:
+    difference = distinct(0)[None]
+    assert torch.equal(proximal(difference, 0.0), torch.where(difference.abs() == 1, 0.0, difference))
+
+
+@torch.no_grad()
+def test_a_quantile_of_0_edits_as_without_one(denoiser: Denoiser, inversion: Inversion) -> None:
+    for scale in (1.0, 3.0):
+        free, proximal_at_0 = (
+            NegativePrompt(guidance_scale=scale, proximal_quantile=quantile).edit(denoiser, inversion, REQUESTS)
+            for quantile in (None, 0.0)
+        )
+        torch.testing.assert_close(proximal_at_0, free, rtol=0, atol=5e-3)
+
+
+@torch.no_grad()
+def test_the_higher_the_quantile_the_nearer_to_the_reconstruction(denoiser: Denoiser, inversion: Inversion) -> None:
+    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
+    for row, request in enumerate(REQUESTS):
+        errors = [
+            float((editor.edit(denoiser, inversion.rows([row]), [request]) - rebuilt[row]).square().mean())
+            for editor in (NegativePrompt(guidance_scale=3, proximal_quantile=share) for share in (0.99, 0.9, None))
+        ]
+        assert errors == sorted(errors)
+        assert errors[1] < 0.8 * errors[2]
+
+
+@torch.no_grad()
+def test_the_quantile_is_each_images_own(denoiser: Denoiser, inversion: Inversion) -> None:
+    editor = NegativePrompt(guidance_scale=3, proximal_quantile=0.7)
+    together = editor.edit(denoiser, inversion, REQUESTS)
+    alone = editor.edit(denoiser, inversion.rows([1]), REQUESTS[1:])
+    torch.testing.assert_close(alone, together[1:], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("quantile", [-0.1, 1, 2, float("nan"), float("inf")])
+def test_a_quantile_that_cannot_be_is_named_with_the_editor(quantile: float) -> None:
+    with pytest.raises(InputError, match=r"^NegativePrompt: proximal_quantile must lie in \[0, 1\) or be null, got"):
+        NegativePrompt(proximal_quantile=quantile)

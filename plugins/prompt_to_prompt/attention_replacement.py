@@ -1,0 +1,72 @@
+"""The attention of the image, given to its edit: what prompt-to-prompt is."""
+
+from __future__ import annotations
+
+import torch
+
+from renoise.attention import AttentionControl
+
+from .token_map import TokenMap
+
+FINEST_SELF_ATTENTION = 32 * 32
+"""Positions of the finest self-attention that is replaced, as in the published code; finer ones hold texture."""
+
+
+class AttentionReplacement(AttentionControl):
+    """Of the network's rows, the last B are the edits', and B rows further up are the images'.
+
+    Args:
+        tokens: which token stands for which.
+        source_rows: the images'.
+        record: is told where the changed words attend to; None where nobody asks.
+    """
+
+    def __init__(self, tokens: TokenMap, source_rows: slice, record: WordMaps | None = None) -> None:
+        self.tokens, self.source_rows, self.record = tokens, source_rows, record
+        self.edit_rows = slice(-len(tokens.share), None)
+        self.replaces_cross = self.replaces_self = False
+        """Whether it does at the current step."""
+
+    def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
+        """The edits' maps, taken over from the images' token by token; [rows, heads, positions, tokens]."""
+        source, edit = maps[self.source_rows], maps[self.edit_rows]
+        if self.replaces_cross:
+            share, weights = (each[:, None, None].to(maps) for each in (self.tokens.share, self.tokens.weights))
+            taken = source @ self.tokens.source_to_new[:, None].to(maps)
+            edit = (share * taken + (1 - share) * edit) * weights
+            maps = torch.cat([maps[: -len(edit)], edit])
+        if self.record is not None:
+            self.record.add(source, edit)
+        return maps
+
+    def self_attention(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images' queries and keys for their edits: those make the same maps, without writing them out."""
+        if not self.replaces_self or query.shape[2] > FINEST_SELF_ATTENTION:
+            return query, key
+        images = len(self.tokens.share)
+        query, key = (torch.cat([each[:-images], each[self.source_rows]]) for each in (query, key))
+        return query, key
+
+
+class WordMaps:
+    """Where the changed words attend to, summed over layers and steps.
+
+    Args:
+        tokens: says which they are.
+    """
+
+    def __init__(self, tokens: TokenMap) -> None:
+        self.tokens = tokens
+        self._sums: dict[int, torch.Tensor] = {}
+
+    def add(self, source: torch.Tensor, edit: torch.Tensor) -> None:
+        """Maps of one layer: of the images and of their edits, each [B, heads, positions, tokens]."""
+        changed = torch.stack([self.tokens.source_changed, self.tokens.new_changed])
+        words = torch.einsum("sbhpt,sbt->sbp", torch.stack([source, edit]).float(), changed.float())
+        positions = words.shape[-1]
+        self._sums[positions] = self._sums.get(positions, 0) + words
+
+    def at(self, most_positions: int) -> torch.Tensor:
+        """Of the finest maps with so many positions or fewer, else of the coarsest: [2, B, positions]."""
+        fitting = [positions for positions in self._sums if positions <= most_positions]
+        return self._sums[max(fitting) if fitting else min(self._sums)]
