@@ -7,7 +7,6 @@ losses, noise correction.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from renoise.edit_losses import EditLosses
 from renoise.errors import InputError
 from renoise.evaluation import UNSEEN_SEED, Evaluation, PromptSwapping, evaluate
 from renoise.inversion import Inverter
+from renoise.kept_rows import append_row, fingerprint, read_rows
 from renoise.marked_text import check_block, replace_block
 from renoise.noise_correction import NoiseCorrection
 from renoise.samplers import replace_scheduler
@@ -80,10 +80,9 @@ class Preset:
         )
 
     def fingerprint(self) -> str:
-        """Of the weights, so that a model trained anew is measured anew."""
+        """Of the weights; see `renoise.kept_rows.fingerprint`."""
         folders = [self.model["checkpoint"], *filter(None, [self.model.get("lora")])]
-        files = sorted(path for folder in folders for path in Path(folder).rglob("*.safetensors"))
-        return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+        return fingerprint(folders)
 
     @property
     def edit_guidance(self) -> float:
@@ -122,17 +121,17 @@ def methods(whole: Variant) -> dict[str, Variant]:
 
 def ablate(preset: Preset, images: int, judge: SceneJudge, kept: Path, console: Console) -> dict[str, Evaluation]:
     """Every row of one preset; those that `kept` holds already are not measured again."""
-    known = _read(kept)
+    known = read_rows(kept, Evaluation)
     denoiser, schedule = preset.load()
-    scenes, fingerprint = random_scenes(images, UNSEEN_SEED), preset.fingerprint()
+    scenes, weights = random_scenes(images, UNSEEN_SEED), preset.fingerprint()
     found = {}
     for name, method in methods(preset.method).items():
-        key = json.dumps([images, fingerprint, preset.model, dataclasses.asdict(method)])
+        key = json.dumps([images, weights, preset.model, dataclasses.asdict(method)])
         if key not in known:
             renoising = Renoising(method.iterations, method.averaging_weights)
             inverter = Inverter(denoiser, schedule, renoising, method.edit_losses, method.noise_correction)
             known[key] = evaluate(inverter, scenes, PromptSwapping(judge, preset.edit_guidance))
-            _append(kept, key, known[key])
+            append_row(kept, key, known[key])
         found[name] = known[key]
         console.print(_line(name, found[name]), highlight=False, soft_wrap=True)
     return found
@@ -140,15 +139,15 @@ def ablate(preset: Preset, images: int, judge: SceneJudge, kept: Path, console: 
 
 def empty_prompt(preset: Preset, images: int, kept: Path) -> dict[str, Evaluation]:
     """Figure 7 of the supplementary: DDIM inversion and one renoising iteration under the empty prompt."""
-    known, scenes = _read(kept), random_scenes(images, UNSEEN_SEED)
+    known, scenes = read_rows(kept, Evaluation), random_scenes(images, UNSEEN_SEED)
     denoiser, schedule = preset.load()
-    fingerprint, found = preset.fingerprint(), {}
+    weights, found = preset.fingerprint(), {}
     for iterations in (0, 1):
-        key = json.dumps([images, fingerprint, preset.model, "empty prompt", iterations])
+        key = json.dumps([images, weights, preset.model, "empty prompt", iterations])
         if key not in known:
             inverter = Inverter(denoiser, schedule, Renoising(iterations))
             known[key] = evaluate(inverter, scenes, prompts=[""] * images)
-            _append(kept, key, known[key])
+            append_row(kept, key, known[key])
         found[f"empty prompt, K = {iterations}"] = known[key]
     return found
 
@@ -172,19 +171,6 @@ def _line(name: str, found: Evaluation) -> str:
         "" if found.target_psnr is None else f"{found.target_psnr:.2f}",
     ]
     return f"| {name} | {' | '.join(cells)} |"
-
-
-def _read(kept: Path) -> dict[str, Evaluation]:
-    if not kept.exists():
-        return {}
-    lines = kept.read_text(encoding="utf-8").splitlines()
-    return {key: Evaluation(**values) for key, values in map(json.loads, lines)}
-
-
-def _append(kept: Path, key: str, found: Evaluation) -> None:
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with kept.open("a", encoding="utf-8") as file:
-        file.write(json.dumps([key, dataclasses.asdict(found)]) + "\n")
 
 
 def main(

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli
@@ -88,8 +89,14 @@ def overhead(denoiser: Denoiser, batch_size: int = 16, steps: int = 10, repeats:
     return sorted(ratios[1:])[repeats // 2]  # the first warms up
 
 
-def peak_memory(checkpoint: str, images: int) -> int:
-    """Peak resident bytes of `predict` over so many images, in a process of its own."""
+def peak_memory(checkpoint: str, images: int, more_options: Mapping[str, Any] | None = None) -> int:
+    """Peak resident bytes of `predict` over so many images, in a process of its own.
+
+    Args:
+        checkpoint: a hub id or a folder in diffusers layout.
+        images: how many scenes to draw.
+        more_options: of the command line, by name.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "images")
         root.mkdir()
@@ -104,6 +111,7 @@ def peak_memory(checkpoint: str, images: int) -> int:
             "data.batch_size": 16,
             "trainer.default_root_dir": Path(folder, "out"),
             "trainer.enable_progress_bar": False,
+            **(more_options or {}),
         }
         command = [sys.executable, "-c", "from renoise.cli import main; main()", "predict"]
         command += [f"--{name}={value}" for name, value in options.items()]

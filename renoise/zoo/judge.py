@@ -55,6 +55,16 @@ class SceneJudge:
         subjects, colours = split_logits(self.network((2 * images.float() - 1).to(self.network.device)).logits)
         return Verdict(subjects.argmax(1), colours.argmax(1))
 
+    @torch.inference_mode()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Where what shows, float32 [B, 24, 16, 16]: the first stage, whose positions are those of latents.
+
+        The stages after it see further than the parts of a face that an edit may move. Images as of `__call__`.
+        """
+        inputs = (2 * images.float() - 1).to(self.network.device)
+        features: torch.Tensor = self.network(inputs, output_hidden_states=True).hidden_states[1]
+        return features
+
 
 @torch.inference_mode()
 def round_trip_psnr(vae: AutoencoderKL, images: torch.Tensor) -> float:

@@ -1,0 +1,196 @@
+"""Editing methods over inversions: `python -m renoise.edit_benchmark` writes docs/results.md's second half.
+
+Every pair swaps the animal of unseen scenes at several guidances. The page gets a table and a figure per model,
+docs/edits.csv every point.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from jsonargparse import auto_cli
+from rich.console import Console
+
+from renoise.benchmark import peak_memory
+from renoise.denoiser import Denoiser
+from renoise.edit_evaluation import EditEvaluation, evaluate_editor
+from renoise.edit_settings import GUIDANCE, EditorSetting, InversionSetting, Suite
+from renoise.edit_suites import SUITES
+from renoise.edit_sweeps import EQUAL_SHARE, Point, sweeps, table, write_csv
+from renoise.editing import EditRequest, check_needs
+from renoise.errors import InputError
+from renoise.evaluation import SWAP_SEED, UNSEEN_SEED
+from renoise.inversion import Inversion
+from renoise.kept_rows import append_row, fingerprint, read_rows
+from renoise.marked_text import check_block, replace_block
+from renoise.network_calls import overhead
+from renoise.plots import Curve, plot_curves
+from renoise.schedule import Schedule
+from renoise.zoo.judge import SceneJudge
+from renoise.zoo.scenes import Scene, random_scenes, with_other_subjects
+
+GUIDED = {
+    "data.prompt": "a cat on a plain red background",
+    "model.editors": "[{class_path: Pix2PixZero, init_args: {replace: {cat: dog}}}]",
+}
+"""Options under which cross-attention guidance edits images of any kind."""
+GUIDED_IMAGES = (64, 512)
+NAMES = tuple(suite.name for suite in SUITES)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A loaded suite and the scenes to edit.
+
+    Args:
+        suite: what is compared.
+        denoiser: its model.
+        schedule: its sampler's steps.
+        scenes: that no model was trained on.
+        judge: of the edits.
+        kept: file of the rows measured so far.
+    """
+
+    suite: Suite
+    denoiser: Denoiser
+    schedule: Schedule
+    scenes: list[Scene]
+    judge: SceneJudge
+    kept: Path
+
+    @property
+    def targets(self) -> list[Scene]:
+        """The scenes' right answers."""
+        return list(with_other_subjects(self.scenes, SWAP_SEED))
+
+    def points(self, console: Console) -> list[Point]:
+        """Every pair at every guidance; those that are kept already are not measured again."""
+        known = read_rows(self.kept, EditEvaluation)
+        weights, editors = fingerprint([self.suite.checkpoint]), self.suite.editor_settings()
+        points = []
+        for inversion_name, general in self.suite.inversions.items():
+            made: dict[float, Inversion] = {}
+            for editor_name, editor in editors.items():
+                if editor.inversions is not None and inversion_name not in editor.inversions:
+                    continue
+                for guidance in GUIDANCE:
+                    inversion = general.at(guidance)
+                    if inversion is None:
+                        continue
+                    key = self._key(weights, inversion, editor, guidance)
+                    if key not in known:
+                        known[key] = self._measure(inversion, made, editor, guidance)
+                        append_row(self.kept, key, known[key])
+                    points.append(Point(editor_name, inversion_name, guidance, known[key]))
+                    console.print(_progress(points[-1]), highlight=False, soft_wrap=True)
+        return points
+
+    def _key(self, weights: str, inversion: InversionSetting, editor: EditorSetting, guidance: float) -> str:
+        """What a row depends on."""
+        made_with = {**editor.init_args, "guidance_scale": guidance}
+        settings = [self.suite.sampler, asdict(inversion), editor.class_name, made_with]
+        return json.dumps([len(self.scenes), weights, *settings])
+
+    def _measure(
+        self, setting: InversionSetting, made: dict[float, Inversion], editor: EditorSetting, guidance: float
+    ) -> EditEvaluation:
+        """One point; `made` holds the inversions of its setting by their guidance."""
+        method = editor.make(guidance)
+        check_needs(method, self.denoiser, self.schedule)
+        if setting.guidance_scale not in made:
+            made[setting.guidance_scale] = setting.invert(self.denoiser, self.schedule, self.scenes)
+        inversion = made[setting.guidance_scale]
+        return evaluate_editor(method, self.denoiser, inversion, self.scenes, self.targets, self.judge)
+
+    def overheads(self, batch_size: int = 8, repeats: int = 3) -> Iterator[tuple[str, float]]:
+        """Seconds of each editor over those of its bare network calls, at its highest guidance; see `overhead`."""
+        scenes, targets = self.scenes[:batch_size], self.targets[:batch_size]
+        requests = [
+            EditRequest(str(row), scene.caption, target.caption)
+            for row, (scene, target) in enumerate(zip(scenes, targets, strict=True))
+        ]
+        setting = replace(next(iter(self.suite.inversions.values())), per_guidance=False)
+        inversion = setting.invert(self.denoiser, self.schedule, scenes)
+        for name, editor in self.suite.editor_settings().items():
+            edit = partial(editor.make(max(GUIDANCE)).edit, self.denoiser, inversion, requests)
+            yield name, overhead(self.denoiser.unet, edit, repeats)
+
+
+def figure(path: Path, points: Sequence[Point]) -> None:
+    """Writes a suite's curves: how many edits succeed against how much of the background they keep."""
+    panels: dict[str, dict[str, Curve]] = {}
+    for (editor, inversion), sweep in sweeps(points).items():
+        panels.setdefault(editor, {})[inversion] = [
+            (100 * point.found.target_share, point.found.background_psnr, f"{point.guidance_scale:g}")
+            for point in sweep
+        ]
+    plot_curves(path, panels, "target animal (%)", "background PSNR (dB)")
+
+
+def block(suite: Suite, points: Sequence[Point]) -> str:
+    """What the page shows of a suite, in Markdown."""
+    image = f"![background PSNR over the share of target animals, a panel per editing method]({_figure_name(suite)})"
+    return f"{table(points)}\n{image}\n\n*Numbers beside the points are guidances.*\n"
+
+
+def main(
+    images: int = 64,
+    suites: tuple[str, ...] = NAMES,
+    page: Path = Path("docs/results.md"),
+    kept: Path = Path("out/edits.jsonl"),
+    classifier: str = "data/models/scene-classifier",
+    costs: bool = True,
+) -> None:
+    """Measures every pair at every guidance, and writes tables into the page, figures and edits.csv beside it.
+
+    Args:
+        images: unseen scenes to edit.
+        suites: names of those to measure.
+        page: whose marked blocks are replaced.
+        kept: rows measured so far, by settings and weights, which an interrupted run goes on from; to be deleted where
+            the code has changed.
+        classifier: folder of the judge of edits.
+        costs: whether to print as well what editors take beyond their network calls, and cross-attention guidance's
+            peak memory; these are measured anew each time.
+    """
+    console, judge, known = Console(), SceneJudge.from_pretrained(classifier), {suite.name: suite for suite in SUITES}
+    for name in suites:
+        if name not in known:
+            raise InputError(f"there is no suite {name!r}; there are {', '.join(known)}")
+        known[name].editor_settings()  # what cannot be read is found before hours of measuring
+        check_block(page, f"edits {name}")
+    for name in suites:
+        suite = known[name]
+        bench = Bench(suite, *suite.load(), random_scenes(images, UNSEEN_SEED), judge, kept)
+        console.print(f"{name}, {images} unseen scenes, compared where {EQUAL_SHARE:.0%} of the edits succeed")
+        points = bench.points(console)
+        replace_block(page, f"edits {name}", block(suite, points))
+        figure(page.parent / _figure_name(suite), points)
+        write_csv(page.parent / "edits.csv", list(known), {name: points})
+        if costs:
+            for editor, ratio in bench.overheads():
+                console.print(f"overhead of {editor}: {ratio:.2f} x")
+    if costs:
+        few, many = GUIDED_IMAGES
+        small, large = (peak_memory(SUITES[0].checkpoint, count, GUIDED) / 2**20 for count in GUIDED_IMAGES)
+        console.print(f"peak memory of Pix2PixZero: {small:.0f} MiB over {few} images, {large:.0f} MiB over {many}")
+
+
+def _figure_name(suite: Suite) -> str:
+    return f"edits-{suite.name}.png"
+
+
+def _progress(point: Point) -> str:
+    found = point.found
+    return (
+        f"{point.inversion}, {point.editor} at {point.guidance_scale:g}: {found.target_share:.1%}, "
+        f"background {found.background_psnr:.2f} dB, true edit {found.target_psnr:.2f} dB"
+    )
+
+
+if __name__ == "__main__":
+    auto_cli(main)
