@@ -53,10 +53,11 @@ class WordMaps:
 
     Args:
         tokens: says which they are.
+        size: (h, w) of the latents.
     """
 
-    def __init__(self, tokens: TokenMap) -> None:
-        self.tokens = tokens
+    def __init__(self, tokens: TokenMap, size: tuple[int, int]) -> None:
+        self.tokens, self.size = tokens, size
         self._sums: dict[int, torch.Tensor] = {}
 
     def add(self, source: torch.Tensor, edit: torch.Tensor) -> None:
@@ -67,6 +68,13 @@ class WordMaps:
         self._sums[positions] = self._sums.get(positions, 0) + words
 
     def at(self, most_positions: int) -> torch.Tensor:
-        """Of the finest maps with so many positions or fewer, else of the coarsest: [2, B, positions]."""
+        """Of the finest maps with so many positions or fewer, else of the coarsest: [2, B, rows, columns].
+
+        The first are of the images' words, the second of their edits'.
+        """
         fitting = [positions for positions in self._sums if positions <= most_positions]
-        return self._sums[max(fitting) if fitting else min(self._sums)]
+        sums: torch.Tensor = self._sums[max(fitting) if fitting else min(self._sums)]
+        height, width = self.size
+        scale = round((height * width / sums.shape[-1]) ** 0.5)
+        rows_and_columns = -(-height // scale), -(-width // scale)  # halving rounds up
+        return sums.reshape(*sums.shape[:-1], *rows_and_columns)

@@ -17,7 +17,7 @@ from renoise.inversion import Inversion
 from ..prompt_swap import PromptSwap
 from ..word_alignment import words
 from .attention_replacement import AttentionReplacement, WordMaps
-from .local_blend import blend_mask
+from .local_blend import blend
 from .token_map import Mode, map_tokens
 
 BLEND_FROM = 0.2
@@ -95,11 +95,11 @@ class PromptToPrompt(PromptSwap):
         new = denoiser.encode_prompts(new_prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
         length = new.prompt_embeds.shape[1]
         tokens = map_tokens(denoiser, self.mode, self.reweight, prompts, new_prompts, length)
-        maps = WordMaps(tokens) if self.local_blend else None
-        above = inversion.conditioning.network_rows * len(requests)  # rows of the images, which come first
-        control = AttentionReplacement(tokens, slice(above - len(requests), above), maps)
         steps, source = inversion.start(self.strength)
         edited = source
+        maps = WordMaps(tokens, (source.shape[-2], source.shape[-1])) if self.local_blend else None
+        above = inversion.conditioning.network_rows * len(requests)  # rows of the images, which come first
+        control = AttentionReplacement(tokens, slice(above - len(requests), above), maps)
         with controlled_attention(denoiser.pipeline.unet, control):
             for index in steps:
                 done = (index - steps.start) / len(steps)
@@ -107,9 +107,12 @@ class PromptToPrompt(PromptSwap):
                 control.replaces_self = done < self.self_replace_steps
                 source, edited = _step(denoiser, inversion, index, source, edited, new)
                 if maps is not None and done >= BLEND_FROM:
-                    mask = blend_mask(maps, (source.shape[-2], source.shape[-1]), self.blend_threshold)
-                    edited = source + mask.to(source) * (edited - source)
-        return denoiser.decode_latents(edited)
+                    edited = blend(maps, self.blend_threshold, source, edited)
+        images = denoiser.decode_latents(edited)
+        if maps is None:
+            return images
+        # Again in pixels: the autoencoder's normalisation spreads what changed at one place over the whole picture.
+        return blend(maps, self.blend_threshold, denoiser.decode_latents(source), images)
 
 
 def _step(

@@ -13,7 +13,7 @@ from renoise_plugins.prompt_to_prompt.attention_replacement import (
     AttentionReplacement,
     WordMaps,
 )
-from renoise_plugins.prompt_to_prompt.local_blend import blend_mask
+from renoise_plugins.prompt_to_prompt.local_blend import blend, blend_mask
 from renoise_plugins.prompt_to_prompt.token_map import TokenMap, map_tokens
 from renoise_plugins.word_alignment import alignment, replaced, words
 
@@ -167,7 +167,7 @@ def changed_at(images: int, source: int, new: int, length: int = 3) -> TokenMap:
 
 
 def test_words_maps_are_summed_over_layers_and_the_finest_of_those_small_enough_are_taken() -> None:
-    maps = WordMaps(changed_at(1, source=0, new=2))
+    maps = WordMaps(changed_at(1, source=0, new=2), (8, 8))
     generator = torch.Generator().manual_seed(4)
     layers = [torch.rand(2, 1, 5, positions, 3, generator=generator) for positions in (16, 16, 4, 64)]
     for source, edit in layers:
@@ -178,28 +178,38 @@ def test_words_maps_are_summed_over_layers_and_the_finest_of_those_small_enough_
             sum(layer[1][0, :, :, 2].sum(dim=0) for layer in layers[:2]),
         ]
     )
-    torch.testing.assert_close(maps.at(16)[:, 0], expected)
-    assert maps.at(63).shape == (2, 1, 16)
-    assert maps.at(3).shape == (2, 1, 4), "else the coarsest there are"
+    torch.testing.assert_close(maps.at(16)[:, 0], expected.unflatten(1, (4, 4)))
+    assert maps.at(63).shape == (2, 1, 4, 4)
+    assert maps.at(3).shape == (2, 1, 2, 2), "else the coarsest there are"
 
 
 @pytest.mark.parametrize(("size", "coarse"), [((16, 16), (4, 4)), ((9, 12), (5, 6)), ((24, 16), (6, 4))])
 def test_the_mask_is_where_either_word_is(size: tuple[int, int], coarse: tuple[int, int]) -> None:
-    maps = WordMaps(changed_at(1, source=0, new=2))
+    maps = WordMaps(changed_at(1, source=0, new=2), size)
     source, edit = torch.zeros(2, 1, 1, coarse[0] * coarse[1], 3)
     source[..., 0, 0] = 1  # the upper left corner
     edit[..., -1, 2] = 0.01  # the lower right one, in a map that is weak everywhere
     maps.add(source, edit)
-    mask = blend_mask(maps, size, 0.5)
-    assert mask.shape == (1, 1, *size)
-    assert mask[0, 0, 0, 0] == 1
-    assert mask[0, 0, -1, -1] == 1
-    assert mask[0, 0, 0, -1] == 0
-    assert mask[0, 0, -1, 0] == 0
+    for finer in (1, 8):  # the latents, and the pixels above them
+        mask = blend_mask(maps, (finer * size[0], finer * size[1]), 0.5)
+        assert mask.shape == (1, 1, finer * size[0], finer * size[1])
+        assert mask[0, 0, 0, 0]
+        assert mask[0, 0, -1, -1]
+        assert not mask[0, 0, 0, -1]
+        assert not mask[0, 0, -1, 0]
 
 
 def test_the_mask_of_words_that_are_nowhere_is_empty() -> None:
     tokens = changed_at(1, source=0, new=2)._replace(source_changed=torch.zeros(1, 3), new_changed=torch.zeros(1, 3))
-    maps = WordMaps(tokens)
+    maps = WordMaps(tokens, (8, 8))
     maps.add(*torch.rand(2, 1, 2, 16, 3))
-    assert blend_mask(maps, (8, 8), 0.3).eq(0).all()
+    assert not blend_mask(maps, (8, 8), 0.3).any()
+
+
+def test_blended_is_the_edit_within_the_mask_and_the_image_outside() -> None:
+    maps = WordMaps(changed_at(2, source=0, new=2), (4, 4))
+    maps.add(*torch.rand(2, 2, 2, 16, 3, generator=torch.Generator().manual_seed(5)))
+    source, edited = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    blended = blend(maps, 0.5, source, edited)
+    assert blended.equal(blend_mask(maps, (4, 4), 0.5).float().expand(2, 3, 4, 4))
+    assert 0 < blended.mean() < 1
