@@ -41,7 +41,7 @@ SUITES = (
             "PromptSwap": PresetEditor("prompt_swap", {"strength": 1.0}, (*PLAIN, "renoise, K = 4")),
             "PromptSwap, strength 0.7": PresetEditor("prompt_swap", {}, PLAIN),
             "PromptToPrompt": PresetEditor("prompt_to_prompt", {"local_blend": False}, (*PLAIN, "direct")),
-            "PromptToPrompt, local blend": PresetEditor("prompt_to_prompt"),
+            "PromptToPrompt, local blend": PresetEditor("prompt_to_prompt", {}, (*PLAIN, "direct", "null_text")),
             "Pix2PixZero": PresetEditor("pix2pix_zero", {}, (*PLAIN, "direct")),
             "NegativePrompt": PresetEditor("negative_prompt", {}, PLAIN),
             "NullText": PresetEditor("null_text", {}, ("null_text", "renoise, K = 1")),

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from renoise import edit_benchmark
-from renoise.edit_benchmark import Bench, main
+from renoise.edit_benchmark import GUIDED, Bench, main
 from renoise.edit_evaluation import EditEvaluation
 from renoise.edit_settings import EditorSetting, InversionSetting, Suite
 from renoise.edit_suites import SUITES
 from renoise.errors import InputError
 from renoise.evaluation import UNSEEN_SEED
+from renoise.manifest import Manifest
 from renoise.marked_text import check_block
 from renoise.zoo.judge import SceneJudge
 from renoise.zoo.scenes import random_scenes
@@ -64,12 +67,13 @@ def bench(kept: Path, images: int = 2) -> Bench:
 
 
 def test_the_page_the_figure_and_the_file_of_all_points_are_written(
-    page: Path, inverted: list[float], capsys: pytest.CaptureFixture[str]
+    page: Path, inverted: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(edit_benchmark, "peak_memory", lambda _, images, options: images * len(options) * 2**20)
     main(2, ("small",), page, page.parent / "kept.jsonl")
     told = capsys.readouterr().out
     assert "overhead of half: " in told
-    assert "MiB over 1 images" in told
+    assert "peak memory of Pix2PixZero: 2 MiB over 1 images, 4 MiB over 2" in told
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("above", "below")
     pairs = [tuple(line.split(" | ")[:2]) for line in lines if line.startswith("| ")][1:]
@@ -122,3 +126,13 @@ def test_a_suite_that_is_none_or_has_no_place_is_refused_before_anything_is_meas
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 def test_the_page_has_a_place_for_every_suite(suite: Suite) -> None:
     check_block(REPOSITORY / "docs/results.md", f"edits {suite.name}")
+
+
+def test_memory_is_measured_on_images_that_are_edited(
+    tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
+) -> None:
+    root = pictures(tmp_path / "images", "a.png")
+    run = predict(root, tmp_path / "out", *(f"--{name}={value}" for name, value in GUIDED.items()))
+    assert run.status == 0, run.err
+    (row,) = Manifest(tmp_path / "out").read()
+    assert row["edits"] == {"Pix2PixZero": "ok"}

@@ -115,7 +115,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., Pat
     return root
 
 
-@pytest.mark.parametrize("method", get_args(InversionMethod))
+@pytest.mark.parametrize("method", ["edit_friendly", "null_text"])
 def test_one_command_runs_them_all_on_one_inversion_and_the_manifest_says_of_each_how_it_went(
     scenes: Path, tmp_path: Path, predict: Callable[..., Any], method: str
 ) -> None:
@@ -140,13 +140,12 @@ def test_one_command_runs_them_all_on_one_inversion_and_the_manifest_says_of_eac
         assert not (tmp_path / "edits" / name / "b.png.png").exists()
 
 
-@pytest.mark.parametrize("name", ["EditFriendly"])
 def test_an_editor_that_needs_noise_is_refused_under_a_sampler_that_draws_none(
-    scenes: Path, tmp_path: Path, predict: Callable[..., Any], name: str
+    scenes: Path, tmp_path: Path, predict: Callable[..., Any]
 ) -> None:
-    run = predict(scenes, tmp_path, f"--model.editors=[{{class_path: {name}}}]")
+    run = predict(scenes, tmp_path, "--model.editors=[EditFriendly]")
     assert run.status == 2
-    assert f"{name} needs a sampler that draws noise" in run.err
+    assert "EditFriendly needs a sampler that draws noise" in run.err
     assert not (tmp_path / "manifest.jsonl").exists()
 
 
