@@ -31,9 +31,9 @@ class AttentionReplacement(AttentionControl):
         """The edits' maps, taken over from the images' token by token; [rows, heads, positions, tokens]."""
         source, edit = maps[self.source_rows], maps[self.edit_rows]
         if self.replaces_cross:
-            share, weights = (each[:, None, None].to(maps) for each in (self.tokens.share, self.tokens.weights))
             taken = source @ self.tokens.source_to_new[:, None].to(maps)
-            edit = (share * taken + (1 - share) * edit) * weights
+            edit = torch.where(self.tokens.share[:, None, None] > 0, taken, edit)
+            edit = edit * self.tokens.weights[:, None, None].to(maps)
             maps = torch.cat([maps[: -len(edit)], edit])
         if self.record is not None:
             self.record.add(source, edit)
@@ -62,8 +62,9 @@ class WordMaps:
 
     def add(self, source: torch.Tensor, edit: torch.Tensor) -> None:
         """Maps of one layer: of the images and of their edits, each [B, heads, positions, tokens]."""
-        changed = torch.stack([self.tokens.source_changed, self.tokens.new_changed])
-        words = torch.einsum("sbhpt,sbt->sbp", torch.stack([source, edit]).float(), changed.float())
+        changed = self.tokens.source_changed, self.tokens.new_changed
+        heads = source.float().sum(dim=1), edit.float().sum(dim=1)
+        words = torch.stack([(maps @ of[..., None]).squeeze(-1) for maps, of in zip(heads, changed, strict=True)])
         positions = words.shape[-1]
         self._sums[positions] = self._sums.get(positions, 0) + words
 
