@@ -25,6 +25,9 @@ class DirectInverter:
     inverter: Inverter
 
     def invert(self, latents: torch.Tensor, conditioning: Conditioning, images: Sequence[str]) -> Inversion:
-        """Inverts B images at once; see `Inverter.invert`."""
+        """Inverts B images at once, without guidance as the paper does; see `Inverter.invert`.
+
+        Guidance is the edit's alone: what the image's own branch predicts on the way back has no say.
+        """
         inverter = replace(self.inverter, keep_trajectory=True)
-        return replace(inverter.invert(latents, conditioning, images), keeps_to_trajectory=True)
+        return replace(inverter.invert(latents, conditioning.conditional, images), keeps_to_trajectory=True)

@@ -51,7 +51,8 @@ class ReNoiseModule(L.LightningModule):
             null_text (plain reversal, and the unconditional embedding of every step optimised); direct (plain
             reversal, whose latents put the way back right). But for renoise they take no averaging_weights and
             edit_losses, and but for edit_friendly's steps without noise no renoise_iterations.
-        guidance_scale: guidance during inversion and reconstruction; 1 is without, and cheapest.
+        guidance_scale: guidance during inversion and reconstruction; 1 is without, and cheapest. Inversion null_text
+            has it on the way back only, and direct not at all.
         tolerance: an image stops renoising a step once it moves by less than this share of itself; null never does.
         editors: editing methods to apply to every inversion.
         seed: of everything random.

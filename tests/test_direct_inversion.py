@@ -48,6 +48,15 @@ def test_it_comes_back_to_the_image_to_the_last_bit(
     assert torch.equal(sample(denoiser, inversion), latents)
 
 
+def test_guidance_is_left_to_the_edit(denoiser: Denoiser, inversion: Inversion, latents: torch.Tensor) -> None:
+    conditioning = denoiser.encode_prompts([scene.caption for scene in SCENES], 3.0)
+    inverter = DirectInverter(Inverter(denoiser, inversion.schedule, Renoising(0)))
+    guided = inverter.invert(latents, conditioning, ["0", "1"])
+    torch.testing.assert_close(guided.latents, inversion.latents)
+    assert guided.network_rows.tolist() == [STEPS, STEPS]
+    assert guided.conditioning.network_rows == 1, "nor does it cost an editor rows"
+
+
 def test_with_guidance_and_a_sampler_that_draws_noise_too(denoiser: Denoiser, latents: torch.Tensor) -> None:
     schedule = Schedule.read(DDIMScheduler.from_config(denoiser.scheduler.config), STEPS, eta=1.0)
     conditioning = denoiser.encode_prompts([scene.caption for scene in SCENES], 3.0)
