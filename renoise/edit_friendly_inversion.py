@@ -14,7 +14,6 @@ import torch
 
 from renoise import streams
 from renoise.denoiser import Conditioning, Denoiser
-from renoise.errors import InputError
 from renoise.inversion import Inversion
 from renoise.noise_correction import exact_noise
 from renoise.schedule import Schedule
@@ -44,11 +43,7 @@ class EditFriendlyInverter:
     keep_trajectory: bool = False
 
     def __post_init__(self) -> None:
-        if not self.schedule.is_stochastic:
-            raise InputError(
-                "model.inversion edit_friendly needs a sampler that draws noise, such as "
-                "EulerAncestralDiscreteScheduler, DDPMScheduler, or DDIMScheduler with model.eta above 0"
-            )
+        self.schedule.check_stochastic("model.inversion edit_friendly")
 
     @torch.no_grad()
     def invert(self, latents: torch.Tensor, conditioning: Conditioning, images: Sequence[str]) -> Inversion:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -70,11 +70,11 @@ class Editor(ABC):
 def check_needs(editor: Editor, denoiser: Denoiser, schedule: Schedule) -> None:
     """Raises InputError where the model or its sampler cannot give what an editor needs; calls its own `check` too."""
     name = type(editor).__name__
-    if "noise" in editor.needs and not schedule.is_stochastic:
-        raise InputError(
-            f"{name} needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, DDPMScheduler, or "
-            "DDIMScheduler with model.eta above 0"
-        )
+    known = get_args(Need)
+    if not (isinstance(editor.needs, Set) and editor.needs <= set(known)):
+        raise InputError(f"{name}.needs must be a set of {', '.join(map(repr, known))}, got {editor.needs!r}")
+    if "noise" in editor.needs:
+        schedule.check_stochastic(name)
     if "attention" in editor.needs:
         check_attention(denoiser.pipeline.unet, name)
     editor.check(denoiser, schedule)
@@ -87,10 +87,18 @@ def run_editor(
 
     Where an edit of several raises, each is tried alone, so that one image does not cost the others theirs.
     """
-    refusals = [editor.refusal(request) for request in requests]
+    refusals = [_refusal(editor, request) for request in requests]
     able = [row for row, refusal in enumerate(refusals) if refusal is None]
-    made = iter(_edited(editor, denoiser, inversion.rows(able), [requests[row] for row in able]) if able else [])
-    return [next(made) if refusal is None else refusal for refusal in refusals]
+    made = _edited(editor, denoiser, inversion.rows(able), [requests[row] for row in able]) if able else []
+    edited = dict(zip(able, made, strict=True))
+    return [edited[row] if refusal is None else refusal for row, refusal in enumerate(refusals)]
+
+
+def _refusal(editor: Editor, request: EditRequest) -> str | None:
+    try:
+        return editor.refusal(request)
+    except Exception as error:  # a stranger's, as in `_edited`
+        return _in_words(error)
 
 
 def _edited(
@@ -99,18 +107,25 @@ def _edited(
     try:
         with kept_attention(denoiser.pipeline.unet):
             images = editor.edit(denoiser, inversion, requests).float().cpu()
+        if images.ndim != 4 or images.shape[:2] != (len(requests), 3):
+            raise ValueError(f"the edits must be [{len(requests)}, 3, height, width], got {list(images.shape)}")
     except Exception as error:  # a stranger's editor may raise anything; inversions and other edits must go on
         if len(requests) == 1:
-            return [f"{type(error).__name__}: {' '.join(str(error).split())}"]
+            return [_in_words(error)]
         alone = [_edited(editor, denoiser, inversion.rows([row]), [each]) for row, each in enumerate(requests)]
         return [outcome for outcomes in alone for outcome in outcomes]
     return [image if image.isfinite().all() else "the edit turned NaN or infinite" for image in images]
 
 
+def _in_words(error: Exception) -> str:
+    """On one line, for the manifest."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def load_editors() -> dict[str, type[Editor]]:
     """Every registered editor by its class name; importing them is what lets YAML use the short names.
 
-    One that fails to import, or is no `Editor`, is named in a warning and left out.
+    One that fails to import, is no `Editor`, or has another's class name, is named in a warning and left out.
     """
     editors: dict[str, type[Editor]] = {}
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
@@ -122,6 +137,10 @@ def load_editors() -> dict[str, type[Editor]]:
             continue
         if not (isinstance(editor, type) and issubclass(editor, Editor)):
             problem = f"{entry_point.name} ({entry_point.value}) is not a renoise.editing.Editor"
+            warnings.warn(problem, InputWarning, stacklevel=2)
+            continue
+        if editor.__name__ in editors:
+            problem = f"{entry_point.name} ({entry_point.value}): there is another editor called {editor.__name__}"
             warnings.warn(problem, InputWarning, stacklevel=2)
             continue
         editors[editor.__name__] = editor

@@ -56,6 +56,14 @@ class Schedule:
         """Whether any step draws noise."""
         return any(step.rho != 0 for step in self.steps)
 
+    def check_stochastic(self, wanted_by: str) -> None:
+        """Raises InputError where no step draws noise, which somebody cannot do without."""
+        if not self.is_stochastic:
+            raise InputError(
+                f"{wanted_by} needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, "
+                "DDPMScheduler, or DDIMScheduler with model.eta above 0"
+            )
+
     @classmethod
     def read(cls, scheduler: SchedulerMixin, num_inference_steps: int, eta: float = 0.0) -> Schedule:
         """Reads the steps off `scheduler`, which is left as it was.

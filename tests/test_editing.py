@@ -262,6 +262,65 @@ def test_an_editor_that_raises_costs_its_image_alone(
     assert files(tmp_path / "out") == ["Choosy/a.png.png", "Negative/a.png.png", "Negative/b.png.png"]
 
 
+class TooFew(Negative):
+    """Forgets `b.png`, or all but one image's colours."""
+
+    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+        images = super().edit(denoiser, inversion, requests)
+        kept = [row for row, request in enumerate(requests) if request.file_name != "b.png"]
+        return images[kept] if len(requests) > 1 else images[kept][:, 0]
+
+
+class Unsure(Negative):
+    """Raises where it is asked whether it can edit `b.png`."""
+
+    def refusal(self, request: EditRequest) -> str | None:
+        if request.file_name == "b.png":
+            raise KeyError("b")
+        return super().refusal(request)
+
+
+@pytest.mark.parametrize("editor", ["TooFew", "Unsure"])
+def test_an_editor_that_breaks_the_contract_costs_its_own_edits_alone(
+    editor: str, tmp_path: Path, photos: Path, predict: Callable[..., Any], installed: Callable[..., None]
+) -> None:
+    installed(**{editor: f"{__name__}:{editor}"}, Negative=f"{__name__}:Negative")
+    run = predict(photos, tmp_path / "out", f"--model.editors=[{editor}, Negative]")
+    assert run.status == 0, run.err
+    expected = {
+        "TooFew": {
+            "a.png": "ValueError: the edits must be [1, 3, height, width], got [1, 32, 32]",
+            "b.png": "ValueError: the edits must be [1, 3, height, width], got [0, 32, 32]",
+        },
+        "Unsure": {"a.png": "ok", "b.png": "KeyError: 'b'"},
+    }
+    found = edits(tmp_path / "out")
+    assert {name: found[name][editor] for name in ("a.png", "b.png")} == expected[editor]
+    assert {found[name]["Negative"] for name in ("a.png", "b.png")} == {"ok"}
+
+
+@pytest.mark.parametrize("needs", [frozenset({"trajectroy"}), "trajectory"])
+def test_needs_that_nothing_provides_are_refused(
+    needs: object,
+    tmp_path: Path,
+    photos: Path,
+    predict: Callable[..., Any],
+    installed: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Negative, "needs", needs)
+    installed(Negative=f"{__name__}:Negative")
+    run = predict(photos, tmp_path / "out", "--model.editors=[Negative]")
+    assert run.status == 2
+    assert "error: Negative.needs must be a set of 'trajectory', 'noise', 'attention', got" in run.err
+
+
+def test_a_second_editor_of_one_name_is_named(installed: Callable[..., None]) -> None:
+    installed(Negative=f"{__name__}:Negative", Other=f"{__name__}:Negative")
+    with pytest.warns(InputWarning, match=r"Other \(.*:Negative\): there is another editor called Negative"):
+        assert list(load_editors()) == ["PromptSwap", "Negative"]
+
+
 def test_an_editor_that_cannot_serve_the_sampler_says_so_before_any_image_is_touched(
     tmp_path: Path, photos: Path, predict: Callable[..., Any], installed: Callable[..., None]
 ) -> None:
