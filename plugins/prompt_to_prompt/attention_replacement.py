@@ -7,6 +7,7 @@ import torch
 from renoise.attention import AttentionControl
 
 from .token_map import TokenMap
+from .word_maps import WordMaps
 
 FINEST_SELF_ATTENTION = 32 * 32
 """Positions of the finest self-attention that is replaced, as in the published code; finer ones hold texture."""
@@ -46,36 +47,3 @@ class AttentionReplacement(AttentionControl):
         images = len(self.tokens.share)
         query, key = (torch.cat([each[:-images], each[self.source_rows]]) for each in (query, key))
         return query, key
-
-
-class WordMaps:
-    """Where the changed words attend to, summed over layers and steps.
-
-    Args:
-        tokens: says which they are.
-        size: (h, w) of the latents.
-    """
-
-    def __init__(self, tokens: TokenMap, size: tuple[int, int]) -> None:
-        self.tokens, self.size = tokens, size
-        self._sums: dict[int, torch.Tensor] = {}
-
-    def add(self, source: torch.Tensor, edit: torch.Tensor) -> None:
-        """Maps of one layer: of the images and of their edits, each [B, heads, positions, tokens]."""
-        changed = self.tokens.source_changed, self.tokens.new_changed
-        heads = source.float().sum(dim=1), edit.float().sum(dim=1)
-        words = torch.stack([(maps @ of[..., None]).squeeze(-1) for maps, of in zip(heads, changed, strict=True)])
-        positions = words.shape[-1]
-        self._sums[positions] = self._sums.get(positions, 0) + words
-
-    def at(self, most_positions: int) -> torch.Tensor:
-        """Of the finest maps with so many positions or fewer, else of the coarsest: [2, B, rows, columns].
-
-        The first are of the images' words, the second of their edits'.
-        """
-        fitting = [positions for positions in self._sums if positions <= most_positions]
-        sums: torch.Tensor = self._sums[max(fitting) if fitting else min(self._sums)]
-        height, width = self.size
-        scale = round((height * width / sums.shape[-1]) ** 0.5)
-        rows_and_columns = -(-height // scale), -(-width // scale)  # halving rounds up
-        return sums.reshape(*sums.shape[:-1], *rows_and_columns)

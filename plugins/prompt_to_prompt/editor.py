@@ -16,9 +16,10 @@ from renoise.inversion import Inversion
 
 from ..prompt_swap import PromptSwap
 from ..word_alignment import words
-from .attention_replacement import AttentionReplacement, WordMaps
+from .attention_replacement import AttentionReplacement
 from .local_blend import blend
 from .token_map import Mode, map_tokens
+from .word_maps import WordMaps
 
 BLEND_FROM = 0.2
 """Share of the steps before which the words' maps are not yet trusted, as in the paper."""

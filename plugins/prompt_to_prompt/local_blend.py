@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .attention_replacement import WordMaps
-
-FINEST_MAPS = 16 * 16
-"""Positions of the maps that tell best where a word is, as in the paper."""
+from .word_maps import WordMaps
 
 
 def blend(maps: WordMaps, threshold: float, source: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
@@ -32,7 +29,7 @@ def blend_mask(maps: WordMaps, size: tuple[int, int], threshold: float) -> torch
         size: (height, width) of the latents or pixels to part.
         threshold: share of the way from a map's weakest attention to its strongest from which on a word is there.
     """
-    fine = F.interpolate(maps.at(FINEST_MAPS), size=size, mode="bilinear", align_corners=False)
+    fine = F.interpolate(maps.summed(), size=size, mode="bilinear", align_corners=False)
     weakest, strongest = fine.amin(dim=(-2, -1), keepdim=True), fine.amax(dim=(-2, -1), keepdim=True)
     there = (fine - weakest > threshold * (strongest - weakest)).any(dim=0)
     return there[:, None]

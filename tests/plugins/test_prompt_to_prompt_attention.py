@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from renoise_plugins.prompt_to_prompt import word_maps
 from renoise_plugins.prompt_to_prompt.attention_replacement import (
     FINEST_SELF_ATTENTION,
     AttentionReplacement,
-    WordMaps,
 )
 from renoise_plugins.prompt_to_prompt.local_blend import blend, blend_mask
 from renoise_plugins.prompt_to_prompt.token_map import TokenMap, map_tokens
+from renoise_plugins.prompt_to_prompt.word_maps import WordMaps
 from renoise_plugins.word_alignment import alignment, replaced, words
 
 from renoise.checkpoint import load_denoiser
@@ -166,24 +167,28 @@ def changed_at(images: int, source: int, new: int, length: int = 3) -> TokenMap:
     return TokenMap(torch.zeros(images, length, length), *(torch.zeros(images, length) for _ in range(2)), *indicators)
 
 
-def test_words_maps_are_summed_over_layers_and_the_finest_of_those_small_enough_are_taken() -> None:
-    maps = WordMaps(changed_at(1, source=0, new=2), (8, 8))
+@pytest.mark.parametrize(
+    ("finest", "expected"), [(255, 64), (256, 256), (63, 16), (3, 4)], ids=["fits", "all", "some", "else the coarsest"]
+)
+def test_words_maps_are_summed_over_the_layers_of_the_finest_resolution_that_is_small_enough(
+    finest: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(word_maps, "FINEST_MAPS", finest)
+    maps = WordMaps(changed_at(1, source=0, new=2), (32, 32))
     generator = torch.Generator().manual_seed(4)
-    layers = [torch.rand(2, 1, 5, positions, 3, generator=generator) for positions in (16, 16, 4, 64)]
+    order = (256, 64, 16, 4, 16, 64, 256)  # down the UNet and up again
+    layers = [torch.rand(2, 1, 5, positions, 3, generator=generator) for positions in order]
     for source, edit in layers:
         maps.add(source, edit)
-    expected = torch.stack(
-        [
-            sum(layer[0][0, :, :, 0].sum(dim=0) for layer in layers[:2]),
-            sum(layer[1][0, :, :, 2].sum(dim=0) for layer in layers[:2]),
-        ]
-    )
-    torch.testing.assert_close(maps.at(16)[:, 0], expected.unflatten(1, (4, 4)))
-    assert maps.at(63).shape == (2, 1, 4, 4)
-    assert maps.at(3).shape == (2, 1, 2, 2), "else the coarsest there are"
+    taken = [layer[:, 0].sum(dim=1) for layer, positions in zip(layers, order, strict=True) if positions == expected]
+    words = torch.stack([sum(layer[0, :, 0] for layer in taken), sum(layer[1, :, 2] for layer in taken)])
+    side = int(expected**0.5)
+    torch.testing.assert_close(maps.summed()[:, 0], words.unflatten(1, (side, side)))
 
 
-@pytest.mark.parametrize(("size", "coarse"), [((16, 16), (4, 4)), ((9, 12), (5, 6)), ((24, 16), (6, 4))])
+@pytest.mark.parametrize(
+    ("size", "coarse"), [((16, 16), (4, 4)), ((9, 12), (5, 6)), ((24, 16), (6, 4)), ((65, 33), (9, 5))]
+)
 def test_the_mask_is_where_either_word_is(size: tuple[int, int], coarse: tuple[int, int]) -> None:
     maps = WordMaps(changed_at(1, source=0, new=2), size)
     source, edit = torch.zeros(2, 1, 1, coarse[0] * coarse[1], 3)
