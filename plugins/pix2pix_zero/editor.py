@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,9 @@ from ..prompt_swap import PromptSwap
 from ..word_alignment import replaced
 from .attention_distance import DistanceFromMaps, SourceMaps
 from .direction import TEMPLATES, Direction, moved, read_bank
+
+NEWEST_DIRECTIONS = 64
+"""So many are kept, for data sets where every image has words of its own."""
 
 Banks = tuple[tuple[str, ...], tuple[str, ...]]
 """Sentences about what the images show, and about what they shall show."""
@@ -34,10 +38,10 @@ class Pix2PixZero(PromptSwap):
             each image's `edit_text` differs from its prompt.
         guidance_scale: how strongly the new embedding pulls.
         strength: share of the sampler's steps that see it, in (0, 1].
-        cross_attention_guidance_amount: length of the step down the gradient that the network's inputs take; 0 leaves
-            them alone.
+        cross_attention_guidance_amount: rate at which the network's inputs descend the gradient; 0 leaves them alone.
         source_sentences: a text file, a sentence a line, about what the images show. With `target_sentences` it stands
-            for the words of every image; null builds banks around them.
+            for the words of every image; null builds banks around them. A run that goes on does not notice that the
+            file has changed.
         target_sentences: likewise, about what they shall show.
         templates: what banks are built of: sentences with `{}` where the words go; null takes ones about any thing.
     """
@@ -68,8 +72,7 @@ class Pix2PixZero(PromptSwap):
             self.banks = source, target
         elif source_sentences is not None or target_sentences is not None:
             raise InputError("Pix2PixZero: source_sentences and target_sentences go together; only one is given")
-        self._known: dict[Banks, Direction] = {}
-        self._known_to: Denoiser | None = None
+        self._denoiser: Denoiser | None = None
 
     def refusal(self, request: EditRequest) -> str | None:
         """The reason where an image has no direction to go in."""
@@ -132,11 +135,9 @@ class Pix2PixZero(PromptSwap):
         return [(built(old), built(new)) for old, new in replaced(request.prompt, self.edit_prompt(request) or "")]
 
     def _direction(self, denoiser: Denoiser, request: EditRequest) -> Direction:
-        """Of one image; banks are encoded once."""
-        if self._known_to is not denoiser:
-            self._known_to, self._known = denoiser, {}
-        for banks in self._banks(request):
-            if banks not in self._known:
-                self._known[banks] = Direction.between(denoiser, *banks)
-        first, *others = (self._known[banks] for banks in self._banks(request))
+        """Of one image; banks are encoded once, as long as they are among the newest."""
+        if self._denoiser is not denoiser:
+            self._denoiser = denoiser
+            self._between = lru_cache(NEWEST_DIRECTIONS)(partial(Direction.between, denoiser))
+        first, *others = (self._between(*banks) for banks in self._banks(request))
         return sum(others, start=first)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_di
     Pix2PixZeroL2Loss,
 )
 from renoise_plugins.pix2pix_zero import Pix2PixZero
+from renoise_plugins.pix2pix_zero import editor as editor_module
 from renoise_plugins.pix2pix_zero.attention_distance import DistanceFromMaps, SourceMaps
 from renoise_plugins.pix2pix_zero.direction import SENTENCES_AT_ONCE, TEMPLATES, Direction, moved, read_bank
 from renoise_plugins.prompt_swap import PromptSwap
@@ -310,6 +312,19 @@ def test_edits_leave_nothing_in_memory_but_the_known_directions(denoiser: Denois
     after_one = living_tensors()
     editor.edit(denoiser, inversion, REQUESTS)
     assert living_tensors() <= after_one
+
+
+@torch.no_grad()
+def test_memory_stays_flat_over_images_with_words_of_their_own(
+    denoiser: Denoiser, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editor_module, "NEWEST_DIRECTIONS", 3)
+    editor, living = Pix2PixZero(templates=["{}"], cross_attention_guidance_amount=0), []
+    for number in range(6):
+        requests = [replace(each, edit_prompt=each.prompt.replace("a ", f"thing{number} ")) for each in REQUESTS]
+        editor.edit(denoiser, inversion, requests)
+        living.append(living_tensors())
+    assert living[1] == living[5]
 
 
 @torch.no_grad()
