@@ -81,7 +81,8 @@ class NullTextOptimisation:
             if len(rows) == 0:
                 break
             optimiser.zero_grad()
-            errors.sum().backward()
+            # The squares, not their mean: Adam takes either, and float16 would lose the mean's gradient.
+            (errors.sum() * problem.latents[0].numel()).backward()
             settled = embeddings.detach().clone()
             optimiser.step()
             with torch.no_grad():  # Adam's momentum would carry those on that are done

@@ -208,6 +208,26 @@ def test_networks_in_half_precision_come_as_near(
     assert errors[2] == pytest.approx(errors[1], rel=0.05)
 
 
+@torch.no_grad()
+def test_gradients_do_not_shrink_as_images_grow_or_float16_would_lose_them(
+    denoiser: Denoiser, latents: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[float] = []
+    forward = denoiser.unet.forward
+
+    def watched(*inputs: Any, **named: Any) -> tuple[torch.Tensor]:
+        (output,) = forward(*inputs, **named)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: sizes.append(float(gradient.abs().mean())))
+        return (output,)
+
+    monkeypatch.setattr(denoiser.unet, "forward", watched)
+    for times in (1, 3):
+        optimised(denoiser, latents[:1].repeat(1, 1, times, times), 1, iterations=1, tolerance=NEVER)
+    small, large = sizes
+    assert large > small / 2, "a mean's are a ninth"
+
+
 # What is left behind
 
 
