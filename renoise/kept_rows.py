@@ -13,18 +13,24 @@ Row = TypeVar("Row")
 
 
 def read_rows(kept: Path, kind: type[Row]) -> dict[str, Row]:
-    """The rows of a file by their keys, each a dataclass of `kind`; none where there is no file yet."""
+    """The rows of a file by their keys, each a dataclass of `kind`; none where there is no file yet.
+
+    A last line without its end was cut off as it was written, and is left out.
+    """
     if not kept.exists():
         return {}
-    lines = kept.read_text(encoding="utf-8").splitlines()
-    return {key: kind(**values) for key, values in map(json.loads, lines)}
+    lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return {key: kind(**values) for key, values in map(json.loads, whole)}
 
 
 def append_row(kept: Path, key: str, row: Any) -> None:
-    """Adds a dataclass of numbers to the file, which is made where there is none."""
+    """Adds a dataclass of numbers to the file, which is made where there is none; a line that was cut off goes."""
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with kept.open("a", encoding="utf-8") as file:
-        file.write(json.dumps([key, dataclasses.asdict(row)]) + "\n")
+    with kept.open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write((json.dumps([key, dataclasses.asdict(row)]) + "\n").encode())
 
 
 def fingerprint(folders: Iterable[str]) -> str:
