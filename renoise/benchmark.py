@@ -6,12 +6,14 @@ bare network calls, and peak memory over more and more images.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,8 @@ def overhead(denoiser: Denoiser, batch_size: int = 16, steps: int = 10, repeats:
 def peak_memory(checkpoint: str, images: int, more_options: Mapping[str, Any] | None = None) -> int:
     """Peak resident bytes of `predict` over so many images, in a process of its own.
 
+    Every image shall become a thing that no other one does, for editors that the options name.
+
     Args:
         checkpoint: a hub id or a folder in diffusers layout.
         images: how many scenes to draw.
@@ -100,8 +104,12 @@ def peak_memory(checkpoint: str, images: int, more_options: Mapping[str, Any] | 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "images")
         root.mkdir()
-        for number, scene in enumerate(random_scenes(images, UNSEEN_SEED)):
-            scene.draw().save(root / f"{number:04}.png")
+        with (root / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
+            for number, scene in enumerate(random_scenes(images, UNSEEN_SEED)):
+                name, other = f"{number:04}.png", replace(scene, subject=f"thing{number}")
+                scene.draw().save(root / name)
+                row = {"file_name": name, "text": scene.caption, "edit_text": other.caption}
+                metadata.write(json.dumps(row) + "\n")
         options = {
             "model.checkpoint": checkpoint,
             "model.num_inference_steps": 2,

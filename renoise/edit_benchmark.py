@@ -8,37 +8,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from renoise.benchmark import peak_memory
 from renoise.denoiser import Denoiser
+from renoise.edit_costs import guided_memory, overhead_table, overheads
 from renoise.edit_evaluation import EditEvaluation, evaluate_editor
 from renoise.edit_settings import GUIDANCE, EditorSetting, InversionSetting, Suite
 from renoise.edit_suites import SUITES
 from renoise.edit_sweeps import EQUAL_SHARE, Point, sweeps, table, write_csv
-from renoise.editing import EditRequest, check_needs
+from renoise.editing import check_needs
 from renoise.errors import InputError
 from renoise.evaluation import SWAP_SEED, UNSEEN_SEED
 from renoise.inversion import Inversion
 from renoise.kept_rows import append_row, fingerprint, read_rows
 from renoise.marked_text import check_block, replace_block
-from renoise.network_calls import overhead
 from renoise.plots import Curve, plot_curves
 from renoise.schedule import Schedule
 from renoise.zoo.judge import SceneJudge
 from renoise.zoo.scenes import Scene, random_scenes, with_other_subjects
 
-GUIDED = {
-    "data.prompt": "a cat on a plain red background",
-    "model.editors": "[{class_path: Pix2PixZero, init_args: {replace: {cat: dog}}}]",
-}
-"""Options under which cross-attention guidance edits images of any kind."""
-GUIDED_IMAGES = (64, 512)
 NAMES = tuple(suite.name for suite in SUITES)
 
 
@@ -52,6 +44,7 @@ class Bench:
         schedule: its sampler's steps.
         scenes: that no model was trained on.
         judge: of the edits.
+        weights: tell the model and the judge from others; see `fingerprint`.
         kept: file of the rows measured so far.
     """
 
@@ -60,6 +53,7 @@ class Bench:
     schedule: Schedule
     scenes: list[Scene]
     judge: SceneJudge
+    weights: str
     kept: Path
 
     @property
@@ -70,7 +64,7 @@ class Bench:
     def points(self, console: Console) -> list[Point]:
         """Every pair at every guidance; those that are kept already are not measured again."""
         known = read_rows(self.kept, EditEvaluation)
-        weights, editors = fingerprint([self.suite.checkpoint]), self.suite.editor_settings()
+        editors = self.suite.editor_settings()
         points = []
         for inversion_name, general in self.suite.inversions.items():
             made: dict[float, Inversion] = {}
@@ -81,7 +75,7 @@ class Bench:
                     inversion = general.at(guidance)
                     if inversion is None:
                         continue
-                    key = self._key(weights, inversion, editor, guidance)
+                    key = self._key(inversion, editor, guidance)
                     if key not in known:
                         known[key] = self._measure(inversion, made, editor, guidance)
                         append_row(self.kept, key, known[key])
@@ -89,11 +83,16 @@ class Bench:
                     console.print(_progress(points[-1]), highlight=False, soft_wrap=True)
         return points
 
-    def _key(self, weights: str, inversion: InversionSetting, editor: EditorSetting, guidance: float) -> str:
+    def _key(self, inversion: InversionSetting, editor: EditorSetting, guidance: float) -> str:
         """What a row depends on."""
         made_with = {**editor.init_args, "guidance_scale": guidance}
         settings = [self.suite.sampler, asdict(inversion), editor.class_name, made_with]
-        return json.dumps([len(self.scenes), weights, *settings])
+        return json.dumps([len(self.scenes), self.weights, *settings])
+
+    def overheads(self, batch_size: int = 8) -> Iterator[tuple[str, tuple[float, float]]]:
+        """Each editor's, on some of the scenes; see `renoise.edit_costs.overheads`."""
+        few = self.scenes[:batch_size], self.targets[:batch_size]
+        return overheads(self.suite, self.denoiser, self.schedule, *few)
 
     def _measure(
         self, setting: InversionSetting, made: dict[float, Inversion], editor: EditorSetting, guidance: float
@@ -105,19 +104,6 @@ class Bench:
             made[setting.guidance_scale] = setting.invert(self.denoiser, self.schedule, self.scenes)
         inversion = made[setting.guidance_scale]
         return evaluate_editor(method, self.denoiser, inversion, self.scenes, self.targets, self.judge)
-
-    def overheads(self, batch_size: int = 8, repeats: int = 3) -> Iterator[tuple[str, float]]:
-        """Seconds of each editor over those of its bare network calls, at its highest guidance; see `overhead`."""
-        scenes, targets = self.scenes[:batch_size], self.targets[:batch_size]
-        requests = [
-            EditRequest(str(row), scene.caption, target.caption)
-            for row, (scene, target) in enumerate(zip(scenes, targets, strict=True))
-        ]
-        setting = replace(next(iter(self.suite.inversions.values())), per_guidance=False)
-        inversion = setting.invert(self.denoiser, self.schedule, scenes)
-        for name, editor in self.suite.editor_settings().items():
-            edit = partial(editor.make(max(GUIDANCE)).edit, self.denoiser, inversion, requests)
-            yield name, overhead(self.denoiser.unet, edit, repeats)
 
 
 def figure(path: Path, points: Sequence[Point]) -> None:
@@ -154,30 +140,33 @@ def main(
         kept: rows measured so far, by settings and weights, which an interrupted run goes on from; to be deleted where
             the code has changed.
         classifier: folder of the judge of edits.
-        costs: whether to print as well what editors take beyond their network calls, and cross-attention guidance's
-            peak memory; these are measured anew each time.
+        costs: whether to measure as well what editors take beyond their network calls, and cross-attention guidance's
+            peak memory; these are measured anew each time, and want a machine with nothing else to do.
     """
     console, judge, known = Console(), SceneJudge.from_pretrained(classifier), {suite.name: suite for suite in SUITES}
     for name in suites:
         if name not in known:
             raise InputError(f"there is no suite {name!r}; there are {', '.join(known)}")
         known[name].editor_settings()  # what cannot be read is found before hours of measuring
-        check_block(page, f"edits {name}")
+        for block_name in [f"edits {name}", *([f"costs {name}", "memory"] if costs else [])]:
+            check_block(page, block_name)
     for name in suites:
         suite = known[name]
-        bench = Bench(suite, *suite.load(), random_scenes(images, UNSEEN_SEED), judge, kept)
+        weights = fingerprint([suite.checkpoint, classifier])
+        bench = Bench(suite, *suite.load(), random_scenes(images, UNSEEN_SEED), judge, weights, kept)
         console.print(f"{name}, {images} unseen scenes, compared where {EQUAL_SHARE:.0%} of the edits succeed")
         points = bench.points(console)
         replace_block(page, f"edits {name}", block(suite, points))
         figure(page.parent / _figure_name(suite), points)
         write_csv(page.parent / "edits.csv", list(known), {name: points})
         if costs:
-            for editor, ratio in bench.overheads():
-                console.print(f"overhead of {editor}: {ratio:.2f} x")
+            ratios = dict(bench.overheads())
+            console.print(overhead_table(ratios))
+            replace_block(page, f"costs {name}", overhead_table(ratios))
     if costs:
-        few, many = GUIDED_IMAGES
-        small, large = (peak_memory(SUITES[0].checkpoint, count, GUIDED) / 2**20 for count in GUIDED_IMAGES)
-        console.print(f"peak memory of Pix2PixZero: {small:.0f} MiB over {few} images, {large:.0f} MiB over {many}")
+        memory = guided_memory(SUITES[0].checkpoint)
+        console.print(memory)
+        replace_block(page, "memory", memory)
 
 
 def _figure_name(suite: Suite) -> str:

@@ -33,7 +33,7 @@ class EditEvaluation:
         background_ssim: likewise, in [-1, 1].
         structure_distance: of the edits' layout from the image's, see `metrics.structure_distance`.
         network_rows: that editing one image took, forwards.
-        seconds: that editing one image took.
+        seconds: of processor time that editing one image took, those of all threads together.
         inversion_rows: that inverting one image took.
         refused_share: images without an edit, since their inversion failed or the method turned them away.
     """
@@ -73,10 +73,7 @@ def evaluate_editor(
     Raises:
         InputError: not one scene can be edited.
     """
-    requests = [
-        EditRequest(str(row), scene.caption, target.caption)
-        for row, (scene, target) in enumerate(zip(scenes, targets, strict=True))
-    ]
+    requests = requests_of(scenes, targets)
     refusals = [inversion.failures.get(row) or editor.refusal(request) for row, request in enumerate(requests)]
     able = [row for row, refusal in enumerate(refusals) if refusal is None]
     if not able:
@@ -86,15 +83,21 @@ def evaluate_editor(
         batch = able[start : start + batch_size]
         part, each = inversion.rows(batch), [requests[row] for row in batch]
         with network_calls(denoiser.unet, rows) as calls:
-            started = time.perf_counter()
+            started = time.process_time()  # other work on the machine does not stretch it
             edited = editor.edit(denoiser, part, each).float().cpu()
-            seconds = time.perf_counter() - started
+            seconds = time.process_time() - started
         parts.append(compared(edited, [scenes[row] for row in batch], [targets[row] for row in batch], judge))
         parts[-1]["network_rows"] = torch.full((len(batch),), sum(calls) / len(batch))
         parts[-1]["seconds"] = torch.full((len(batch),), seconds / len(batch))
         parts[-1]["inversion_rows"] = part.network_rows
     means = {name: torch.cat([part[name].cpu().double() for part in parts]).mean().item() for name in parts[0]}
     return EditEvaluation(**means, refused_share=1 - len(able) / len(scenes))
+
+
+def requests_of(scenes: Sequence[Scene], targets: Sequence[Scene]) -> list[EditRequest]:
+    """To edit scenes into others, by their captions; they are named as `InversionSetting.invert` names them."""
+    pairs = enumerate(zip(scenes, targets, strict=True))
+    return [EditRequest(str(row), scene.caption, target.caption) for row, (scene, target) in pairs]
 
 
 def compared(

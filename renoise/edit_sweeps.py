@@ -16,7 +16,7 @@ COSTS = ("network_rows", "seconds")
 """They jump where guidance comes in, and are not interpolated."""
 HEADER = (
     "| editing method | inversion | guidance | target animal | PSNR to the true edit (dB) | background PSNR (dB) | "
-    "background SSIM | structure distance | rows of the inversion | rows | seconds |\n"
+    "background SSIM | structure distance | rows of the inversion | rows | processor seconds |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 COLUMNS = ("suite", "editor", "inversion", "guidance_scale", *(each.name for each in fields(EditEvaluation)))
