@@ -324,7 +324,7 @@ def test_memory_stays_flat_over_images_with_words_of_their_own(
         requests = [replace(each, edit_prompt=each.prompt.replace("a ", f"thing{number} ")) for each in REQUESTS]
         editor.edit(denoiser, inversion, requests)
         living.append(living_tensors())
-    assert living[1] == living[5]
+    assert living[0] < living[2] == living[5]
 
 
 @torch.no_grad()
