@@ -77,7 +77,7 @@ def _one(denoiser: Denoiser, mode: Mode, reweight: Mapping[str, float], source: 
         if len(old_tokens) == len(new_tokens):
             found.source_to_new[old_tokens, new_tokens] = 1
         else:
-            found.source_to_new[torch.tensor(old_tokens)[:, None], new_tokens] = 1 / max(len(new_tokens), 1)
+            found.source_to_new[torch.tensor(old_tokens)[:, None], new_tokens] = 1 / len(new_tokens)
         found.share[new_tokens] = 1
 
     take_over([0], [0])  # the token that prompts begin with
@@ -86,11 +86,15 @@ def _one(denoiser: Denoiser, mode: Mode, reweight: Mapping[str, float], source: 
     for passage in passages(mode, source, new):
         old_tokens = [token for word in passage.source for token in old[word]]
         new_tokens = [token for word in passage.target for token in young[word]]
-        if old_tokens and new_tokens and (passage.same or mode == "swap"):
+        if passage.same:
+            for here, there in zip(passage.source, passage.target, strict=True):
+                common = min(len(old[here]), len(young[there]))  # one prompt may be cut off where the other goes on
+                take_over(old[here][:common], young[there][:common])
+            continue
+        if old_tokens and new_tokens and mode == "swap":
             take_over(old_tokens, new_tokens)
-        if not passage.same:
-            found.source_changed[old_tokens] = 1
-            found.new_changed[new_tokens] = 1
+        found.source_changed[old_tokens] = 1
+        found.new_changed[new_tokens] = 1
     for word, tokens in zip(words(new), young, strict=True):
         if word.text.lower() in reweight:
             found.weights[tokens] = reweight[word.text.lower()]

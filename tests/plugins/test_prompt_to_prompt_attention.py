@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
@@ -18,16 +16,10 @@ from renoise_plugins.prompt_to_prompt.token_map import TokenMap, map_tokens
 from renoise_plugins.prompt_to_prompt.word_maps import WordMaps
 from renoise_plugins.word_alignment import alignment, replaced, words
 
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 
 LENGTH = 32
 some_words = st.lists(st.sampled_from(["a", "cat", "Dog", "red", "on", ",", "sofa", "k9", "it's"]), max_size=8)
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
 
 
 def one(denoiser: Denoiser, mode: str, source: str, new: str, **reweight: float) -> TokenMap:
@@ -115,6 +107,15 @@ def test_words_that_the_encoder_cuts_off_map_to_nothing(denoiser: Denoiser) -> N
     found = one(denoiser, "swap", f"{long} dog", f"{long} fox")
     torch.testing.assert_close(found.source_to_new, torch.eye(LENGTH))
     assert found.new_changed.eq(0).all()
+
+
+def test_what_both_prompts_share_stays_token_for_token_where_one_of_them_is_cut_off(denoiser: Denoiser) -> None:
+    room = LENGTH - 2
+    prompt = " ".join(["cat"] * room)
+    found = one(denoiser, "refine", prompt, f"striped {prompt}")
+    for token in range(1, room):
+        assert found.source_to_new[token].nonzero().flatten().tolist() == [token + 1]
+    assert found.source_to_new[room].eq(0).all(), "the last one has nobody left to stand for"
 
 
 def random_tokens(images: int, length: int) -> TokenMap:
