@@ -46,14 +46,15 @@ class NullText(PromptSwap):
         if not 0 < learning_rate < 1:
             raise InputError(f"NullText: learning_rate must lie in (0, 1), got {learning_rate}")
         self.optimisation = NullTextOptimisation(iterations, learning_rate)
-        self.needs = frozenset({"trajectory"})
+        if guidance_scale != 1:
+            self.needs |= {"trajectory"}
 
     def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image under its new prompt, [B, 3, H, W] in [0, 1]."""
         if self.guidance_scale == 1:
             return super().edit(denoiser, inversion, requests)
         sizes = inversion.conditioning.time_ids
-        new = denoiser.encode_prompts(self.edit_prompts(requests), self.guidance_scale, time_ids=sizes)
+        new = denoiser.encode_prompts(self.edit_prompts(denoiser, requests), self.guidance_scale, time_ids=sizes)
         embeddings = self._embeddings(denoiser, inversion, requests)
 
         def predict(index: int, latents: torch.Tensor) -> torch.Tensor:

@@ -57,10 +57,11 @@ class Pix2PixZero(PromptSwap):
         templates: Sequence[str] | None = None,
     ) -> None:
         super().__init__(replace, guidance_scale, strength)
-        self.needs |= {"attention"}
         amount = cross_attention_guidance_amount
         if not (math.isfinite(amount) and amount >= 0):
             raise InputError(f"Pix2PixZero: cross_attention_guidance_amount must be 0 or more, got {amount}")
+        if amount > 0:
+            self.needs |= {"attention"}
         self.cross_attention_guidance_amount = amount
         self.templates = TEMPLATES if templates is None else tuple(templates)
         if not self.templates or not all("{}" in template for template in self.templates):
@@ -72,6 +73,8 @@ class Pix2PixZero(PromptSwap):
             self.banks = source, target
         elif source_sentences is not None or target_sentences is not None:
             raise InputError("Pix2PixZero: source_sentences and target_sentences go together; only one is given")
+        if self.banks is not None and replace is not None:
+            raise InputError("Pix2PixZero: source_sentences and target_sentences leave replace no say; give either")
         self._denoiser: Denoiser | None = None
 
     def refusal(self, request: EditRequest) -> str | None:

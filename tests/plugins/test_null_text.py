@@ -157,6 +157,7 @@ def test_an_image_without_a_prompt_to_go_to_is_refused_by_the_editors_own_name()
 @torch.no_grad()
 def test_it_needs_the_trajectory_at_any_strength(denoiser: Denoiser, inverter: Inverter, latents: torch.Tensor) -> None:
     assert NullText().needs == NullText(strength=0.5).needs == {"trajectory"}
+    assert NullText(guidance_scale=1).needs == set(), "nothing is optimised then"
     inversion = inverter.invert(latents[:1], denoiser.encode_prompts(PROMPTS[:1]), PROMPTS[:1])
     inversion.trajectory = None
     with pytest.raises(ValueError, match="kept its trajectory"):
