@@ -48,7 +48,7 @@ class NegativePrompt(PromptSwap):
         if self.guidance_scale == 1 and self.proximal_quantile is None:
             return super().edit(denoiser, inversion, requests)  # the source has no say
         sizes = inversion.conditioning.time_ids
-        prompts = [request.prompt for request in requests], self.edit_prompts(requests)
+        prompts = [request.prompt for request in requests], self.edit_prompts(denoiser, requests)
         branches = [denoiser.encode_prompts(each, time_ids=sizes) for each in prompts]
 
         def predict(index: int, latents: torch.Tensor) -> torch.Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 
 import torch
 
 from renoise.denoiser import Denoiser
 from renoise.editing import Editor, EditRequest
-from renoise.errors import InputError
+from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, sample
+from renoise.schedule import Schedule
 
 
 class PromptSwap(Editor):
@@ -43,6 +45,13 @@ class PromptSwap(Editor):
         """The class's, for messages."""
         return type(self).__name__
 
+    def check(self, denoiser: Denoiser, schedule: Schedule) -> None:
+        """Raises InputError where the strength leaves no step to take."""
+        steps = len(schedule)
+        if round(self.strength * steps) == 0:
+            least = f"it must be {1 / steps:.2g} or more"
+            raise InputError(f"{self.name}: strength {self.strength:g} of {steps} steps is none of them; {least}")
+
     def edit_prompt(self, request: EditRequest) -> str | None:
         """The prompt to sample under; None where there is no `edit_text`, or no word to replace."""
         if self.replace is None:
@@ -68,9 +77,20 @@ class PromptSwap(Editor):
     def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image under its new prompt, [B, 3, H, W] in [0, 1]."""
         sizes = inversion.conditioning.time_ids
-        conditioning = denoiser.encode_prompts(self.edit_prompts(requests), self.guidance_scale, time_ids=sizes)
+        conditioning = denoiser.encode_prompts(
+            self.edit_prompts(denoiser, requests), self.guidance_scale, time_ids=sizes
+        )
         return denoiser.decode_latents(sample(denoiser, inversion, conditioning, self.strength))
 
-    def edit_prompts(self, requests: Sequence[EditRequest]) -> list[str]:
-        """The prompts of requests that were not refused."""
-        return [prompt for request in requests if (prompt := self.edit_prompt(request)) is not None]
+    def edit_prompts(self, denoiser: Denoiser, requests: Sequence[EditRequest]) -> list[str]:
+        """The prompts of requests that were not refused; warns of those made here that the text encoder cuts off."""
+        prompts = []
+        for request in requests:
+            prompt = self.edit_prompt(request)
+            assert prompt is not None, "`refusal` turns these away"
+            prompts.append(prompt)
+            cut = denoiser.split_prompt(prompt)[1]
+            if cut and self.replace is not None:  # of an image's own texts the run warns
+                problem = f"{self.name}'s prompt is longer than the text encoder takes; cut off: {cut!r}"
+                warnings.warn(f"{request.file_name}: {problem}", InputWarning, stacklevel=2)
+        return prompts

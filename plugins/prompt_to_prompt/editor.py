@@ -64,6 +64,8 @@ class PromptToPrompt(PromptSwap):
             raise InputError(f"PromptToPrompt: blend_threshold must lie in (0, 1), got {blend_threshold}")
         if reweight is not None and not all(math.isfinite(factor) for factor in reweight.values()):
             raise InputError(f"PromptToPrompt: reweight must hold finite factors, got {reweight}")
+        if reweight and cross_replace_steps == 0:
+            raise InputError("PromptToPrompt: reweight weighs while cross_replace_steps last, which is 0")
         self.mode: Mode = mode
         self.cross_replace_steps, self.self_replace_steps = cross_replace_steps, self_replace_steps
         self.reweight = {word.lower(): factor for word, factor in (reweight or {}).items()}
@@ -85,14 +87,14 @@ class PromptToPrompt(PromptSwap):
         lengths = len(words(request.prompt)), len(words(new))
         if self.mode == "swap" and lengths[0] != lengths[1]:
             return (
-                f"the prompts {request.prompt!r} and {new!r} have {lengths[0]} and {lengths[1]} words, and a swap goes "
-                "word by word; PromptToPrompt with mode: refine takes prompts of any length"
+                f"the prompts {request.prompt!r} and {new!r} have {lengths[0]} and {lengths[1]} words and marks, and a "
+                "swap goes one by one; PromptToPrompt with mode: refine takes prompts of any length"
             )
         return None
 
     def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image under its new prompt and its own attention, [B, 3, H, W] in [0, 1]."""
-        prompts, new_prompts = [request.prompt for request in requests], self.edit_prompts(requests)
+        prompts, new_prompts = [request.prompt for request in requests], self.edit_prompts(denoiser, requests)
         new = denoiser.encode_prompts(new_prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
         length = new.prompt_embeds.shape[1]
         tokens = map_tokens(denoiser, self.mode, self.reweight, prompts, new_prompts, length)
