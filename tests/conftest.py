@@ -9,11 +9,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
+
+if TYPE_CHECKING:
+    from renoise.denoiser import Denoiser
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 
@@ -45,6 +50,24 @@ class Run:
 def tiny_sd() -> Path:
     """The shipped miniature Stable Diffusion."""
     return REPOSITORY / "data" / "models" / "tiny-sd"
+
+
+@pytest.fixture(scope="module")
+def denoiser(tiny_sd: Path) -> Denoiser:
+    """The same, loaded; a module's tests share it, and leave it as it was."""
+    from renoise.checkpoint import load_denoiser
+
+    return load_denoiser(str(tiny_sd))
+
+
+@pytest.fixture(scope="module")
+def latents(denoiser: Denoiser) -> torch.Tensor:
+    """Of two scenes that no model was trained on."""
+    from renoise.evaluation import UNSEEN_SEED, images_of
+    from renoise.zoo.scenes import random_scenes
+
+    with torch.no_grad():
+        return denoiser.encode_images(images_of(random_scenes(2, UNSEEN_SEED)))
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,6 @@ from renoise.zoo.scenes import random_scenes
 PROMPTS = ["a cat on a plain red background", "a dog on a striped blue background"]
 
 
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
-
-
 @torch.no_grad()
 def test_images_survive_the_round_trip_through_the_latents(denoiser: Denoiser) -> None:
     images = images_of(random_scenes(8, seed=11))

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.direct_inversion import DirectInverter
-from renoise.evaluation import UNSEEN_SEED, images_of, prompts_of
+from renoise.evaluation import UNSEEN_SEED, prompts_of
 from renoise.inversion import Inversion, Inverter, sample
 from renoise.inversion_methods import make_inverter
 from renoise.noise_correction import NoiseCorrection
@@ -19,17 +16,6 @@ from renoise.zoo.scenes import random_scenes
 
 SCENES = random_scenes(2, UNSEEN_SEED)
 STEPS = 4
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
-
-
-@pytest.fixture(scope="module")
-def latents(denoiser: Denoiser) -> torch.Tensor:
-    with torch.no_grad():
-        return denoiser.encode_images(images_of(SCENES))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from renoise import metrics
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.edit_evaluation import background, compared, evaluate_editor
 from renoise.editing import Editor, EditRequest
@@ -42,11 +41,6 @@ class Oracle(Editor):
         denoiser.unet(sample=latents, timestep=1, encoder_hidden_states=embeddings)
         by_caption = {scene.caption: scene for scene in TARGETS}
         return images_of([by_caption[request.edit_prompt or ""] for request in requests])
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerAncestralDiscreteScheduler, LCMScheduler
 
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Conditioning, Denoiser
 from renoise.edit_friendly_inversion import EditFriendlyInverter
 from renoise.errors import InputError
-from renoise.evaluation import UNSEEN_SEED, images_of, prompts_of
+from renoise.evaluation import UNSEEN_SEED, prompts_of
 from renoise.inversion import sample
 from renoise.schedule import Schedule
 from renoise.solver import Renoising
@@ -19,17 +16,6 @@ from renoise.zoo.scenes import random_scenes
 SCENES = random_scenes(2, UNSEEN_SEED)
 SAMPLERS = {"ddim": (DDIMScheduler, 1.0), "ddpm": (DDPMScheduler, 0.0)}
 SAMPLERS |= {"lcm": (LCMScheduler, 0.0), "ancestral": (EulerAncestralDiscreteScheduler, 0.0)}
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
-
-
-@pytest.fixture(scope="module")
-def latents(denoiser: Denoiser) -> torch.Tensor:
-    with torch.no_grad():
-        return denoiser.encode_images(images_of(SCENES))
 
 
 def inverter(denoiser: Denoiser, name: str, keep: bool = False, steps: int = 4) -> EditFriendlyInverter:

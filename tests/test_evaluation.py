@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from renoise import metrics
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.evaluation import SWAP_SEED, UNSEEN_SEED, PromptSwapping, evaluate, images_of
 from renoise.inversion import Inverter
@@ -17,11 +14,6 @@ from renoise.zoo.judge import JUDGE_SEED, SceneJudge, Verdict
 from renoise.zoo.scenes import TRAINING_SEED, random_scenes, with_other_subjects
 
 SCENES = random_scenes(3, UNSEEN_SEED)
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
 
 
 @pytest.fixture(scope="module")

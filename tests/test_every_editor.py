@@ -10,7 +10,6 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.editing import EditRequest, check_needs, load_editors, run_editor
 from renoise.inversion import Inversion, sample
@@ -31,11 +30,6 @@ EDITORS = ("EditFriendly", "NegativePrompt", "NullText", "Pix2PixZero", "PromptS
 
 def test_no_registered_editor_is_left_out() -> None:
     assert sorted(EDITORS) == sorted(load_editors())
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
 
 
 @pytest.fixture(scope="module")

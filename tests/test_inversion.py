@@ -24,11 +24,6 @@ SCENES = random_scenes(8, UNSEEN_SEED)
 
 
 @pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
-
-
-@pytest.fixture(scope="module")
 def latents(denoiser: Denoiser) -> torch.Tensor:
     with torch.no_grad():
         return denoiser.encode_images(images_of(SCENES))

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.edit_losses import EditLosses
 from renoise.evaluation import UNSEEN_SEED, images_of, prompts_of
@@ -23,11 +22,6 @@ from renoise.solver import Renoising
 from renoise.zoo.scenes import random_scenes
 
 SCENES = random_scenes(2, UNSEEN_SEED)
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
 
 
 def inverted(denoiser: Denoiser, method: InversionMethod, keep: bool = False) -> Inversion:

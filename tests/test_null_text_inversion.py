@@ -35,11 +35,6 @@ def either(request: pytest.FixtureRequest) -> Denoiser:
 
 
 @pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
-
-
-@pytest.fixture(scope="module")
 def latents(denoiser: Denoiser) -> torch.Tensor:
     """Of small pictures; both models have the same autoencoder."""
     with torch.no_grad():

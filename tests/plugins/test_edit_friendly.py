@@ -7,7 +7,6 @@ import torch
 from diffusers import DDIMScheduler
 from renoise_plugins.edit_friendly import EditFriendly
 
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.edit_friendly_inversion import EditFriendlyInverter
 from renoise.editing import EditRequest, check_needs
@@ -21,11 +20,6 @@ from renoise.zoo.scenes import random_scenes, with_other_subjects
 
 SCENES = random_scenes(4, UNSEEN_SEED)
 TARGETS = list(with_other_subjects(SCENES, SWAP_SEED))
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 from renoise_plugins.negative_prompt import NegativePrompt, proximal
 from renoise_plugins.prompt_swap import PromptSwap
 
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.editing import EditRequest
 from renoise.errors import InputError
@@ -23,11 +20,6 @@ REQUESTS = [
     EditRequest("a.png", PROMPTS[0], "a wolf on a plain red background"),
     EditRequest("b.png", PROMPTS[1], "a frog on a dotted blue background"),
 ]
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
 
 
 @pytest.fixture(scope="module")

@@ -36,11 +36,6 @@ SOURCE, TARGET = ["a cat", "a photo of a cat", "the cat sits"], ["a dog", "one d
 STEPS = 3
 
 
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
-
-
 @pytest.fixture(scope="module", params=["tiny_sd", "tiny_sdxl"])
 def either(request: pytest.FixtureRequest) -> Denoiser:
     source: Path = request.getfixturevalue(request.param)
@@ -389,6 +384,13 @@ def test_a_bank_that_cannot_be_read_is_named_with_its_option(option: str, tmp_pa
         Pix2PixZero(**files)
 
 
+def test_words_to_replace_beside_banks_are_a_mistake(tmp_path: Path) -> None:
+    bank = tmp_path / "cats.txt"
+    bank.write_text("a cat\n")
+    with pytest.raises(InputError, match=r"^Pix2PixZero: source_sentences and target_sentences leave replace no say"):
+        Pix2PixZero({"cat": "dog"}, source_sentences=bank, target_sentences=bank)
+
+
 @pytest.mark.parametrize("option", ["source_sentences", "target_sentences"])
 def test_one_bank_without_the_other_is_a_mistake(option: str, tmp_path: Path) -> None:
     (tmp_path / "cats.txt").write_text("a cat\n")
@@ -436,5 +438,6 @@ def test_an_image_without_a_prompt_to_go_to_is_refused_by_the_editors_own_name()
 
 def test_it_needs_attention_and_below_full_strength_the_trajectory() -> None:
     assert Pix2PixZero().needs == {"attention"}
+    assert Pix2PixZero(cross_attention_guidance_amount=0).needs == set(), "nothing is watched then"
     assert Pix2PixZero(strength=0.5).needs == {"attention", "trajectory"}
     assert PromptSwap().needs == set()

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
+import warnings
 
 import pytest
 import torch
 from renoise_plugins.prompt_swap import PromptSwap
 
-from renoise.checkpoint import load_denoiser
 from renoise.denoiser import Denoiser
 from renoise.editing import EditRequest
-from renoise.errors import InputError
+from renoise.errors import InputError, InputWarning
 from renoise.inversion import Inversion, Inverter, sample
 from renoise.schedule import Schedule
 from renoise.solver import Renoising
@@ -19,11 +18,6 @@ PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background
 
 def request(prompt: str, edit_prompt: str | None = None) -> EditRequest:
     return EditRequest("a.png", prompt, edit_prompt)
-
-
-@pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +57,23 @@ def test_whole_words_are_replaced_whatever_their_case(prompt: str, edited: str) 
 @pytest.mark.parametrize(("word", "prompt"), [("sun", "the ſun"), ("i", "ı"), ("K", "300 \N{KELVIN SIGN}")])
 def test_letters_that_match_in_other_cases_only_are_replaced_too(word: str, prompt: str) -> None:
     assert str(PromptSwap(replace={word: "moon"}).edit_prompt(request(prompt))).endswith("moon")
+
+
+def test_a_prompt_made_here_that_is_cut_off_is_told_and_an_images_own_is_left_to_the_run(denoiser: Denoiser) -> None:
+    long = request(" ".join(["cat"] * 31), " ".join(["dog"] * 31))
+    with pytest.warns(InputWarning, match="a.png: PromptSwap's prompt is longer .* cut off: 'dog'"):
+        PromptSwap(replace={"cat": "dog"}).edit_prompts(denoiser, [long])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PromptSwap().edit_prompts(denoiser, [long])
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(0.2, 2), (0.04, 10)])
+def test_a_strength_that_leaves_no_step_is_refused(denoiser: Denoiser, strength: float, steps: int) -> None:
+    schedule = Schedule.read(denoiser.scheduler, steps)
+    with pytest.raises(InputError, match=f"of {steps} steps is none of them; it must be {1 / steps:.2g} or more"):
+        PromptSwap(strength=strength).check(denoiser, schedule)
+    PromptSwap(strength=1 / steps).check(denoiser, schedule)
 
 
 def test_words_are_no_patterns() -> None:

@@ -29,11 +29,6 @@ close: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3}
 
 
 @pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
-    return load_denoiser(str(tiny_sd))
-
-
-@pytest.fixture(scope="module")
 def latents() -> torch.Tensor:
     return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -65,13 +60,17 @@ def test_the_same_prompt_reconstructs_whatever_is_replaced(denoiser: Denoiser, i
     torch.testing.assert_close(editor.edit(denoiser, inversion, SAME), rebuilt, **close)
 
 
+def distance(editor: PromptToPrompt, denoiser: Denoiser, inversion: Inversion) -> float:
+    """Of the edits from the images' reconstructions."""
+    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
+    return float((editor.edit(denoiser, inversion, REQUESTS) - rebuilt).square().mean())
+
+
 @torch.no_grad()
 def test_the_more_steps_are_replaced_the_nearer_to_the_image(denoiser: Denoiser, inversion: Inversion) -> None:
-    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
-    distances = []
-    for share in (0.0, 0.5, 1.0):
-        editor = PromptToPrompt(guidance_scale=2, cross_replace_steps=share, self_replace_steps=share)
-        distances.append(float((editor.edit(denoiser, inversion, REQUESTS) - rebuilt).square().mean()))
+    shares = (0.0, 0.5, 1.0)
+    editors = [PromptToPrompt(guidance_scale=2, cross_replace_steps=each, self_replace_steps=each) for each in shares]
+    distances = [distance(editor, denoiser, inversion) for editor in editors]
     assert distances == sorted(distances, reverse=True)
 
 
@@ -123,11 +122,9 @@ def test_local_blend_of_prompts_that_agree_keeps_the_image(
 
 @torch.no_grad()
 def test_local_blend_changes_less_the_higher_its_threshold(denoiser: Denoiser, inversion: Inversion) -> None:
-    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
-    changes = []
-    for threshold in (0.05, 0.5, 0.95):
-        editor = PromptToPrompt(guidance_scale=2, local_blend=True, blend_threshold=threshold)
-        changes.append(float((editor.edit(denoiser, inversion, REQUESTS) - rebuilt).square().mean()))
+    thresholds = (0.05, 0.5, 0.95)
+    editors = [PromptToPrompt(guidance_scale=2, local_blend=True, blend_threshold=each) for each in thresholds]
+    changes = [distance(editor, denoiser, inversion) for editor in editors]
     assert changes == sorted(changes, reverse=True)
     assert changes[-1] > 0
 
@@ -179,6 +176,7 @@ def test_a_word_to_swap_or_to_weigh_that_the_prompt_lacks_is_named() -> None:
         ({"self_replace_steps": -0.1}, r"self_replace_steps must lie in \[0, 1\], got -0.1"),
         ({"blend_threshold": 1.0}, r"blend_threshold must lie in \(0, 1\), got 1.0"),
         ({"reweight": {"red": float("nan")}}, "reweight must hold finite factors"),
+        ({"reweight": {"red": 2.0}, "cross_replace_steps": 0.0}, "reweight weighs while cross_replace_steps last"),
         ({"strength": 0}, r"PromptToPrompt: strength must lie in \(0, 1\]"),
     ],
 )
