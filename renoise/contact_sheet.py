@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 TILE, MARGIN, TEXT_WIDTH = 128, 6, 250
 MOST_ROWS = 32
@@ -43,7 +43,7 @@ def contact_sheet(
         paths += [folder / "edits" / editor / f"{name}.png" for editor in editors]
         for column, picture in enumerate([original(name), *map(_picture, paths)]):
             if picture is not None:
-                tile = picture.resize((TILE, TILE), Image.Resampling.BICUBIC)
+                tile = ImageOps.pad(picture, (TILE, TILE), Image.Resampling.BICUBIC, color="white")
                 sheet.paste(tile, (left + (TILE + MARGIN) * column, top))
     return sheet
 

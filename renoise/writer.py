@@ -55,6 +55,7 @@ class InversionWriter(BasePredictionWriter):
         # All that can be wrong with the command comes first: nothing is thrown away for one that cannot be carried out.
         pl_module.setup(stage)
         pl_module.check_size(datamodule.resolution, datamodule.resolution)
+        datamodule.size_multiple = pl_module.denoiser.size_multiple
         if trainer.is_global_zero:
             claim_folder(self.folder, self.settings)
             self.manifest.repair()

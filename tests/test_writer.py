@@ -296,3 +296,26 @@ def test_gradients_can_be_taken_inside_of_a_step(
     monkeypatch.setattr(Denoiser, "decode_latents", differentiated)
     assert predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out").status == 0
     assert min(gradients) > 0
+
+
+def test_images_of_buckets_keep_their_shape_from_batch_to_picture(
+    tmp_path: Path, tiny_sdxl: Path, predict: Callable[..., Any]
+) -> None:
+    root, out = tmp_path / "photos", tmp_path / "out"
+    root.mkdir()
+    for name, size in {"wide.png": (90, 40), "tall.png": (40, 90), "square.png": (50, 50)}.items():
+        Image.new("RGB", size, "teal").save(root / name)
+    options = [f"--model.checkpoint={tiny_sdxl}", "--data.resolution=64", "--data.resize=bucket"]
+    options += ["--model.editors=[{class_path: PromptToPrompt, init_args: {reweight: {cat: 2}, local_blend: true}}]"]
+    run = predict(root, out, "--data.prompt=a cat", *options)
+    assert (run.status, run.err) == (0, "")
+    expected = {"wide.png": (96, 40), "tall.png": (40, 96), "square.png": (64, 64)}
+    for row in Manifest(out).read():
+        name, (width, height) = row["file_name"], expected[row["file_name"]]
+        assert row["edits"] == {"PromptToPrompt": "ok"}
+        for folder in ("reconstructions", "edits/PromptToPrompt"):
+            assert Image.open(out / folder / f"{name}.png").size == (width, height)
+        with safe_open(out / row["inversion"], framework="pt") as file:
+            told = json.loads(file.metadata()["time_ids"])
+        assert told[:2] == [*reversed(Image.open(root / name).size)]
+        assert told[4:] == [height, width]

@@ -55,7 +55,7 @@ class ImageBatch:
         images: float32 [B, 3, H, W] in [0, 1].
         records: whose images these are, in the same order.
         sha256: of each file's bytes, in hexadecimal.
-        time_ids: SDXL's sizes and crop offsets in pixels, float32 [B, 6]; see `renoise.datamodules.images.time_ids`.
+        time_ids: SDXL's sizes and crop offsets in pixels, float32 [B, 6]; see `renoise.datamodules.frames.time_ids`.
         failures: the images of this batch that could not be read, each with the reason.
     """
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from renoise.datamodules.batch import FailedImage, ImageRecord, LoadedImage, collate
-from renoise.datamodules.images import UnreadableImageError, read_image, suffixes
+from renoise.datamodules.frames import Fit, Resize, bucket
+from renoise.datamodules.images import UnreadableImageError, read_image, read_size, suffixes
 from renoise.datamodules.metadata import METADATA_NAME, printable, read_metadata
 from renoise.errors import InputError, InputWarning
 
@@ -28,7 +29,10 @@ class ImageFolderDataModule(L.LightningDataModule):
         root: the folder, searched recursively.
         batch_size: images inverted together.
         num_workers: processes that read images ahead; 0 reads them in the main process.
-        resolution: side of the square, in pixels, that images are cropped and resized to.
+        resolution: side of the square, in pixels, that images are brought to.
+        resize: crop (the middle square), stretch (all of the image), pad (all of it in its own shape, between white
+            margins), or bucket (of several shapes of about as many pixels the nearest to the image's, its middle; a
+            batch has one shape).
         prompt: for images that `metadata.jsonl` gives no text.
     """
 
@@ -40,6 +44,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         batch_size: int = 4,
         num_workers: int = 0,
         resolution: int = 512,
+        resize: Resize = "crop",
         prompt: str = "",
     ) -> None:
         super().__init__()
@@ -51,7 +56,10 @@ class ImageFolderDataModule(L.LightningDataModule):
             if value < least:
                 raise InputError(f"data.{name} must be {least} or more, but is {value}")
         self.root = Path(root).expanduser()
-        self.batch_size, self.num_workers, self.resolution, self.prompt = batch_size, num_workers, resolution, prompt
+        self.batch_size, self.num_workers, self.prompt = batch_size, num_workers, prompt
+        self.resolution, self.resize = resolution, resize
+        self.size_multiple = 8
+        """What the model asks of the sides of buckets; whoever knows the model sets it."""
         # Fewer images than processes is fine.
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
@@ -78,8 +86,11 @@ class ImageFolderDataModule(L.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[LoadedImage | FailedImage]:
         """The images that fall to this process, in batches of type `ImageBatch`."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        images = _Images(self._to_do[rank::world_size], self.resolution)
-        return DataLoader(images, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate)
+        records = self._to_do[rank::world_size]
+        frames = [self._frame(record) for record in records]
+        images = _Images(records, frames, self._fit)
+        batches = _BatchesOfOneFrame(SequentialSampler(images), self.batch_size, frames)
+        return DataLoader(images, batch_sampler=batches, num_workers=self.num_workers, collate_fn=collate)
 
     def original(self, file_name: str) -> Tensor:
         """One image as its batch holds it, float32 [3, H, W] in [0, 1], read anew.
@@ -89,8 +100,19 @@ class ImageFolderDataModule(L.LightningDataModule):
         """
         for record in self.records:
             if record.file_name == file_name:
-                return _load(record, self.resolution).pixels
+                return _load(record, self._frame(record), self._fit).pixels
         raise UnreadableImageError(f"{file_name} is not in {self.root}")
+
+    @property
+    def _fit(self) -> Fit:
+        return "crop" if self.resize == "bucket" else self.resize
+
+    def _frame(self, record: ImageRecord) -> tuple[int, int]:
+        """Height and width that an image is brought to."""
+        size = read_size(record.path) if self.resize == "bucket" and record.error is None else None
+        return (
+            (self.resolution, self.resolution) if size is None else bucket(*size, self.resolution, self.size_multiple)
+        )
 
 
 def find_records(root: Path, prompt: str = "", skip: str | PathLike[str] | None = None) -> list[ImageRecord]:
@@ -140,8 +162,8 @@ def _walk(root: Path, skip: str | PathLike[str] | None) -> Iterator[Path]:
 class _Images(Dataset[LoadedImage | FailedImage]):
     """Reads one image per record and never raises: where that fails, the item says why."""
 
-    def __init__(self, records: list[ImageRecord], resolution: int) -> None:
-        self.records, self.resolution = records, resolution
+    def __init__(self, records: list[ImageRecord], frames: list[tuple[int, int]], fit: Fit) -> None:
+        self.records, self.frames, self.fit = records, frames, fit
 
     def __len__(self) -> int:
         return len(self.records)
@@ -149,12 +171,37 @@ class _Images(Dataset[LoadedImage | FailedImage]):
     def __getitem__(self, index: int) -> LoadedImage | FailedImage:
         record = self.records[index]
         try:
-            return _load(record, self.resolution)
+            return _load(record, self.frames[index], self.fit)
         except UnreadableImageError as error:
             return record, str(error)
 
 
-def _load(record: ImageRecord, resolution: int) -> LoadedImage:
+def _load(record: ImageRecord, frame: tuple[int, int], fit: Fit) -> LoadedImage:
     if record.error is not None:
         raise UnreadableImageError(record.error)
-    return LoadedImage(record, *read_image(record.path, resolution))
+    return LoadedImage(record, *read_image(record.path, frame, fit))
+
+
+class _BatchesOfOneFrame(BatchSampler):
+    """Batches whose images share a frame, in the order of their first images.
+
+    Args:
+        sampler: positions of images; Lightning, which makes samplers anew, wants it by this name.
+        batch_size: images in a batch, at most.
+        frames: of every image.
+    """
+
+    def __init__(self, sampler: Sampler[int], batch_size: int, frames: list[tuple[int, int]]) -> None:
+        super().__init__(sampler, batch_size, drop_last=False)
+        alike: dict[tuple[int, int], list[int]] = {}
+        for position in sampler:
+            alike.setdefault(frames[position], []).append(position)
+        self._batches = sorted(
+            same[start : start + batch_size] for same in alike.values() for start in range(0, len(same), batch_size)
+        )
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)

@@ -1,4 +1,4 @@
-"""From an image file to pixels: upright, square, RGB, or a short reason why not."""
+"""From an image file to pixels: upright, of a wanted size, RGB, or a short reason why not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from renoise.datamodules.frames import Fit, place, shown, time_ids
 from renoise.errors import InputError
 
 NOT_OPENED = {
@@ -25,6 +26,9 @@ NOT_OPENED = {
     "BUFR", "GRIB", "HDF5", "WMF",  # Pillow leaves their pixels to handlers that other packages register
     "MPEG",  # recognised, never decoded
 }  # fmt: skip
+
+SIDEWAYS = {5, 6, 7, 8}
+"""EXIF orientations of images whose rows are the upright image's columns."""
 
 FILE_KINDS = {
     stat.S_IFDIR: "a folder",
@@ -61,18 +65,36 @@ class ImageContent(NamedTuple):
     time_ids: tuple[int, ...]
 
 
-def read_image(path: Path, resolution: int) -> ImageContent:
-    """What an image file holds, its pixels as float32 [3, resolution, resolution] in [0, 1].
+def read_image(path: Path, resolution: int | tuple[int, int], fit: Fit = "crop") -> ImageContent:
+    """What an image file holds, its pixels as float32 [3, height, width] in [0, 1].
 
-    The largest square in the middle of the upright image, resized by Lanczos' filter; transparent parts turn white;
-    the first frame of an animation.
+    The upright image, resized by Lanczos' filter; transparent parts turn white; the first frame of an animation.
+
+    Args:
+        path: of the file.
+        resolution: side of the square that the image is brought into, or height and width of the frame.
+        fit: how; by default the middle of the image fills it.
 
     Raises:
         UnreadableImageError: whatever is wrong with the file.
     """
     data = read_bytes(path)
-    pixels, ids = decode_image(data, resolution)
+    pixels, ids = decode_image(data, resolution, fit)
     return ImageContent(pixels, hashlib.sha256(data).hexdigest(), ids)
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of an upright image by the head of its file, None where that cannot be read."""
+    try:
+        if not path.is_file():  # opening a pipe can hang
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=formats()) as image:
+                turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+                return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:  # on damaged data Pillow raises almost any type; what is wrong is said when the image is read
+        return None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -93,12 +115,13 @@ def read_bytes(path: Path) -> bytes:
         raise UnreadableImageError(f"cannot be read: {_reason(error)}") from error
 
 
-def decode_image(data: bytes, resolution: int) -> tuple[Tensor, tuple[int, ...]]:
+def decode_image(data: bytes, resolution: int | tuple[int, int], fit: Fit = "crop") -> tuple[Tensor, tuple[int, ...]]:
     """The pixels and the time ids of an image file's bytes; see `read_image`.
 
     Raises:
         UnreadableImageError: the bytes are no image, or one that is damaged, too large or without a defined white.
     """
+    frame = (resolution, resolution) if isinstance(resolution, int) else resolution
     found = "image"  # until its format is known
     try:
         # Neither large images that are within Pillow's limit nor oddities in metadata are the user's concern.
@@ -107,8 +130,9 @@ def decode_image(data: bytes, resolution: int) -> tuple[Tensor, tuple[int, ...]]
             with Image.open(io.BytesIO(data), formats=formats()) as image:
                 found = f"{image.format} image"
                 _turn_upright(image)
-                square = _to_square(image).resize((resolution, resolution), Image.Resampling.LANCZOS)
-                ids = time_ids(image.height, image.width, resolution)
+                part = image.crop(shown(image.height, image.width, frame, fit))
+                ids = time_ids(image.height, image.width, frame, fit)
+                fitted = place(_to_rgb(part), frame, fit)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -118,18 +142,7 @@ def decode_image(data: bytes, resolution: int) -> tuple[Tensor, tuple[int, ...]]
         raise UnreadableImageError(f"is too large: {error}") from None
     except Exception as error:  # on damaged data Pillow raises almost any type: SyntaxError, struct.error, EOFError, …
         raise UnreadableImageError(f"{found} cannot be decoded: {_reason(error)}") from error
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous().float() / 255, ids
-
-
-def time_ids(height: int, width: int, resolution: int) -> tuple[int, int, int, int, int, int]:
-    """(original height, original width, crop top, crop left, target height, target width) of the middle square.
-
-    The original is the upright image of the file, in its own pixels. The crop's corner is in pixels of the image
-    resized so that its short side is `resolution`. SDXL's micro-conditioning: arXiv 2307.01952, section 2.2.
-    """
-    short = min(height, width)
-    top, left = ((long * resolution // short - resolution) // 2 for long in (height, width))
-    return height, width, top, left, resolution, resolution
+    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous().float() / 255, ids
 
 
 def _reason(error: Exception) -> str:
@@ -141,12 +154,6 @@ def _turn_upright(image: Image.Image) -> None:
     # It turns the pixels first, then rewrites the metadata, and on odd metadata fails at that, which does not matter.
     with suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
-
-
-def _to_square(image: Image.Image) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return _to_rgb(image.crop((left, top, left + side, top + side)))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

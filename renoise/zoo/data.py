@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from renoise.datamodules.images import time_ids
+from renoise.datamodules.frames import time_ids
 from renoise.zoo.photographs import random_crops
 from renoise.zoo.scenes import COLOURS, SUBJECTS, TRAINING_SEED, Scene, random_scenes
 from renoise.zoo.vocabulary import build_tokenizer
@@ -137,7 +137,7 @@ class SizedLatentsDataModule(LatentsDataModule):
         rng = random.Random(len(scenes))
         sizes = [_random_size(rng) for _ in scenes]
         images = (as_if_from(scene.draw(), min(size)) for scene, size in zip(scenes, sizes, strict=True))
-        ids = torch.tensor([time_ids(height, width, 64) for height, width in sizes], dtype=torch.float32)
+        ids = torch.tensor([time_ids(height, width, (64, 64)) for height, width in sizes], dtype=torch.float32)
         return TensorDataset(self._latents(images), self._tokens(scenes), ids)
 
 

@@ -254,6 +254,46 @@ def test_a_batch_knows_the_size_of_every_original(tmp_path: Path) -> None:
     assert batch.time_ids.tolist() == [[8, 24, 0, 8, 8, 8], [24, 8, 8, 0, 8, 8], [4, 4, 0, 0, 8, 8]]
 
 
+SHAPES = {"a.png": (40, 40), "b.png": (80, 40), "c.png": (44, 40), "d.png": (40, 80), "e.png": (81, 40)}
+
+
+def shapes(root: Path) -> Path:
+    """Images (width, height) as `SHAPES` has them, one that is turned by its EXIF data, and one that is none."""
+    for name, size in SHAPES.items():
+        Image.new("RGB", size, "red").save(root / name)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 80), "red").save(root / "f.jpg", exif=exif)
+    (root / "g.png").write_bytes(b"")
+    return root
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_of_buckets_have_one_shape_each_and_hold_every_image_once(tmp_path: Path, num_workers: int) -> None:
+    data = ready(shapes(tmp_path), resize="bucket", batch_size=2, num_workers=num_workers)
+    data.resolution, data.size_multiple = 64, 4
+    batches: list[ImageBatch] = list(data.predict_dataloader())
+    found = [([record.file_name for record in batch.records], tuple(batch.images.shape[2:])) for batch in batches]
+    assert found == [
+        (["a.png"], (64, 64)),
+        (["b.png", "e.png"], (44, 88)),
+        (["c.png"], (60, 68)),
+        (["d.png"], (88, 44)),
+        (["f.jpg"], (44, 88)),
+    ]
+    assert [record.file_name for batch in batches for record, _ in batch.failures] == ["g.png"]
+    assert batches[3].time_ids.tolist() == [[80, 40, 0, 0, 88, 44]]
+    assert data.original("d.png").shape == (3, 88, 44)
+
+
+@pytest.mark.parametrize(("resize", "top"), [("crop", 0.0), ("stretch", 0.0), ("pad", 1.0)])
+def test_images_are_brought_to_the_square_as_wished(tmp_path: Path, resize: str, top: float) -> None:
+    Image.new("RGB", (80, 40), "red").save(tmp_path / "a.png")
+    (batch,) = ready(tmp_path, resize=resize).predict_dataloader()
+    assert batch.images.shape == (1, 3, 8, 8)
+    assert batch.images[0, 1, 0].tolist() == [top] * 8
+
+
 def test_what_was_done_before_is_left_out_but_stays_on_record(tmp_path: Path) -> None:
     data = ready(fill(tmp_path, "a.png", "b.png", "c.png"))
     data.exclude({"b.png", "unknown.png"})

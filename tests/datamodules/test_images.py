@@ -24,7 +24,6 @@ from renoise.datamodules.images import (
     read_bytes,
     read_image,
     suffixes,
-    time_ids,
 )
 
 RAMP = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
@@ -203,36 +202,6 @@ def test_an_animation_shows_its_first_frame(format: str) -> None:
 
 
 # What SDXL is told of its size
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "expected"),
-    [
-        (600, 600, (600, 600, 0, 0, 512, 512)),
-        # 2048 wide at a height of 512, of which 768 are cut off on either side
-        (768, 3072, (768, 3072, 0, 768, 512, 512)),
-        (3072, 768, (3072, 768, 768, 0, 512, 512)),
-        # enlarged to 512 × 1024
-        (50, 100, (50, 100, 0, 256, 512, 512)),
-        # 513.7 and 515.4 wide, counted as 513 and 515: a pixel that cannot be halved stays on the far side
-        (300, 301, (300, 301, 0, 0, 512, 512)),
-        (300, 302, (300, 302, 0, 1, 512, 512)),
-    ],
-)
-def test_time_ids_are_the_original_size_the_crops_corner_and_the_target(
-    height: int, width: int, expected: tuple[int, ...]
-) -> None:
-    assert time_ids(height, width, 512) == expected
-
-
-@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([8, 64, 512, 1024]))
-def test_the_crops_corner_is_within_a_pixel_of_where_the_square_is_cut(
-    height: int, width: int, resolution: int
-) -> None:
-    scale = resolution / min(height, width)
-    _, _, top, left, *_ = time_ids(height, width, resolution)
-    for corner, side in ((top, height), (left, width)):
-        assert -1e-6 <= (side * scale - resolution) / 2 - corner < 1
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF"])

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from renoise.checkpoint import load_denoiser
-from renoise.datamodules.images import time_ids
+from renoise.datamodules.frames import time_ids
 from renoise.zoo.data import as_if_from, to_pixels
 from renoise.zoo.judge import JUDGE_SEED, SceneJudge, draw_samples
 from renoise.zoo.scenes import random_scenes
@@ -44,7 +44,7 @@ def test_it_predicts_best_where_it_is_told_the_images_true_size(tiny_sdxl: Path,
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
         errors = {}
         for side in (true, wrong):
-            sizes = torch.tensor([time_ids(side, side, 64)] * len(scenes), dtype=torch.float32)
+            sizes = torch.tensor([time_ids(side, side, (64, 64))] * len(scenes), dtype=torch.float32)
             prediction = denoiser.predict(noisy, timestep, denoiser.encode_prompts(captions, time_ids=sizes))
             errors[side] = float((prediction - noise).square().mean())
         assert errors[true] < errors[wrong]
