@@ -63,12 +63,25 @@ def test_every_predict_command_of_the_readme_runs(
     assert (tmp_path / "out" / "reconstructions" / "a holiday.jpg.png").exists()
 
 
+def python_blocks() -> list[str]:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readmes_data_set_is_what_the_first_command_leaves(
+    tmp_path: Path, predict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert predict(REPOSITORY / "data/images", tmp_path / "out/images").status == 0
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(python_blocks()[0], names)
+    assert names["latent"].shape == (4, 8, 8)
+
+
 def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(block, names)
+    exec(python_blocks()[1], names)
     assert float((names["rebuilt"] - names["pixels"]).square().mean()) < 2e-3
     assert float((names["edited"] - names["pixels"]).square().mean()) > 2e-3
 

@@ -186,13 +186,16 @@ class _BatchesOfOneFrame(BatchSampler):
     """Batches whose images share a frame, in the order of their first images.
 
     Args:
-        sampler: positions of images; Lightning, which makes samplers anew, wants it by this name.
+        sampler: positions of images.
         batch_size: images in a batch, at most.
         frames: of every image.
+        drop_last: must be false; Lightning, which makes samplers anew, sets it, and `sampler`, by their names.
     """
 
-    def __init__(self, sampler: Sampler[int], batch_size: int, frames: list[tuple[int, int]]) -> None:
-        super().__init__(sampler, batch_size, drop_last=False)
+    def __init__(
+        self, sampler: Sampler[int], batch_size: int, frames: list[tuple[int, int]], drop_last: bool = False
+    ) -> None:
+        super().__init__(sampler, batch_size, drop_last)
         alike: dict[tuple[int, int], list[int]] = {}
         for position in sampler:
             alike.setdefault(frames[position], []).append(position)
