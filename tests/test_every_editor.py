@@ -90,7 +90,8 @@ def test_told_nothing_new_it_samples_the_images_own_prompt(
     denoiser: Denoiser, inversion: Inversion, name: str, options: dict[str, Any], branch: str
 ) -> None:
     same = [EditRequest(each.file_name, each.prompt, each.prompt) for each in REQUESTS]
-    edited = load_editors()[name](guidance_scale=GUIDANCE, **options).edit(denoiser, inversion, same)
+    guidance = inversion.conditioning.guidance_scale if branch == "inversion's own" else GUIDANCE  # direct has none
+    edited = load_editors()[name](guidance_scale=guidance, **options).edit(denoiser, inversion, same)
     scale = {"guided": GUIDANCE, "unguided": 1.0}.get(branch)
     own = None if scale is None else denoiser.encode_prompts(PROMPTS, scale)
     expected = denoiser.decode_latents(sample(denoiser, inversion, own))
