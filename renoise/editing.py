@@ -125,7 +125,7 @@ def _in_words(error: Exception) -> str:
 def load_editors() -> dict[str, type[Editor]]:
     """Every registered editor by its class name; importing them is what lets YAML use the short names.
 
-    One that fails to import, is no `Editor`, or has another's class name, is named in a warning and left out.
+    One that fails to import, is no `Editor`, or has another's class name, is named in a warning and left out here.
     """
     editors: dict[str, type[Editor]] = {}
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
@@ -141,7 +141,7 @@ def load_editors() -> dict[str, type[Editor]]:
             continue
         if editor.__name__ in editors:
             problem = f"{entry_point.name} ({entry_point.value}): there is another editor called {editor.__name__}"
-            warnings.warn(problem, InputWarning, stacklevel=2)
+            warnings.warn(f"{problem}; YAML needs the full class path of either", InputWarning, stacklevel=2)
             continue
         editors[editor.__name__] = editor
     return editors
