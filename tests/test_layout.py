@@ -65,11 +65,9 @@ def test_every_room_is_listed_and_every_listed_room_exists() -> None:
 @each_module
 def test_a_room_imports_only_from_rooms_below_it(path: Path) -> None:
     if room(path) == "__init__":
-        ceiling = ROOMS.index("saved_inversions") + 1
-    elif room(path) == "plugins":
-        ceiling = ROOMS.index("editing") + 1
-    else:
-        ceiling = ROOMS.index(room(path))
+        assert rooms_entered(path) == {"saved_inversions"}, "what is offered as `renoise.…`, and nothing else"
+        return
+    ceiling = ROOMS.index("editing") + 1 if room(path) == "plugins" else ROOMS.index(room(path))
     assert rooms_entered(path) <= set(ROOMS[:ceiling])
 
 
