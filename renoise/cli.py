@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 
-from renoise.datamodules import ImageFolderDataModule
+from renoise.datamodules import ImageFolderDataModule, ImagesDataModule
 from renoise.editing import load_editors
 from renoise.errors import InputError, InputWarning
 from renoise.module import ReNoiseModule
@@ -32,8 +32,13 @@ PREDICT_DEFAULTS = {
     "trainer.enable_model_summary": False,
     "return_predictions": False,
 }
-NOT_SETTINGS = {"model": {"strict", "overwrite"}, "data": {"batch_size", "num_workers"}}
+NOT_SETTINGS = {
+    "model": {"strict", "overwrite", "retry_failed", "images_per_shard"},
+    "data": {"batch_size", "num_workers"},
+}
 """Options that do not change what comes out for an image."""
+PLACES = {"root", "checkpoint", "lora", "captioner"}
+"""Options that name a place, which may be written in several ways."""
 
 
 class ReNoiseCLI(LightningCLI):
@@ -48,7 +53,7 @@ class ReNoiseCLI(LightningCLI):
         predict = subcommand == "predict"
         self._model_class = ReNoiseModule if predict else L.LightningModule
         self.subclass_mode_model = not predict
-        self.datamodule_class = self._datamodule_class = L.LightningDataModule
+        self.datamodule_class = self._datamodule_class = ImagesDataModule if predict else L.LightningDataModule
         self.subclass_mode_data = True
         parser = cast(Parser, super()._prepare_subcommand_parser(klass, subcommand, **kwargs))
         parser.usage = f"renoise {subcommand} [--config CONFIG] [options]"
@@ -90,7 +95,7 @@ class ReNoiseCLI(LightningCLI):
             "data": {"class_path": data["class_path"], **data["init_args"]},
         }
         settings = {
-            f"{group}.{name}": _absolute(value) if name in ("root", "checkpoint", "lora") else value
+            f"{group}.{name}": _absolute(value) if name in PLACES else value
             for group, options in groups.items()
             for name, value in options.items()
             if name not in NOT_SETTINGS[group]
@@ -112,8 +117,10 @@ class ReNoiseCLI(LightningCLI):
             sys.exit(1)
 
 
-def _absolute(value: str | None) -> str | None:
-    """A path that exists in the one form that means it everywhere; a hub id as it is."""
+def _absolute(value: Any) -> Any:
+    """A path that exists in the one form that means it everywhere, a captioner's too; a hub id as it is."""
+    if isinstance(value, dict):
+        return value | {"checkpoint": _absolute(value["checkpoint"])}
     return os.path.realpath(value) if value is not None and os.path.exists(value) else value
 
 
@@ -154,13 +161,15 @@ def _quieten_libraries() -> None:
     """Leaves the screen to what concerns the user's images."""
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    # But for the one who says which process died, before it ends the others.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     for message in (
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # among themselves
         "The `local_dir_use_symlinks` argument is deprecated",
-        "Total length of `DataLoader` across ranks is zero",  # where all is done already
-        "The 'predict_dataloader' does not have many workers",  # reading takes next to nothing beside inverting
+        "Total length of `Ahead` across ranks is zero",  # where all is done already
+        "Couldn't infer the batch indices fetched from your dataloader",  # batches know whose images they hold
     ):
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = _format_warning

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from renoise.output_files import RECONSTRUCTION, read_output
 
 TILE, MARGIN, TEXT_WIDTH = 128, 6, 250
 MOST_ROWS = 32
@@ -39,19 +42,18 @@ def contact_sheet(
         ImageDraw.Draw(caption).multiline_text((0, 0), _caption(row), "black", font)
         sheet.paste(caption, (MARGIN, top))
         name = row["file_name"]
-        paths = [folder / "reconstructions" / f"{name}.png"]
-        paths += [folder / "edits" / editor / f"{name}.png" for editor in editors]
-        for column, picture in enumerate([original(name), *map(_picture, paths)]):
+        outputs = [_picture(read_output(folder, row, kind)) for kind in (RECONSTRUCTION, *editors)]
+        for column, picture in enumerate([original(name), *outputs]):
             if picture is not None:
                 tile = ImageOps.pad(picture, (TILE, TILE), Image.Resampling.BICUBIC, color="white")
                 sheet.paste(tile, (left + (TILE + MARGIN) * column, top))
     return sheet
 
 
-def _picture(path: Path) -> Image.Image | None:
-    if not path.exists():
+def _picture(content: bytes | None) -> Image.Image | None:
+    if content is None:
         return None
-    with Image.open(path) as picture:
+    with Image.open(io.BytesIO(content)) as picture:
         return picture.convert("RGB")
 
 

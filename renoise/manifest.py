@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,61 +10,42 @@ from pathlib import Path
 from typing import Any
 
 from renoise.errors import InputError
+from renoise.json_lines import JsonLines, as_lines, write_atomically
 
 SETTINGS, MANIFEST = "settings.json", "manifest.jsonl"
-OUTPUTS = (MANIFEST, "summary.json", "contact_sheet.png", "inversions", "reconstructions", "edits")
+OUTPUTS = (MANIFEST, "summary.json", "contact_sheet.png", "inversions", "reconstructions", "edits", "shards")
 """In the order of their removal: without the manifest, nothing in the folder counts as done."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes under a temporary name and renames, so that no reader and no killed run ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+class Manifest(JsonLines):
+    """One line of JSON per image, by name once a run has ended; while it lasts, as images are finished.
 
+    Args:
+        folder: the output folder.
+        rank: of this process.
+    """
 
-class Manifest:
-    """One line of JSON per image, in the order in which they were finished."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / MANIFEST
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        super().__init__(folder / MANIFEST, rank)
 
     def read(self) -> list[dict[str, Any]]:
-        """All rows. A last line that a killed run left unfinished is no row; its image is simply done again."""
-        if not self.path.exists():
-            return []
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), start=1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise InputError(f"{self.path}, line {number} is no JSON ({error}); mend or remove it") from error
-        return rows
+        """All rows, one per image; where a file has several of one, the last.
 
-    def repair(self) -> None:
-        """Cuts off an unfinished last line, so that the next row begins a line of its own."""
-        if self.path.exists():
-            content = self.path.read_bytes()
-            if content and not content.endswith(b"\n"):
-                write_atomically(self.path, content[: content.rfind(b"\n") + 1])
+        Raises:
+            InputError: a line is no JSON.
+        """
+        rows: dict[str, dict[str, Any]] = {}
+        for path, number, line in self.lines():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{path}, line {number} is no JSON ({error}); mend or remove it") from error
+            rows[row.get("file_name")] = row
+        return list(rows.values())
 
     def replace(self, rows: list[dict[str, Any]]) -> None:
-        """Leaves these rows and no others."""
-        write_atomically(self.path, _as_lines(rows))
-
-    def append(self, rows: list[dict[str, Any]]) -> None:
-        """Adds rows at the end."""
-        with self.path.open("ab") as file:
-            file.write(_as_lines(rows))
-
-
-def _as_lines(rows: list[dict[str, Any]]) -> bytes:
-    lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    return lines.encode("utf-8", "backslashreplace")
+        """Leaves these rows and no others, in one file; for one process alone, while no other writes."""
+        self.merge(as_lines(rows))
 
 
 @contextmanager
@@ -107,7 +87,7 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     """
     with writing_to(folder):
         if _differences(folder, settings):
-            for name in OUTPUTS:
+            for name in [*OUTPUTS, *(path.name for path in Manifest(folder).files)]:
                 shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
         # What is not valid Unicode, in a path say, becomes an escape that JSON knows too.
         content = json.dumps(settings, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -119,7 +99,7 @@ def _differences(folder: Path, settings: dict[str, Any]) -> list[str]:
 
     Settings without any finished image do not count, so that a corrected command may follow a mistaken one.
     """
-    path, started = folder / SETTINGS, (folder / MANIFEST).exists()
+    path, started = folder / SETTINGS, bool(Manifest(folder).files)
     try:
         old = json.loads(path.read_text(encoding="utf-8")) if started or path.exists() else settings
     except (FileNotFoundError, ValueError):

@@ -6,12 +6,14 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.plugins import MixedPrecision
 
 from renoise.checkpoint import check_prediction_type, load_denoiser
 from renoise.datamodules import ImageBatch, ImageRecord
@@ -58,6 +60,8 @@ class ReNoiseModule(L.LightningModule):
         seed: of everything random.
         strict: whether one failed image makes the exit status non-zero.
         overwrite: whether to throw away what a run with other settings left in the output folder.
+        retry_failed: whether to try images again that failed in an earlier run.
+        images_per_shard: where a file per image is too many: how many go into one WebDataset archive; null makes none.
     """
 
     def __init__(
@@ -81,8 +85,12 @@ class ReNoiseModule(L.LightningModule):
         seed: int = 0,
         strict: bool = False,
         overwrite: bool = False,
+        retry_failed: bool = False,
+        images_per_shard: int | None = None,
     ) -> None:
         super().__init__()
+        if images_per_shard is not None and images_per_shard < 1:
+            raise InputError(f"model.images_per_shard must be 1 or more, or null, got {images_per_shard}")
         if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
             raise InputError(f"model.guidance_scale must be 0 or more, got {guidance_scale}")
         self.checkpoint, self.lora = checkpoint, lora
@@ -92,7 +100,8 @@ class ReNoiseModule(L.LightningModule):
         self.edit_losses, self.inversion = edit_losses, inversion
         self.noise_correction = NoiseCorrection(noise_correction, noise_correction_strength, noise_correction_steps)
         self.editors = _named(editors)
-        self.seed, self.strict, self.overwrite = seed, strict, overwrite
+        self.seed, self.strict = seed, strict
+        self.overwrite, self.retry_failed, self.images_per_shard = overwrite, retry_failed, images_per_shard
 
     def setup(self, stage: str) -> None:
         """Loads the model and reads its sampler, before any image is touched; only once, whoever calls first."""
@@ -151,6 +160,22 @@ class ReNoiseModule(L.LightningModule):
                 "bf16-true or bf16-mixed"
             ) from error
 
+    def prepare(self, batch: ImageBatch) -> ImageBatch:
+        """The batch on the device, with its captions and latents; for another thread, while this one inverts the last.
+
+        That gradients are off and autocast is on holds for one thread, so another has to say so again; the type of
+        "true" precisions holds for all.
+        """
+        precision = self.trainer.precision_plugin
+        with torch.no_grad(), precision.forward_context() if isinstance(precision, MixedPrecision) else nullcontext():
+            moved: ImageBatch = self.trainer.strategy.batch_to_device(batch)
+            return self._encoded(moved) if moved.records else moved
+
+    def _encoded(self, batch: ImageBatch) -> ImageBatch:
+        if batch.latents is None:
+            batch.latents = self.denoiser.encode_images(batch.images)
+        return batch
+
     def predict_step(self, batch: ImageBatch, batch_index: int) -> list[ImageResult]:
         """Inverts, rebuilds, measures and edits one batch; images that cannot be are rows of their own."""
         results = [ImageResult.failed(record, error) for record, error in batch.failures]
@@ -159,8 +184,9 @@ class ReNoiseModule(L.LightningModule):
         started = time.perf_counter()
         self.check_size(*batch.images.shape[-2:])
         self._warn_of_long_prompts(batch.records)
-        latents = self.denoiser.encode_images(batch.images)
-        prompts = [record.prompt for record in batch.records]
+        latents = self._encoded(batch).latents
+        assert latents is not None
+        prompts = [record.prompt or "" for record in batch.records]
         conditioning = self.denoiser.encode_prompts(prompts, self.guidance_scale, time_ids=batch.time_ids)
         inversion = self.inverter.invert(latents, conditioning, [record.file_name for record in batch.records])
         rebuilt = sample(self.denoiser, inversion)
@@ -202,7 +228,7 @@ class ReNoiseModule(L.LightningModule):
 
     def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:
         for record in records:
-            for name, prompt in (("prompt", record.prompt), ("edit_text", record.edit_prompt or "")):
+            for name, prompt in (("prompt", record.prompt or ""), ("edit_text", record.edit_prompt or "")):
                 cut = self.denoiser.split_prompt(prompt)[1]
                 if cut:
                     warnings.warn(
@@ -223,4 +249,4 @@ def _named(editors: Sequence[Editor]) -> dict[str, Editor]:
 
 
 def _request(record: ImageRecord) -> EditRequest:
-    return EditRequest(record.file_name, record.prompt, record.edit_prompt)
+    return EditRequest(record.file_name, record.prompt or "", record.edit_prompt)

@@ -7,11 +7,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch.utils.data import Dataset
 
 from renoise.errors import InputError
-from renoise.manifest import MANIFEST, Manifest
+from renoise.manifest import Manifest
+from renoise.output_files import INVERSION, read_output
 
 
 class SavedInversions(Dataset[dict[str, Any]]):
@@ -29,9 +31,10 @@ class SavedInversions(Dataset[dict[str, Any]]):
 
     def __init__(self, folder: str | PathLike[str]) -> None:
         self.folder = Path(folder).expanduser()
-        if not (self.folder / MANIFEST).is_file():
-            raise InputError(f"{self.folder} holds no {MANIFEST}; it must be the output folder of a run")
-        self.rows = {row["file_name"]: row for row in Manifest(self.folder).read() if row["status"] == "ok"}
+        manifest = Manifest(self.folder)
+        if not manifest.files:
+            raise InputError(f"{self.folder} holds no {manifest.path.name}; it must be the output folder of a run")
+        self.rows = {row["file_name"]: row for row in manifest.read() if row["status"] == "ok"}
         """Lines of the manifest by name, of the images that were inverted."""
         self.names = list(self.rows)
 
@@ -48,14 +51,22 @@ class SavedInversions(Dataset[dict[str, Any]]):
             IndexError, KeyError: there is no such image, or its inversion failed.
         """
         name = self._name(image)
-        with self._open(name) as file:
-            tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118 (it has no iterator)
+        content = self._read(name)
+        try:
+            tensors = load(content)
+        except SafetensorError as error:
+            raise InputError(f"{self._place(name)} cannot be read: {error}") from error
         return {"file_name": name, "prompt": self.rows[name]["prompt"], **tensors}
 
     def metadata(self, image: int | str) -> dict[str, Any]:
         """All that it takes to run an inversion again: checkpoint, scheduler, steps, prompt, seed and so on."""
-        with self._open(self._name(image)) as file:
-            return {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+        name = self._name(image)
+        content = self._read(name)
+        try:  # the format's head: its length in eight bytes, then JSON, whose `__metadata__` are strings
+            head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        except ValueError as error:
+            raise InputError(f"{self._place(name)} cannot be read: {error}") from error
+        return {field: json.loads(value) for field, value in head.get("__metadata__", {}).items()}
 
     def _name(self, image: int | str) -> str:
         if isinstance(image, int):
@@ -65,9 +76,14 @@ class SavedInversions(Dataset[dict[str, Any]]):
             raise KeyError(f"{self.folder} holds no inversion of {image!r}")
         return image
 
-    def _open(self, name: str) -> Any:
-        path = self.folder / self.rows[name]["inversion"]
+    def _place(self, name: str) -> Path:
+        return self.folder / str(self.rows[name]["inversion"])
+
+    def _read(self, name: str) -> bytes:
         try:
-            return safe_open(path, framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from error
+            content = read_output(self.folder, self.rows[name], INVERSION)
+        except OSError as error:
+            raise InputError(f"{self._place(name)} cannot be read: {error}") from error
+        if content is None:
+            raise InputError(f"{self._place(name)} cannot be read: it does not exist")
+        return content

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
+import signal
+import sys
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,20 +20,32 @@ from rich.console import Console
 from safetensors.torch import save
 
 from renoise.contact_sheet import contact_sheet
+from renoise.datamodules import ImageRecord
 from renoise.errors import InputError
-from renoise.manifest import Manifest, claim_folder, open_folder, write_atomically, writing_to
+from renoise.json_lines import write_atomically
+from renoise.manifest import Manifest, claim_folder, open_folder, writing_to
 from renoise.module import ReNoiseModule
+from renoise.output_files import (
+    INVERSION,
+    RECONSTRUCTION,
+    OutputFiles,
+    SeparateFiles,
+    Shards,
+    repair_shards,
+)
+from renoise.processes import in_agreement, of_everybody, of_the_first
 from renoise.results import ImageResult
 from renoise.summary import as_table, summarize
 
 MOST_FAILURES = 10
 """Images named on the screen; the manifest names all."""
-UNWRITABLE_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-"""What the file system says to a name that is too long, or that is both an image and a folder of images."""
 
 
 class InversionWriter(BasePredictionWriter):
     """Keeps the output folder (`trainer.default_root_dir`): inversions, pictures, manifest, summary, contact sheet.
+
+    Each batch is written in a thread while the next is inverted, so that a run that is killed loses at most what it
+    has in hand: the batch being inverted, and the one being written.
 
     Args:
         settings: everything that the results depend on, in JSON's types; a folder with the output of other settings
@@ -42,39 +56,53 @@ class InversionWriter(BasePredictionWriter):
         super().__init__("batch")
         self.settings = settings
         self.summary: dict[str, Any] = {}
+        self.failed: list[dict[str, Any]] = []
+        """Rows of the images that failed, once the run has ended."""
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._written: Future[None] | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Claims the folder and leaves out of the data what is already done."""
+        """Claims the folder and leaves out of the data what is already done.
+
+        All that can be wrong with the command comes first: nothing is thrown away for one that cannot be carried out.
+        """
         assert isinstance(pl_module, ReNoiseModule)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.folder = Path(trainer.default_root_dir)
-        self.manifest = Manifest(self.folder)
-        if trainer.is_global_zero:
-            open_folder(self.folder, self.settings, pl_module.overwrite)
-            _keep_apart(self.folder, datamodule)
-        # All that can be wrong with the command comes first: nothing is thrown away for one that cannot be carried out.
-        pl_module.setup(stage)
-        pl_module.check_size(datamodule.resolution, datamodule.resolution)
+        self.manifest = Manifest(self.folder, trainer.global_rank)
+        with in_agreement():
+            if trainer.is_global_zero:
+                open_folder(self.folder, self.settings, pl_module.overwrite)
+                _keep_apart(self.folder, datamodule)
+            pl_module.setup(stage)
+            pl_module.check_size(datamodule.resolution, datamodule.resolution)
         datamodule.size_multiple = pl_module.denoiser.size_multiple
-        if trainer.is_global_zero:
-            claim_folder(self.folder, self.settings)
-            self.manifest.repair()
-            self._forget_changed(datamodule)
-        trainer.strategy.barrier()
-        datamodule.exclude({row["file_name"] for row in self.manifest.read()})
-        trainer.strategy.barrier()  # nobody writes before everybody has read: all must leave out the same images
+        datamodule.prepare = pl_module.prepare
+        with in_agreement():
+            done = self._take_over(datamodule, pl_module.retry_failed) if trainer.is_global_zero else None
+        datamodule.exclude(of_the_first(done))
+        per_shard = pl_module.images_per_shard
+        self.files: OutputFiles = (
+            Shards(self.folder, trainer.global_rank, per_shard) if per_shard else SeparateFiles(self.folder)
+        )
 
-    def _forget_changed(self, datamodule: Any) -> None:
-        """Drops the rows of images whose prompts have been changed since, so that they are done again."""
-        prompts = {record.file_name: (record.prompt, record.edit_prompt) for record in datamodule.records}
-        rows = self.manifest.read()
-        kept = [
-            row
-            for row in rows
-            if prompts.get(row["file_name"], (row["prompt"], row["edit_prompt"])) == (row["prompt"], row["edit_prompt"])
-        ]
-        if len(kept) < len(rows):
-            self.manifest.replace(kept)
+    def _take_over(self, datamodule: Any, retry_failed: bool) -> set[str]:
+        """Makes the folder this run's; the names of the images that it leaves as they are."""
+        claim_folder(self.folder, self.settings)
+        texts = {record.file_name: record for record in datamodule.records}
+        with writing_to(self.folder):
+            self.manifest.repair()
+            rows = self.manifest.read()
+            kept = [
+                row
+                for row in rows
+                if not _text_has_changed(row, texts.get(row["file_name"]))
+                and not (retry_failed and row["status"] == "failed")
+            ]
+            if len(kept) < len(rows) or len(self.manifest.files) > 1:
+                self.manifest.replace(kept)
+            repair_shards(self.folder, kept)
+        return {row["file_name"] for row in kept}
 
     def write_on_batch_end(
         self,
@@ -86,53 +114,78 @@ class InversionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
+        """Has the batch written, once the one before it is.
+
+        Raises:
+            InputError: the batch before could not be written.
+            SystemExit: the machine is wanted back (SIGTERM); the batch has been written.
+        """
+        self._finish_writing()
+        self._written = self._thread.submit(self._write, prediction)
+        if trainer.received_sigterm:
+            self._finish_writing()
+            sys.exit(128 + signal.SIGTERM)
+
+    def _write(self, results: Sequence[ImageResult]) -> None:
         """Writes every image's files, then the batch's lines of the manifest: a line means that its files are there."""
         with writing_to(self.folder):
-            self.manifest.append([self._write(result) for result in prediction])
+            self.manifest.append([self._put(result) for result in results])
+
+    def _put(self, result: ImageResult) -> dict[str, Any]:
+        """Writes the files of one image and returns its line of the manifest."""
+        row = result.row
+        if row["status"] != "ok":
+            return row
+        assert result.reconstruction is not None
+        files = {INVERSION: save(result.tensors, result.metadata)}
+        files[RECONSTRUCTION] = as_png(as_image(result.reconstruction))
+        files |= {editor: as_png(as_image(image)) for editor, image in result.edits.items()}
+        try:
+            return row | self.files.add(row, files)
+        except InputError as error:
+            return row | {"status": "failed", "error": str(error), "inversion": None}
+
+    def _finish_writing(self) -> None:
+        if self._written is not None:
+            self._written.result()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Lets what is being written come to its end; what goes wrong there is not what ended the run."""
+        self._thread.shutdown()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Sums up the whole folder, earlier runs included."""
-        trainer.strategy.barrier()
-        if not trainer.is_global_zero:
-            return
+        """Sums up the whole folder, earlier runs and other processes included, once all of them have finished."""
         assert isinstance(pl_module, ReNoiseModule)
-        rows = self.manifest.read()
-        self.summary = summarize(rows)
-        sheet = contact_sheet(rows, self.folder, partial(_original, trainer), [*pl_module.editors])
+        self._finish_writing()
         with writing_to(self.folder):
+            self.files.close()
+            of_everybody(None)
+            if not trainer.is_global_zero:
+                return
+            rows = sorted(self.manifest.read(), key=lambda row: str(row["file_name"]))
+            self.manifest.replace(rows)
+            self.summary = summarize(rows)
+            self.failed = [row for row in rows if row["status"] == "failed"]
+            sheet = contact_sheet(rows, self.folder, partial(_original, trainer), [*pl_module.editors])
             write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
             write_atomically(self.folder / "contact_sheet.png", as_png(sheet))
 
     def report(self) -> None:
         """Prints the summary, the first failures and where the contact sheet lies."""
         Console().print(as_table(self.summary))
-        failed = [row for row in self.manifest.read() if row["status"] == "failed"]
-        for row in failed[:MOST_FAILURES]:
+        for row in self.failed[:MOST_FAILURES]:
             print(f"failed: {row['file_name']}: {row['error']}")
-        if len(failed) > MOST_FAILURES:
-            print(f"failed: {len(failed) - MOST_FAILURES} more; {self.manifest.path} lists them all")
+        if len(self.failed) > MOST_FAILURES:
+            print(f"failed: {len(self.failed) - MOST_FAILURES} more; {self.manifest.path} lists them all")
         print(f"contact sheet: {self.folder / 'contact_sheet.png'}")
 
-    def _write(self, result: ImageResult) -> dict[str, Any]:
-        """Writes the files of one image and returns its line of the manifest."""
-        row, name = result.row, result.row["file_name"]
-        if row["status"] != "ok":
-            return row
-        row["inversion"] = f"inversions/{name}.safetensors"
-        files = {row["inversion"]: save(result.tensors, result.metadata)}
-        assert result.reconstruction is not None
-        files[f"reconstructions/{name}.png"] = as_png(as_image(result.reconstruction))
-        for editor, image in result.edits.items():
-            files[f"edits/{editor}/{name}.png"] = as_png(as_image(image))
-        try:
-            for path, content in files.items():
-                write_atomically(self.folder / path, content)
-        except OSError as error:
-            if error.errno not in UNWRITABLE_NAMES:
-                raise
-            problem = f"no file can be written under this name: {error.strerror}"
-            return row | {"status": "failed", "error": problem, "inversion": None}
-        return row
+
+def _text_has_changed(row: dict[str, Any], record: ImageRecord | None) -> bool:
+    """Whether an image is now told other prompts than its row was made with; one without a caption is told none."""
+    if record is None:
+        return False
+    prompt = row["prompt"] if record.prompt is None else record.prompt
+    return (row["prompt"], row["edit_prompt"]) != (prompt, record.edit_prompt)
 
 
 def _original(trainer: L.Trainer, name: str) -> Image.Image | None:

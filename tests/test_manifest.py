@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from renoise.errors import InputError
-from renoise.manifest import Manifest, claim_folder, open_folder, write_atomically
+from renoise.json_lines import write_atomically
+from renoise.manifest import Manifest, claim_folder, open_folder
 
 SETTINGS: dict[str, Any] = {"model.checkpoint": "a", "model.seed": 0}
 OTHERS = SETTINGS | {"model.seed": 1}
@@ -52,7 +53,11 @@ def test_a_file_is_written_under_a_temporary_name_and_renamed(tmp_path: Path, mo
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path)
     assert manifest.read() == []
-    rows = [{"file_name": "猫 é.png", "prompt": "two\nlines\r\u2028three"}, {"psnr": 1.5}, {"x": None}]
+    rows = [
+        {"file_name": "猫 é.png", "prompt": "two\nlines\r\u2028three"},
+        {"file_name": "b", "psnr": 1.5},
+        {"file_name": "c", "x": None},
+    ]
     manifest.append(rows[:2])
     manifest.append([])
     manifest.append(rows[2:])

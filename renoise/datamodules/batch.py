@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+
+class ImageSource(Protocol):
+    """An image that is no file of its own: a member of an archive, a cell of a table."""
+
+    def read(self) -> bytes:
+        """The bytes of the image file.
+
+        Raises:
+            UnreadableImageError, OSError: they cannot be had.
+        """
 
 
 @dataclass(frozen=True)
@@ -17,16 +28,16 @@ class ImageRecord:
 
     Args:
         file_name: path relative to the root, with slashes and its suffix; always printable.
-        path: where to read it.
-        prompt: what it shows.
+        source: where to read it: a file, or what else knows how to.
+        prompt: what it shows; None where a captioner has yet to say so.
         edit_prompt: what an edit shall show, if anything.
         extra: the further columns of its row in `metadata.jsonl`.
         error: why it shall not be opened.
     """
 
     file_name: str
-    path: Path
-    prompt: str
+    source: Path | ImageSource
+    prompt: str | None
     edit_prompt: str | None
     extra: dict[str, object]
     error: str | None = None
@@ -57,6 +68,7 @@ class ImageBatch:
         sha256: of each file's bytes, in hexadecimal.
         time_ids: SDXL's sizes and crop offsets in pixels, float32 [B, 6]; see `renoise.datamodules.frames.time_ids`.
         failures: the images of this batch that could not be read, each with the reason.
+        latents: of the images, where they have been encoded already.
     """
 
     def __init__(
@@ -66,9 +78,10 @@ class ImageBatch:
         sha256: list[str],
         time_ids: Tensor,
         failures: list[FailedImage],
+        latents: Tensor | None = None,
     ) -> None:
         self.images, self.records, self.sha256 = images, records, sha256
-        self.time_ids, self.failures = time_ids, failures
+        self.time_ids, self.failures, self.latents = time_ids, failures, latents
 
     def rows(self, rows: Sequence[int]) -> ImageBatch:
         """The images at these positions, without those that could not be read."""
@@ -90,7 +103,8 @@ class ImageBatch:
         return self._moved(lambda tensor: tensor.pin_memory())
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> ImageBatch:
-        return ImageBatch(move(self.images), self.records, self.sha256, move(self.time_ids), self.failures)
+        latents = None if self.latents is None else move(self.latents)
+        return ImageBatch(move(self.images), self.records, self.sha256, move(self.time_ids), self.failures, latents)
 
 
 def collate(items: Sequence[LoadedImage | FailedImage]) -> ImageBatch:

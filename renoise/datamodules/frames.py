@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -74,3 +75,13 @@ def buckets(resolution: int, size_multiple: int) -> list[tuple[int, int]]:
     long_sides = range(square + step, LONGEST * resolution + 1, step)
     tall = [(side, max(step, resolution**2 // side // step * step)) for side in long_sides]
     return [(square, square), *tall, *((width, height) for height, width in tall)]
+
+
+def batches_of_one_frame(frames: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Positions of images, at most `batch_size` of one frame together, in the order of their first images."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for position, frame in enumerate(frames):
+        alike.setdefault(frame, []).append(position)
+    return sorted(
+        same[start : start + batch_size] for same in alike.values() for start in range(0, len(same), batch_size)
+    )

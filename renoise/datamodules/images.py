@@ -17,6 +17,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from renoise.datamodules.batch import ImageSource
 from renoise.datamodules.frames import Fit, place, shown, time_ids
 from renoise.errors import InputError
 
@@ -65,51 +66,55 @@ class ImageContent(NamedTuple):
     time_ids: tuple[int, ...]
 
 
-def read_image(path: Path, resolution: int | tuple[int, int], fit: Fit = "crop") -> ImageContent:
+def read_image(source: Path | ImageSource, resolution: int | tuple[int, int], fit: Fit = "crop") -> ImageContent:
     """What an image file holds, its pixels as float32 [3, height, width] in [0, 1].
 
     The upright image, resized by Lanczos' filter; transparent parts turn white; the first frame of an animation.
 
     Args:
-        path: of the file.
+        source: the file, or what else knows how to read one.
         resolution: side of the square that the image is brought into, or height and width of the frame.
         fit: how; by default the middle of the image fills it.
 
     Raises:
         UnreadableImageError: whatever is wrong with the file.
     """
-    data = read_bytes(path)
+    data = read_bytes(source)
     pixels, ids = decode_image(data, resolution, fit)
     return ImageContent(pixels, hashlib.sha256(data).hexdigest(), ids)
 
 
-def read_size(path: Path) -> tuple[int, int] | None:
+def read_size(source: Path | ImageSource) -> tuple[int, int] | None:
     """Height and width of an upright image by the head of its file, None where that cannot be read."""
     try:
-        if not path.is_file():  # opening a pipe can hang
+        if isinstance(source, Path) and not source.is_file():  # opening a pipe can hang
             return None
+        file = source if isinstance(source, Path) else io.BytesIO(source.read())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=formats()) as image:
+            with Image.open(file, formats=formats()) as image:
                 turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
                 return (image.width, image.height) if turned else (image.height, image.width)
     except Exception:  # on damaged data Pillow raises almost any type; what is wrong is said when the image is read
         return None
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file; anything else is refused before it is opened, since opening a pipe can hang.
+def read_bytes(path: Path | ImageSource) -> bytes:
+    """The bytes of a regular file; other paths are refused before they are opened, since opening a pipe can hang.
 
     Raises:
         UnreadableImageError: no file, no regular file, no permission.
     """
     try:
+        if not isinstance(path, Path):
+            return path.read()
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             raise UnreadableImageError(f"is {FILE_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
         return path.read_bytes()
     except FileNotFoundError:
-        found = "is a link to a file that does not exist" if os.path.islink(path) else "does not exist"
+        is_link = isinstance(path, Path) and os.path.islink(path)
+        found = "is a link to a file that does not exist" if is_link else "does not exist"
         raise UnreadableImageError(found) from None
     except (OSError, MemoryError) as error:
         raise UnreadableImageError(f"cannot be read: {_reason(error)}") from error

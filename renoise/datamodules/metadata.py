@@ -23,7 +23,7 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def read_metadata(path: Path, root: Path, prompt: str) -> Iterator[tuple[str, str, ImageRecord]]:
+def read_metadata(path: Path, root: Path, prompt: str | None) -> Iterator[tuple[str, str, ImageRecord]]:
     """One record per row of a metadata file: (name relative to the root, the row's place, record).
 
     Args:
@@ -63,7 +63,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
-def _record(root: Path, name: str, where: str, row: dict[str, Any], prompt: str) -> ImageRecord:
+def _record(root: Path, name: str, where: str, row: dict[str, Any], prompt: str | None) -> ImageRecord:
     path = root / name
     if error := _error(path, name, row):
         return ImageRecord(printable(name), path, prompt, None, {}, f"{error} ({where})")

@@ -373,6 +373,6 @@ def test_help_explains_every_argument() -> None:
     parser = ArgumentParser()
     parser.add_class_arguments(ImageFolderDataModule, "data")
     text = " ".join(parser.format_help().split())
-    for phrase in ("the folder, searched recursively", "images inverted together", "gives no text"):
+    for phrase in ("the folder that holds the data set", "images inverted together", "for images without text"):
         assert phrase in text
     assert parser.parse_args(["--data.root", "photos"]).data.batch_size == 4

@@ -75,13 +75,13 @@ def test_a_broken_line_is_skipped_with_its_number(tmp_path: Path, line: str) -> 
 
 def test_names_are_relative_to_the_folder_of_the_metadata_file(tmp_path: Path) -> None:
     (record,) = read(tmp_path, '{"file_name": "deep/a.png"}', folder="sub", files=("deep/a.png",))
-    assert (record.file_name, record.path, record.error) == ("sub/deep/a.png", tmp_path / "sub/deep/a.png", None)
+    assert (record.file_name, record.source, record.error) == ("sub/deep/a.png", tmp_path / "sub/deep/a.png", None)
 
 
 def test_names_are_normalised(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (record,) = read(tmp_path, '{"file_name": "./x/../../a.png"}', folder="sub", files=())
-    assert (record.file_name, record.path, record.error) == ("a.png", tmp_path / "a.png", None)
+    assert (record.file_name, record.source, record.error) == ("a.png", tmp_path / "a.png", None)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "//etc/passwd", "../a.png", "x/../../a.png", "..", "sub/../../a.png"])

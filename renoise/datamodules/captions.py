@@ -1,0 +1,74 @@
+"""`captions.jsonl`: what the captioner said of every image, in Hugging Face's ImageFolder columns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from renoise.datamodules.images import read_bytes
+from renoise.errors import InputError, InputWarning
+from renoise.json_lines import JsonLines, write_atomically
+
+CAPTIONS_NAME = "captions.jsonl"
+
+
+class Captions(JsonLines):
+    """Rows {"file_name": "sub/cat.jpg", "text": "a cat on a sofa"}, which people may correct by hand.
+
+    Args:
+        folder: the output folder.
+        rank: of this process.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        super().__init__(folder / CAPTIONS_NAME, rank)
+
+    def gather(self) -> dict[str, str]:
+        """The captions by file name, after every row of all processes has been brought into one file.
+
+        For one process alone, while no other adds any. Nothing that a person wrote is lost: a line that cannot be used
+        stays where it is, is named in a warning, and says nothing. Of several lines on one image the last counts.
+
+        Raises:
+            InputError: the file cannot be read, or not be written.
+        """
+        try:
+            self._end_last_line()
+            self.repair()
+            lines = [(f"{path}, line {number}", line) for path, number, line in self.lines()]
+            self.merge(b"".join(line for _, line in lines))
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be used: {error.strerror or error}") from error
+        captions: dict[str, str] = {}
+        for where, line in lines:
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                rank_zero_warn(f"{where} is left aside: not JSON ({error})", category=InputWarning)
+                continue
+            if _is_caption(row):
+                captions[row["file_name"]] = row["text"]
+            else:
+                problem = 'not an object with strings "file_name" and "text"'
+                rank_zero_warn(f"{where} is left aside: {problem}", category=InputWarning)
+        return captions
+
+    def _end_last_line(self) -> None:
+        """Ends the last line where it says something whole: an editor may have forgotten to, a killed run has not."""
+        if not self.path.exists():
+            return
+        content = read_bytes(self.path)
+        try:
+            whole = _is_caption(json.loads(content[content.rfind(b"\n") + 1 :]))
+        except (ValueError, RecursionError):
+            return
+        if whole:
+            write_atomically(self.path, content + b"\n")
+
+
+def _is_caption(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("file_name"), str) and isinstance(row.get("text"), str)
