@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from renoise.errors import InputError
 
 Said = TypeVar("Said")
 
+GONE = "another process of this run has ended before its time; what is finished is kept, the same command does the rest"
+STARTED_BY = os.getppid()
 PATIENCE = timedelta(days=30)
 """How long a process that has finished its images waits for the others. One that died is noticed at once."""
 
@@ -75,6 +78,15 @@ def in_agreement() -> Iterator[None]:
     raise InputError(message if len(wrong) == len(found) else f"process {rank} of {len(found)}, on {host}: {message}")
 
 
+def check_starter() -> None:
+    """Raises InputError in a process that another started and that has outlived it, so as not to go on unattended.
+
+    The first process of a run is left alone: it may outlive a terminal.
+    """
+    if _several() and dist.get_rank() > 0 and os.getppid() != STARTED_BY:
+        raise InputError(GONE)
+
+
 def _several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
@@ -90,7 +102,4 @@ def _all_there() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError(
-            "another process of this run has ended before its time; what is finished is kept, and the same command "
-            f"does the rest ({' '.join(str(error).split())})"
-        ) from error
+        raise InputError(GONE) from error

@@ -33,7 +33,7 @@ from renoise.output_files import (
     Shards,
     repair_shards,
 )
-from renoise.processes import in_agreement, of_everybody, of_the_first
+from renoise.processes import check_starter, in_agreement, of_everybody, of_the_first
 from renoise.results import ImageResult
 from renoise.summary import as_table, summarize
 
@@ -117,7 +117,7 @@ class InversionWriter(BasePredictionWriter):
         """Has the batch written, once the one before it is.
 
         Raises:
-            InputError: the batch before could not be written.
+            InputError: the batch before could not be written; or the process that started this one has ended.
             SystemExit: the machine is wanted back (SIGTERM); the batch has been written.
         """
         self._finish_writing()
@@ -125,6 +125,7 @@ class InversionWriter(BasePredictionWriter):
         if trainer.received_sigterm:
             self._finish_writing()
             sys.exit(128 + signal.SIGTERM)
+        check_starter()
 
     def _write(self, results: Sequence[ImageResult]) -> None:
         """Writes every image's files, then the batch's lines of the manifest: a line means that its files are there."""

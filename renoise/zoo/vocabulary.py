@@ -50,7 +50,7 @@ def build_caption_tokenizer(max_length: int) -> GPT2Tokenizer:
 
 
 def _learn_merges(
-    words: list[str], splitter: pre_tokenizers.PreTokenizer, end_of_word: str | None = None
+    words: list[str], splitter: pre_tokenizers.PreTokenizer, end_of_word: str = ""
 ) -> list[tuple[str, str]]:
     """Pairs to join, in order, until each word is one piece."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=end_of_word))
