@@ -31,6 +31,7 @@ SHIPPED = {
     "stabilityai/stable-diffusion-xl-base-1.0": "data/models/tiny-sdxl",
     "stabilityai/sdxl-turbo": "data/models/tiny-sdxl-turbo",
     "latent-consistency/lcm-lora-sdv1-5": "data/models/tiny-lcm-lora",
+    "Salesforce/blip2-opt-2.7b": "data/models/tiny-blip2",
 }
 """What stands in for a hub id: a shipped model of the same family."""
 
@@ -81,11 +82,14 @@ def stand_ins() -> Callable[[Path], dict[str, str]]:
     """`stand_ins(config)` are the options that put shipped models into the places of a config's hub ids."""
 
     def options(config: Path) -> dict[str, str]:
-        model = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
-        named = {name: model[name] for name in ("checkpoint", "lora") if name in model}
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        named = {f"model.{name}": content["model"].get(name) for name in ("checkpoint", "lora")}
+        captioner = content["data"]["init_args"].get("captioner") or {}
+        named |= {"data.captioner.checkpoint": captioner.get("checkpoint")}
         return {
-            f"model.{name}": source if source.startswith("data/models/") else SHIPPED[source]
-            for name, source in named.items()
+            option: source if source.startswith("data/models/") else SHIPPED[source]
+            for option, source in named.items()
+            if source
         }
 
     return options

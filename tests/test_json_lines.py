@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import no_file_larger_than
 
 from renoise.json_lines import JsonLines, as_lines
 
@@ -15,17 +14,6 @@ ROWS = [{"file_name": f"{number}.png", "n": number} for number in range(6)]
 
 def contents(file: JsonLines) -> list[bytes]:
     return [line for _, _, line in file.lines()]
-
-
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """The file system takes no file beyond 400 bytes: a write then stops half-way, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_every_process_has_a_file_of_its_own_and_the_first_the_files_name(tmp_path: Path) -> None:
@@ -88,12 +76,11 @@ def test_wherever_a_file_is_cut_off_whole_lines_stay_and_the_next_row_is_one(
     assert contents(file) == [*whole, b'{"next": true}\n']
 
 
-@pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_where_the_disk_is_full_none_of_the_rows_is_written(tmp_path: Path, rank: int) -> None:
     file = JsonLines(tmp_path / "rows.jsonl", rank)
     file.append([{"text": "a" * 300}])
-    with pytest.raises(OSError, match="File too large"):
+    with no_file_larger_than(400), pytest.raises(OSError, match="File too large"):
         file.append([{"text": "b" * 30}, {"text": "c" * 300}])
     assert contents(file) == [as_lines([{"text": "a" * 300}])]
     assert file.own.read_bytes().endswith(b"\n"), "what had been written of them is gone"

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from runs import assert_whole, free_port, times
 from safetensors.torch import load_file
 
 from renoise.manifest import Manifest
-from tests.test_processes import free_port
-from tests.test_resume import assert_whole, times
 
 Predict = Callable[..., Any]
 Pictures = Callable[..., Path]

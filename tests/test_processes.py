@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import free_port
 
 from renoise.errors import InputError
 from renoise.processes import check_starter, in_agreement, of_everybody, of_the_first
@@ -44,12 +45,6 @@ try:
 except InputError as error:
     print(str(error), flush=True)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def told(tmp_path: Path, wrong: list[int]) -> tuple[list[dict[str, Any]], str]:

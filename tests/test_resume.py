@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from safetensors.torch import load_file
+from runs import assert_whole, no_file_larger_than, times
 
 from renoise.inversion import Inverter
 from renoise.manifest import Manifest
@@ -34,29 +32,8 @@ def no_inversion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Inverter, "invert", used)
 
 
-def times(folder: Path, names: list[str]) -> dict[str, int]:
-    """When each file of these images was last changed."""
-    files = [path for name in names for path in folder.rglob(f"{name}.*")]
-    return {str(path): path.stat().st_mtime_ns for path in files}
-
-
 def names(folder: Path) -> list[str]:
     return [row["file_name"] for row in Manifest(folder).read()]
-
-
-def assert_whole(folder: Path, expected: list[str]) -> None:
-    """Every image has one row and all its files, and every file can be opened."""
-    rows = Manifest(folder).read()
-    assert sorted(row["file_name"] for row in rows) == sorted(expected)
-    for row in rows:
-        assert row["status"] == "ok"
-        assert load_file(folder / row["inversion"])["latent"].isfinite().all()
-        with Image.open(folder / "reconstructions" / f"{row['file_name']}.png") as picture:
-            picture.load()
-    assert list(folder.rglob("*.tmp")) == []
-    assert json.loads((folder / "summary.json").read_text())["images"] == len(expected)
-    with Image.open(folder / "contact_sheet.png") as sheet:
-        sheet.load()
 
 
 def test_a_killed_run_is_picked_up_by_the_same_command(tmp_path: Path, pictures: Pictures, tiny_sd: Path) -> None:
@@ -164,3 +141,87 @@ def test_a_broken_manifest_is_one_line_and_left_alone(tmp_path: Path, pictures: 
     assert (run.status, run.err.count("\n")) == (2, 1)
     assert "manifest.jsonl, line 1 is no JSON" in run.err
     assert (out / "manifest.jsonl").read_bytes() == broken
+
+
+def test_a_full_disk_ends_the_run_with_a_line_and_the_next_one_goes_on(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
+    assert predict(root, tmp_path / "whole").status == 0
+    size = max(path.stat().st_size for path in (tmp_path / "whole/inversions").iterdir())
+    with no_file_larger_than(max(size, 2500)):  # enough for every image's files, and for some lines of the manifest
+        full = predict(root, out, "--data.batch_size=2")
+    assert (full.status, full.err.count("\n")) == (2, 1)
+    assert "trainer.default_root_dir: " in full.err
+    assert "cannot be written: File too large" in full.err
+    finished = names(out)
+    assert 2 <= len(finished) < len(NAMES)
+    assert (out / "manifest.jsonl").read_bytes().count(b"\n") == len(finished), "no half line"
+    before = times(out, finished)
+    assert predict(root, out, "--data.batch_size=2").status == 0
+    assert_whole(out, NAMES)
+    assert times(out, finished) == before
+
+
+def test_a_file_that_cannot_be_written_ends_the_run_with_a_line(
+    tmp_path: Path, pictures: Pictures, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
+
+    def refuse(self: Path, content: bytes) -> int:
+        if self.name.startswith("b.png"):
+            raise PermissionError(13, "Permission denied")
+        with self.open("wb") as file:
+            return file.write(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", refuse)  # the system's administrator is refused nothing
+        refused = predict(root, out, "--data.batch_size=1")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "cannot be written: Permission denied" in refused.err
+    assert names(out) == ["a.png"]
+    assert predict(root, out).status == 0
+    assert_whole(out, ["a.png", "b.png", "c.png"])
+
+
+def test_failed_images_are_tried_again_when_asked_and_only_then(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
+    good = (root / "a.png").read_bytes()
+    (root / "a.png").write_bytes(good[:100])
+    assert predict(root, out).status == 0
+    before = times(out, ["b.png"])
+    (root / "a.png").write_bytes(good)
+    assert predict(root, out).status == 0
+    assert {row["file_name"]: row["status"] for row in Manifest(out).read()} == {"a.png": "failed", "b.png": "ok"}
+    assert predict(root, out, "--model.retry_failed=true").status == 0
+    assert_whole(out, ["a.png", "b.png"])
+    assert times(out, ["b.png"]) == before
+
+
+def test_a_manifest_is_in_the_order_of_names_once_the_run_has_ended(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "b.png", "d.png"), tmp_path / "out"
+    assert predict(root, out).status == 0
+    pictures(root, "a.png", "c.png")
+    assert predict(root, out).status == 0
+    assert names(out) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_a_machine_that_is_wanted_back_finishes_its_batch(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
+    root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
+    invert = Inverter.invert
+
+    def wanted_back(self: Inverter, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return invert(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Inverter, "invert", wanted_back)
+        run = predict(root, out, "--data.batch_size=3")
+    assert run.status == 128 + signal.SIGTERM
+    assert names(out) == NAMES[:3]
+    assert predict(root, out).status == 0
+    assert_whole(out, NAMES)
