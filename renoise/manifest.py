@@ -13,6 +13,8 @@ from renoise.errors import InputError
 from renoise.json_lines import JsonLines, as_lines, write_atomically
 
 SETTINGS, MANIFEST = "settings.json", "manifest.jsonl"
+WELL_WITHIN_THE_FIRST_PART = 1000
+"""Rows; the first part that `datasets` reads is 10 MB long."""
 OUTPUTS = (MANIFEST, "summary.json", "contact_sheet.png", "inversions", "reconstructions", "edits", "shards")
 """In the order of their removal: without the manifest, nothing in the folder counts as done."""
 
@@ -46,6 +48,22 @@ class Manifest(JsonLines):
     def replace(self, rows: list[dict[str, Any]]) -> None:
         """Leaves these rows and no others, in one file; for one process alone, while no other writes."""
         self.merge(as_lines(rows))
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by name, but that none is far behind the first which says something in a column that others leave null.
+
+    Libraries that read the file in parts, as `datasets` does, learn the type of every column from the first part.
+    """
+    by_name = sorted(rows, key=lambda row: str(row["file_name"]))
+    says_first: dict[str, int] = {}
+    for position, row in enumerate(by_name):
+        for column, value in row.items():
+            if value is not None:
+                says_first.setdefault(column, position)
+    front = {position for position in says_first.values() if position >= WELL_WITHIN_THE_FIRST_PART}
+    others = (row for position, row in enumerate(by_name) if position not in front)
+    return [*(by_name[position] for position in sorted(front)), *others]
 
 
 @contextmanager

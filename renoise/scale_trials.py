@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from renoise.datamodules.image_folder import ImageFolderDataModule
 from renoise.datamodules.metadata import METADATA_NAME
 from renoise.json_lines import JsonLines
-from renoise.manifest import Manifest
+from renoise.manifest import Manifest, in_order
 from renoise.scale_runs import damage, missing_or_broken, run, start, write_scenes
 
 FEW_STEPS: dict[str, Any] = {
@@ -206,7 +206,7 @@ def take_over(folder: Path, images: int) -> dict[str, float]:
     manifest.repair()
     done = manifest.read()
     lap("read what is done")
-    manifest.replace(sorted(done, key=lambda row: str(row["file_name"])))
+    manifest.replace(in_order(done))
     lap("merge four processes' rows")
     data.exclude({row["file_name"] for row in done})
     assert len(data.predict_dataloader()) == 0

@@ -23,7 +23,7 @@ from renoise.contact_sheet import contact_sheet
 from renoise.datamodules import ImageRecord
 from renoise.errors import InputError
 from renoise.json_lines import write_atomically
-from renoise.manifest import Manifest, claim_folder, open_folder, writing_to
+from renoise.manifest import Manifest, claim_folder, in_order, open_folder, writing_to
 from renoise.module import ReNoiseModule
 from renoise.output_files import (
     INVERSION,
@@ -163,7 +163,7 @@ class InversionWriter(BasePredictionWriter):
             of_everybody(None)
             if not trainer.is_global_zero:
                 return
-            rows = sorted(self.manifest.read(), key=lambda row: str(row["file_name"]))
+            rows = in_order(self.manifest.read())
             self.manifest.replace(rows)
             self.summary = summarize(rows)
             self.failed = [row for row in rows if row["status"] == "failed"]

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pandas
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from renoise.errors import InputError
 from renoise.json_lines import write_atomically
-from renoise.manifest import Manifest, claim_folder, open_folder
+from renoise.manifest import Manifest, claim_folder, in_order, open_folder
 
 SETTINGS: dict[str, Any] = {"model.checkpoint": "a", "model.seed": 0}
 OTHERS = SETTINGS | {"model.seed": 1}
@@ -111,6 +115,30 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     Manifest(tmp_path).path.write_bytes(b'{"file_name": "a"}\nbroken\n{"file_name": "b"}\n')
     with pytest.raises(InputError, match=r"manifest\.jsonl, line 2 is no JSON"):
         Manifest(tmp_path).read()
+
+
+# In which order, and for whom
+
+
+@pytest.mark.parametrize("late", ["error", "edit_prompt", "psnr", "photographer"])
+def test_however_late_a_column_says_something_datasets_and_pandas_read_all_rows(tmp_path: Path, late: str) -> None:
+    count = 40_000  # more than one part of the file
+    rows = [{"file_name": f"{n:06d}.png", "status": "ok", "text": "t" * 200, late: None} for n in range(count)]
+    rows[-1][late] = 1.5 if late == "psnr" else "said"
+    manifest = Manifest(tmp_path)
+    manifest.replace(in_order(rows))
+    table = datasets.load_dataset(
+        "json", data_files=str(manifest.path), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert table[0][late] == rows[-1][late]
+    assert table["file_name"][1:4] == ["000000.png", "000001.png", "000002.png"]
+    assert len(table) == len(pandas.read_json(manifest.path, lines=True)) == count
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.none() | st.text()), unique_by=lambda pair: pair[0]))
+def test_few_rows_are_in_the_order_of_their_names(pairs: list[tuple[str, str | None]]) -> None:
+    rows = [{"file_name": name, "error": error} for name, error in pairs]
+    assert in_order(rows) == sorted(rows, key=lambda row: str(row["file_name"]))
 
 
 # Whose folder it is
