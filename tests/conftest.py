@@ -78,6 +78,12 @@ def tiny_sdxl() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_blip2() -> Path:
+    """The shipped miniature BLIP-2."""
+    return REPOSITORY / "data" / "models" / "tiny-blip2"
+
+
+@pytest.fixture(scope="session")
 def stand_ins() -> Callable[[Path], dict[str, str]]:
     """`stand_ins(config)` are the options that put shipped models into the places of a config's hub ids."""
 

@@ -78,6 +78,8 @@ def test_a_preset_and_its_twin_differ_in_checkpoint_and_size_alone(name: str) ->
         yaml.safe_load((REPOSITORY / "configs" / folder / f"{name}.yaml").read_text(encoding="utf-8"))
         for folder in ("", "tiny")
     )
+    for content in (preset, twin):
+        assert content["data"]["init_args"]["captioner"].pop("checkpoint")
     for group, options in (("model", ("checkpoint", "lora")), ("data", ("resolution", "batch_size"))):
         for content in (preset, twin):
             values = content[group].get("init_args", content[group])

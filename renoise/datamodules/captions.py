@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from renoise.datamodules.images import read_bytes
 from renoise.errors import InputError, InputWarning
 from renoise.json_lines import JsonLines, write_atomically
 
@@ -25,11 +24,8 @@ class Captions(JsonLines):
     def __init__(self, folder: Path, rank: int = 0) -> None:
         super().__init__(folder / CAPTIONS_NAME, rank)
 
-    def gather(self) -> dict[str, str]:
-        """The captions by file name, after every row of all processes has been brought into one file.
-
-        For one process alone, while no other adds any. Nothing that a person wrote is lost: a line that cannot be used
-        stays where it is, is named in a warning, and says nothing. Of several lines on one image the last counts.
+    def gather(self) -> None:
+        """Brings the rows of all processes into one file; for one process alone, while no other adds any.
 
         Raises:
             InputError: the file cannot be read, or not be written.
@@ -37,14 +33,21 @@ class Captions(JsonLines):
         try:
             self._end_last_line()
             self.repair()
-            lines = [(f"{path}, line {number}", line) for path, number, line in self.lines()]
-            self.merge(b"".join(line for _, line in lines))
+            if self.files:
+                self.merge(b"".join(line for _, _, line in self.lines()))
         except OSError as error:
             raise InputError(f"{self.path} cannot be used: {error.strerror or error}") from error
+
+    def read(self) -> dict[str, str]:
+        """The captions by file name. Of several lines on one image the last counts.
+
+        A line that cannot be used stays where it is, since a person may have written it, and is named in a warning.
+        """
         captions: dict[str, str] = {}
-        for where, line in lines:
+        for path, number, line in self.lines():
             if not line.strip():
                 continue
+            where = f"{path}, line {number}"
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
@@ -61,7 +64,7 @@ class Captions(JsonLines):
         """Ends the last line where it says something whole: an editor may have forgotten to, a killed run has not."""
         if not self.path.exists():
             return
-        content = read_bytes(self.path)
+        content = self.path.read_bytes()
         try:
             whole = _is_caption(json.loads(content[content.rfind(b"\n") + 1 :]))
         except (ValueError, RecursionError):

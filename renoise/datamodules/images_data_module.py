@@ -62,7 +62,7 @@ class ImagesDataModule(L.LightningDataModule):
                 raise InputError(f"data.{name} must be {least} or more, but is {value}")
         if captioner is not None and prompt:
             raise InputError(
-                f"data.prompt is {prompt!r} beside a data.captioner; images without text can have one only"
+                f"data.prompt is {prompt!r}, beside a data.captioner; images without text can have one only"
             )
         self.root = Path(root).expanduser()
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -105,12 +105,17 @@ class ImagesDataModule(L.LightningDataModule):
 
     def _set_up_captions(self, captioning: Captioning, folder: Path) -> None:
         self.captions = Captions(folder, self._rank)
+        known: dict[str, str] = {}
         with in_agreement():
-            known = of_the_first(self.captions.gather() if self._rank == 0 else {})
-            self.records = [
-                replace(record, prompt=known.get(record.file_name)) if record.prompt is None else record
-                for record in self.records
-            ]
+            if self._rank == 0:
+                self.captions.gather()
+                known = self.captions.read()
+        known = of_the_first(known)
+        self.records = [
+            replace(record, prompt=known.get(record.file_name)) if record.prompt is None else record
+            for record in self.records
+        ]
+        with in_agreement():
             if any(record.prompt is None and record.error is None for record in self.records):
                 self.captioner = Captioner(captioning)
 
