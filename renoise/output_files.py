@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from renoise.datamodules.images import read_part
 from renoise.errors import InputError
 from renoise.json_lines import write_atomically
 
@@ -160,13 +161,6 @@ def read_output(folder: Path, row: Mapping[str, Any], kind: str) -> bytes | None
         return None
     start, length = row["members"][kind]
     return read_part(folder / row["inversion"], start, length)
-
-
-def read_part(path: Path, start: int, length: int) -> bytes:
-    """So many bytes of a file from a place on."""
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(length)
 
 
 def _path(file_name: str, kind: str) -> str:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from renoise.denoiser import Denoiser
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers with as many threads as there are cores, each, hold one another up
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

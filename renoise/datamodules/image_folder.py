@@ -46,7 +46,7 @@ def find_records(root: Path, prompt: str | None = "", skip: str | PathLike[str] 
     """
     records: dict[str, ImageRecord] = {}
     places: dict[str, str] = {}
-    for path in _walk(root, skip):
+    for path in walk(root, skip):
         if path.name == METADATA_NAME:
             for name, where, record in read_metadata(path, root, prompt):
                 if name in places:
@@ -61,7 +61,7 @@ def find_records(root: Path, prompt: str | None = "", skip: str | PathLike[str] 
     return sorted(records.values(), key=lambda record: record.file_name)
 
 
-def _walk(root: Path, skip: str | PathLike[str] | None) -> Iterator[Path]:
+def walk(root: Path, skip: str | PathLike[str] | None) -> Iterator[Path]:
     """The files below `root` that are not hidden, folders before the folders inside them."""
     skipped = None if skip is None else os.path.realpath(skip)
 

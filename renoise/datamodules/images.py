@@ -120,6 +120,17 @@ def read_bytes(path: Path | ImageSource) -> bytes:
         raise UnreadableImageError(f"cannot be read: {_reason(error)}") from error
 
 
+def read_part(path: Path, start: int, length: int) -> bytes:
+    """So many bytes of a file, from a place on; fewer where it ends before.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(length)
+
+
 def decode_image(data: bytes, resolution: int | tuple[int, int], fit: Fit = "crop") -> tuple[Tensor, tuple[int, ...]]:
     """The pixels and the time ids of an image file's bytes; see `read_image`.
 

@@ -6,12 +6,13 @@ import json
 import os
 import posixpath
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from renoise.datamodules.batch import ImageRecord
+from renoise.datamodules.batch import ImageRecord, ImageSource
 from renoise.datamodules.images import UnreadableImageError, read_bytes
 from renoise.errors import InputError, InputWarning
 
@@ -38,7 +39,7 @@ def read_metadata(path: Path, root: Path, prompt: str | None) -> Iterator[tuple[
     for where, row in _rows(path):
         # Taken as a path of slashes, whatever the machine: `a/../b.jpg` and `./b.jpg` are `b.jpg`.
         name = posixpath.normpath(posixpath.join(folder, row.pop("file_name")))
-        yield name, where, _record(root, name, where, row, prompt)
+        yield name, where, file_record(root, name, where, row, prompt)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -63,17 +64,50 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
-def _record(root: Path, name: str, where: str, row: dict[str, Any], prompt: str | None) -> ImageRecord:
-    path = root / name
-    if error := _error(path, name, row):
-        return ImageRecord(printable(name), path, prompt, None, {}, f"{error} ({where})")
+def file_record(root: Path, name: str, where: str, row: dict[str, Any], prompt: str | None) -> ImageRecord:
+    """The record of an image file that a row tells of; where that cannot be, it says why.
+
+    Args:
+        root: the folder that the file lies in, or in a folder inside.
+        name: of the file, relative to the root, with slashes.
+        where: the row's place, for messages.
+        row: "text" and "edit_text", strings or null, where it has them; the other columns pass through.
+        prompt: where it has no "text".
+    """
+    outside = posixpath.isabs(name) or posixpath.normpath(name).split("/")[0] == ".."
+    error = "file_name leads out of data.root" if outside else None
+    record = table_record(name, root / name, where, row, prompt, error)
+    if record.error is None and not os.path.lexists(root / name):
+        return replace(record, prompt=prompt, edit_prompt=None, extra={}, error=f"does not exist ({where})")
+    return record
+
+
+def table_record(
+    name: str,
+    source: Path | ImageSource,
+    where: str,
+    row: dict[str, Any],
+    prompt: str | None,
+    error: str | None = None,
+) -> ImageRecord:
+    """The record of an image that is there, wherever it is; see `file_record`.
+
+    Args:
+        name: what it is called in the output.
+        source: where it is read from.
+        where: the row's place, for messages.
+        row: "text" and "edit_text" where it has them; the other columns pass through.
+        prompt: where it has no "text".
+        error: why it shall not be opened.
+    """
+    error = error or _error(name, row)
+    if error:
+        return ImageRecord(printable(name), source, prompt, None, {}, f"{error} ({where})")
     text, edit_prompt = row.pop("text", None), row.pop("edit_text", None)
-    return ImageRecord(name, path, prompt if text is None else text, edit_prompt, row)
+    return ImageRecord(name, source, prompt if text is None else text, edit_prompt, row)
 
 
-def _error(path: Path, name: str, row: dict[str, Any]) -> str | None:
-    if posixpath.isabs(name) or name.split("/")[0] == "..":
-        return "file_name leads out of data.root"
+def _error(name: str, row: dict[str, Any]) -> str | None:
     try:
         json.dumps([name, row], ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
@@ -83,4 +117,4 @@ def _error(path: Path, name: str, row: dict[str, Any]) -> str | None:
     for column in ("text", "edit_text"):
         if not isinstance(row.get(column), str | None):
             return f"{column} must be a string or null, not {json.dumps(row[column])}"
-    return None if os.path.lexists(path) else "does not exist"
+    return None

@@ -1,0 +1,115 @@
+"""PIE-Bench: images to edit, with source and target prompts and masks (arXiv 2310.01506)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from renoise.datamodules.batch import ImageRecord
+from renoise.datamodules.frames import place, shown
+from renoise.datamodules.images import read_size
+from renoise.datamodules.images_data_module import ImagesDataModule
+from renoise.datamodules.json_files import read_json
+from renoise.datamodules.metadata import file_record
+from renoise.errors import InputError
+
+SIDE = 512
+"""Pixels of PIE-Bench's images and masks."""
+PROMPTS = {"original_prompt": "text", "editing_prompt": "edit_text"}
+
+
+class PIEBenchDataModule(ImagesDataModule):
+    """PIE-Bench's images; its columns, `mask` among them, pass through to the manifest, `id` being the key.
+
+    Args:
+        root: the folder that the next two are in.
+        mapping_file: what says which images there are.
+        images: the folder of images.
+        kwargs: what all data sets take.
+    """
+
+    def __init__(
+        self,
+        root: str | PathLike[str],
+        mapping_file: str = "mapping_file.json",
+        images: str = "annotation_images",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
+        self.mapping_file, self.images = mapping_file, images
+
+    def find_records(self) -> list[ImageRecord]:
+        """The images in the mapping file's order, their prompts without the brackets around what changes.
+
+        Raises:
+            InputError: the mapping file cannot be read, is not PIE-Bench's, or names no image.
+        """
+        path = self.root / self.mapping_file
+        content = read_json(path, "data.mapping_file")
+        if not isinstance(content, dict) or not content:
+            raise InputError(f"data.mapping_file: {path} must be an object of one entry per image, and has none")
+        records: dict[str, ImageRecord] = {}
+        for key, entry in content.items():
+            where = f"{path}, {key}"
+            if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str):
+                raise InputError(f'data.mapping_file: {where} is not an object with an "image_path"')
+            columns = {"id": key, **entry}
+            name = columns.pop("image_path")
+            for column, renamed in PROMPTS.items():
+                columns[renamed] = _without_brackets(columns.pop(column, None))
+            records.setdefault(name, file_record(self.root / self.images, name, where, columns, self.prompt))
+        return list(records.values())
+
+    def mask(self, file_name: str) -> Tensor:
+        """Where an image may be edited, bool [H, W] in the frame that it is brought to; margins are kept.
+
+        Raises:
+            KeyError: there is no such image.
+            InputError: its mask cannot be.
+        """
+        records = {record.file_name: record for record in self.records}
+        record = records[file_name]
+        size = read_size(record.source) or (SIDE, SIDE)
+        try:
+            pixels = decode_mask(record.extra.get("mask"), *size)
+        except InputError as error:
+            raise InputError(f"data.mapping_file: {file_name}: {error}") from None
+        frame = self._frame(record)
+        kept = Image.fromarray(~pixels.numpy()).convert("L")  # what is kept is white, as margins are
+        part = place(kept.crop(shown(*size, frame, self._fit)), frame, self._fit)
+        return torch.from_numpy(np.array(part) < 128)
+
+
+def decode_mask(runs: Any, height: int = SIDE, width: int = SIDE, with_border: bool = True) -> Tensor:
+    """PIE-Bench's mask as bool [height, width].
+
+    Args:
+        runs: start and length of each run of ones, in turn, in the flattened image; what goes beyond it is cut off.
+        height: of the image in pixels.
+        width: of the image in pixels.
+        with_border: whether the outermost rows and columns are set, as PIE-Bench's own evaluation does.
+
+    Raises:
+        InputError: they are no such list.
+    """
+    if not isinstance(runs, Sequence) or len(runs) % 2 or not all(isinstance(each, int) and each >= 0 for each in runs):
+        raise InputError(f"a mask must be a list of starts and lengths in turn, 0 or more, not {str(runs)[:40]}")
+    mask = torch.zeros(height * width, dtype=torch.bool)
+    for start, length in zip(runs[::2], runs[1::2], strict=True):
+        mask[start : start + length] = True
+    mask = mask.reshape(height, width)
+    if with_border:
+        mask[0] = mask[-1] = True
+        mask[:, 0] = mask[:, -1] = True
+    return mask
+
+
+def _without_brackets(prompt: Any) -> Any:
+    """The prompt without what marks the words that change; what is no text stays, and is refused elsewhere."""
+    return prompt.translate(str.maketrans("", "", "[]")) if isinstance(prompt, str) else prompt

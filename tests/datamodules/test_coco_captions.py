@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from renoise.datamodules import CocoCaptionsDataModule
+from renoise.errors import InputError
+from renoise.manifest import Manifest
+
+SIZES = {"0003.png": (640, 421), "0001.png": (421, 421), "0002.png": (420, 640), "0004.png": (640, 420)}
+
+
+@pytest.fixture
+def coco(tmp_path: Path, pictures: Callable[..., Path]) -> Path:
+    """COCO's folders with four images, of which two are large by what the annotations say."""
+    root = tmp_path / "coco"
+    pictures(root / "val2017", *SIZES)
+    images = [
+        {"id": int(name[:4]), "file_name": name, "width": width, "height": height, "license": 1}
+        for name, (width, height) in SIZES.items()
+    ]
+    captions = [
+        {"id": 30, "image_id": 1, "caption": "the second"},
+        {"id": 7, "image_id": 1, "caption": " the first \n"},
+        {"id": 8, "image_id": 2, "caption": "of a small one"},
+    ]
+    write(root, {"info": {}, "images": images, "annotations": captions})
+    return root
+
+
+def write(root: Path, content: Any) -> None:
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations/captions_val2017.json").write_text(json.dumps(content))
+
+
+def test_images_larger_than_the_papers_bound_come_with_their_first_captions(coco: Path) -> None:
+    data = CocoCaptionsDataModule(coco, prompt="a photo")
+    data.setup("predict")
+    assert [(each.file_name, each.prompt, each.edit_prompt, each.extra, each.error) for each in data.records] == [
+        ("0001.png", "the first", None, {"image_id": 1, "captions": ["the first", "the second"]}, None),
+        ("0003.png", "a photo", None, {"image_id": 3, "captions": []}, None),
+    ]
+
+
+def test_another_bound_and_no_captions_can_be_asked_for(coco: Path) -> None:
+    data = CocoCaptionsDataModule(coco, min_side=419, captions=False)
+    data.setup("predict")
+    assert {each.file_name: each.prompt for each in data.records} == dict.fromkeys(sorted(SIZES), "")
+
+
+def test_an_image_that_is_missing_or_outside_is_a_record_that_says_so(coco: Path) -> None:
+    (coco / "val2017/0001.png").unlink()
+    annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
+    annotations["images"] += [{"id": 9, "file_name": "../../secret.png", "width": 999, "height": 999}]
+    write(coco, annotations)
+    data = CocoCaptionsDataModule(coco)
+    data.setup("predict")
+    errors = {each.file_name: (each.error or "").split(" (")[0] for each in data.records}
+    assert errors == {
+        "../../secret.png": "file_name leads out of data.root",
+        "0001.png": "does not exist",
+        "0003.png": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ([], "does not hold COCO's captions"),
+        ({"images": [{"id": 1}], "annotations": []}, "does not hold COCO's captions"),
+        ({"images": [{"id": 1, "file_name": "a", "width": "x", "height": 2}], "annotations": []}, "COCO's captions"),
+        ({"images": [], "annotations": []}, "no images whose sides both exceed 420 pixels"),
+    ],
+)
+def test_annotations_that_are_not_cocos_are_named(coco: Path, content: Any, problem: str) -> None:
+    write(coco, content)
+    with pytest.raises(InputError, match=problem) as raised:
+        CocoCaptionsDataModule(coco).setup("predict")
+    assert "captions_val2017.json" in str(raised.value)
+
+
+def test_annotations_that_cannot_be_read_are_named(coco: Path) -> None:
+    path = coco / "annotations/captions_val2017.json"
+    path.write_text("{broken")
+    with pytest.raises(InputError, match=r"data\.annotations: .*captions_val2017\.json is not JSON"):
+        CocoCaptionsDataModule(coco).setup("predict")
+    path.unlink()
+    with pytest.raises(InputError, match=r"data\.annotations: .*captions_val2017\.json does not exist"):
+        CocoCaptionsDataModule(coco).setup("predict")
+    with pytest.raises(InputError, match=r"data\.min_side must be 0 or more"):
+        CocoCaptionsDataModule(coco, min_side=-1)
+
+
+def test_it_is_inverted_by_its_short_name(coco: Path, tmp_path: Path, predict: Callable[..., Any]) -> None:
+    run = predict(
+        coco, tmp_path / "out", "--data=CocoCaptionsDataModule", f"--data.root={coco}", "--data.resolution=32"
+    )
+    assert run.status == 0, run.err
+    rows = {row["file_name"]: row for row in Manifest(tmp_path / "out").read()}
+    assert {name: (row["status"], row["prompt"], row["image_id"]) for name, row in rows.items()} == {
+        "0001.png": ("ok", "the first", 1),
+        "0003.png": ("ok", "", 3),
+    }
