@@ -72,21 +72,27 @@ def without_seconds(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_two_processes_leave_what_one_leaves(
-    tmp_path: Path, pictures: Pictures, predict: Predict, command: Command
+def test_two_machines_that_meet_by_torchrun_leave_what_one_process_leaves(
+    tmp_path: Path, pictures: Pictures, predict: Predict, command: Command, tiny_blip2: Path
 ) -> None:
     root = pictures(tmp_path / "photos", *NAMES)
     (root / "bad.png").touch()
-    running = start([sys.executable, *command(root, tmp_path / "two", trainer__devices=2)])
-    options = ["--model.renoise_iterations=1", "--data.batch_size=2"]
+    two = {"trainer__num_nodes": 2, "trainer__devices": 1, "data__captioner__checkpoint": tiny_blip2}
+    meeting = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}"]
+    words = [sys.executable, "-m", "torch.distributed.run", *meeting, *command(root, tmp_path / "two", **two)]
+    running = [start(words) for _ in range(2)]
+    options = ["--model.renoise_iterations=1", "--data.batch_size=2", f"--data.captioner.checkpoint={tiny_blip2}"]
     assert predict(root, tmp_path / "one", *options).status == 0
-    status, out, err = finished(running)
-    assert (status, err) == (0, "")
-    assert out.count("contact sheet: ") == 1, "one process speaks"
+    ends = [finished(process) for process in running]
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    assert sum(out.count("contact sheet: ") for _, out, _ in ends) == 1, "one process speaks"
     assert without_seconds(tmp_path / "two") == without_seconds(tmp_path / "one")
+    captions = [sorted((tmp_path / folder / "captions.jsonl").read_text().splitlines()) for folder in ("one", "two")]
+    assert captions[0] == captions[1]
+    assert len(captions[0]) == len(NAMES)
     for name in NAMES:
-        one, two = (load_file(tmp_path / folder / f"inversions/{name}.safetensors") for folder in ("one", "two"))
-        torch.testing.assert_close(two["latent"], one["latent"], atol=1e-5, rtol=0)
+        latents = [load_file(tmp_path / each / f"inversions/{name}.safetensors")["latent"] for each in ("two", "one")]
+        torch.testing.assert_close(*latents, atol=1e-5, rtol=0)
     there = {path.relative_to(tmp_path / "two").as_posix() for path in (tmp_path / "two").rglob("*")}
     assert there == {path.relative_to(tmp_path / "one").as_posix() for path in (tmp_path / "one").rglob("*")}
 
@@ -130,34 +136,19 @@ def test_what_the_others_did_outlives_a_process_that_is_killed(
     assert not part.exists()
 
 
-def test_two_machines_meet_by_torchrun(tmp_path: Path, pictures: Pictures, command: Command) -> None:
-    root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
-    meeting = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}"]
-    words = command(root, out, trainer__num_nodes=2, trainer__devices=1)
-    running = [start([sys.executable, "-m", "torch.distributed.run", *meeting, *words]) for _ in range(2)]
-    ends = [finished(process) for process in running]
-    assert [status for status, _, _ in ends] == [0, 0], ends
-    assert_whole(out, NAMES)
-
-
-def test_a_process_that_sees_no_images_or_others_ends_all_of_them(
+def test_a_process_that_cannot_read_the_folder_ends_all_of_them(
     tmp_path: Path, pictures: Pictures, command: Command
 ) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
-    elsewhere = pictures(tmp_path / "elsewhere", *NAMES[:3])
-    for other, problem in (
-        (tmp_path / "nowhere", "does not exist"),
-        (elsewhere, "holds 3 images here, others than the 7"),
-    ):
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
-        nodes = {"trainer__num_nodes": 2, "trainer__devices": 1}
-        running = [
-            start([sys.executable, *command(each, out, **nodes)], **shared, NODE_RANK=str(rank))
-            for rank, each in enumerate((root, other))
-        ]
-        (status, _, err), (other_status, _, _) = map(finished, running)
-        assert (status, other_status) == (2, 2)
-        assert err.count("\n") == 1
-        assert err.startswith("error: process 1 of 2, on ")
-        assert problem in err
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    nodes = {"trainer__num_nodes": 2, "trainer__devices": 1}
+    running = [
+        start([sys.executable, *command(each, out, **nodes)], **shared, NODE_RANK=str(rank))
+        for rank, each in enumerate((root, tmp_path / "nowhere"))
+    ]
+    (status, _, err), (other_status, _, _) = map(finished, running)
+    assert (status, other_status) == (2, 2)
+    assert err.count("\n") == 1
+    assert err.startswith("error: process 1 of 2, on ")
+    assert "nowhere does not exist" in err
     assert not out.exists(), "nothing has begun"

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_sets import write_data_set
 from diffusers import DDIMScheduler, PNDMScheduler
-from PIL import Image
 
 from renoise.cli import main
+from renoise.manifest import Manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md"]
+DOCUMENTS = ["README.md", "docs/data_sets.md"]
 PROGRAM = re.compile(r"^ *(?:python train_like\.py|renoise) (predict .*)$", re.MULTILINE)
 
 
@@ -34,9 +35,6 @@ def test_every_predict_command_of_the_readme_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    Image.new("RGB", (90, 70), "teal").save(photos / "a holiday.jpg")
     stable_diffusion = tmp_path / "stable-diffusion"  # a hub id needs the network; its sampler is the real one's
     shutil.copytree(tiny_sd, stable_diffusion)
     pndm = PNDMScheduler.from_config(DDIMScheduler.from_pretrained(tiny_sd, subfolder="scheduler").config)
@@ -44,6 +42,8 @@ def test_every_predict_command_of_the_readme_runs(
     index = stable_diffusion / "model_index.json"
     index.write_text(index.read_text().replace("DDIMScheduler", "PNDMScheduler"))
     arguments = shlex.split(command)
+    photos = tmp_path / "photos"
+    write_data_set(arguments[arguments.index("--data") + 1] if "--data" in arguments else "", photos)
     shipped = stand_ins(REPOSITORY / arguments[arguments.index("--config") + 1])
     smaller = {f"--{option}": str(REPOSITORY / path) for option, path in shipped.items()}
     if "stable-diffusion" in command:
@@ -53,6 +53,8 @@ def test_every_predict_command_of_the_readme_runs(
         "--data.resolution": "64",
         "--model.num_inference_steps": "2",
         "--trainer.default_root_dir": str(tmp_path / "out"),
+        "--trainer.devices": "1",  # tests/test_many_processes.py has several
+        "--trainer.strategy": "auto",
     }
     for option in smaller:
         if option in arguments:  # said in the document, so swapped in place
@@ -60,7 +62,8 @@ def test_every_predict_command_of_the_readme_runs(
         else:
             arguments += [option, smaller[option]]
     main(arguments)
-    assert (tmp_path / "out" / "reconstructions" / "a holiday.jpg.png").exists()
+    (row,) = Manifest(tmp_path / "out").read()
+    assert row["status"] == "ok"
 
 
 def python_blocks() -> list[str]:

@@ -61,7 +61,7 @@ class Captioner:
         """One caption for each image of [B, 3, H, W] in [0, 1], without white space around it; it may be empty."""
         self._go_to(images.device)
         inputs = self.processor.image_processor(images, do_rescale=False, return_tensors="pt", device=images.device)
-        pixels = inputs.pixel_values.to(images.device, next(self.network.parameters()).dtype)
+        pixels = inputs.pixel_values.to(images.device, next(self.network.vision_model.parameters()).dtype)
         tokens = self.network.generate(pixels, max_new_tokens=self.captioning.max_new_tokens, do_sample=False)
         if self.is_in_the_way:
             self.network.to("cpu")

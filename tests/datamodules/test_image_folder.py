@@ -14,7 +14,7 @@ import torch
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from renoise.datamodules import ImageBatch, ImageFolderDataModule, UnreadableImageError
+from renoise.datamodules import ImageBatch, ImageFolderDataModule, UnreadableImageError, images_data_module
 from renoise.errors import InputError, InputWarning
 
 
@@ -376,3 +376,12 @@ def test_help_explains_every_argument() -> None:
     for phrase in ("the folder that holds the data set", "images inverted together", "for images without text"):
         assert phrase in text
     assert parser.parse_args(["--data.root", "photos"]).data.batch_size == 4
+
+
+def test_a_process_that_lists_other_images_than_the_first_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a.png", "b.png")
+    monkeypatch.setattr(images_data_module, "of_the_first", lambda mine: (3, "another list"))
+    with pytest.raises(InputError, match="holds 2 images here, others than the 3 of process 0"):
+        ready(tmp_path)

@@ -18,6 +18,7 @@ from transformers import ResNetForImageClassification
 
 from renoise.checkpoint import load_denoiser
 from renoise.cli import main
+from renoise.datamodules.captioner import Captioner, Captioning
 from renoise.zoo.scenes import COLOURS, SUBJECTS
 
 CONFIGS = Path(__file__).parents[2] / "configs/zoo"
@@ -113,3 +114,10 @@ def test_lcm_lora() -> None:
     output = Path("zoo/tiny-lcm-lora/student")
     fit_and_resume("tiny_lcm_lora", output, *places, size=TINY_PAIRS)
     load_denoiser(teacher, str(output))  # which raises where it fits no layer
+
+
+def test_blip2() -> None:
+    output = Path("zoo/tiny-blip2/model")
+    fit_and_resume("tiny_blip2", output)
+    captions = Captioner(Captioning(str(output), max_new_tokens=3))(torch.rand(2, 3, 64, 64))
+    assert len(captions) == 2
