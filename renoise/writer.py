@@ -165,9 +165,10 @@ class InversionWriter(BasePredictionWriter):
                 return
             rows = in_order(self.manifest.read())
             self.manifest.replace(rows)
-            self.summary = summarize(rows)
-            self.failed = [row for row in rows if row["status"] == "failed"]
-            sheet = contact_sheet(rows, self.folder, partial(_original, trainer), [*pl_module.editors])
+        self.summary = summarize(rows)
+        self.failed = [row for row in rows if row["status"] == "failed"]
+        sheet = contact_sheet(rows, self.folder, partial(_original, trainer), [*pl_module.editors])
+        with writing_to(self.folder):
             write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
             write_atomically(self.folder / "contact_sheet.png", as_png(sheet))
 

@@ -53,7 +53,8 @@ class Captioner:
         except (OSError, ValueError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
-                f"data.captioner.checkpoint: {captioning.checkpoint} cannot be loaded as a BLIP-2: {reason}"
+                f"data.captioner.checkpoint: {captioning.checkpoint} cannot be loaded as a BLIP-2: {reason}; "
+                "--data.captioner null leaves images without text with data.prompt"
             ) from error
 
     @torch.no_grad()

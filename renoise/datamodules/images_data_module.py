@@ -61,9 +61,8 @@ class ImagesDataModule(L.LightningDataModule):
             if value < least:
                 raise InputError(f"data.{name} must be {least} or more, but is {value}")
         if captioner is not None and prompt:
-            raise InputError(
-                f"data.prompt is {prompt!r}, beside a data.captioner; images without text can have one only"
-            )
+            one_of_them = "images without text take one of them (--data.captioner null is none)"
+            raise InputError(f"data.prompt is {prompt!r}, beside a data.captioner; {one_of_them}")
         self.root = Path(root).expanduser()
         self.batch_size, self.num_workers = batch_size, num_workers
         self.prompt = None if captioner is not None else prompt
