@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser
 
+from renoise.datamodules import ImagesDataModule
 from renoise.editing import load_editors
 from renoise.errors import InputError
 
@@ -20,6 +21,10 @@ UNKNOWN_OPTION = re.compile(
     re.IGNORECASE,
 )
 """How jsonargparse complains about an option that there is not."""
+NO_DATA_MODULE = re.compile(
+    r'^Parser key "data":.*(?:Expected a dot import path|Import path does not correspond|No module named)', re.DOTALL
+)
+"""How it complains about a data module that there is not."""
 CHATTER = re.compile(
     r"^ *(?:Does not validate against|Subtypes:|Errors:|- Expected a <class 'NoneType'>|Given value).*\n?", re.M
 )
@@ -51,6 +56,11 @@ class Parser(LightningArgumentParser):
         message = CHATTER.sub("", message).strip()
         if 'model.editors"' in message:
             message += f"\nThe installed editors are: {', '.join(sorted(load_editors()))}"
+        if NO_DATA_MODULE.search(message):
+            modules = sorted(module.__name__ for module in ImagesDataModule.__subclasses__())
+            message = (
+                f"data: no such data module. There are: {', '.join(modules)}; or the class path of one of your own"
+            )
         if 'expected "subcommand"' in message:
             message = "say `renoise predict` to invert images, or `renoise fit` to train a model; --help explains each"
         raise InputError(message) from ex

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,8 +17,8 @@ Pictures = Callable[..., Path]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODEL = ["checkpoint", "scheduler", "num_inference_steps", "renoise_iterations", "averaging_weights", "guidance_scale"]
-MODEL += ["tolerance", "editors", "seed", "strict", "overwrite"]
-DATA = ["root", "batch_size", "num_workers", "resolution", "prompt"]
+MODEL += ["tolerance", "editors", "seed", "strict", "overwrite", "retry_failed", "images_per_shard"]
+DATA = ["root", "batch_size", "num_workers", "resolution", "resize", "prompt", "captioner"]
 
 
 @pytest.fixture
@@ -169,3 +170,28 @@ def test_main_takes_its_arguments_from_the_command_line(
     assert "Predicting" in captured.out
     assert "contact sheet: " in captured.out
     assert (tmp_path / "out/manifest.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["NoSuch", "lightning.LightningDataModule", "no.such.Module"])
+def test_a_data_module_that_there_is_not_is_answered_with_those_that_there_are(
+    name: str, renoise: Callable[..., Any]
+) -> None:
+    run = renoise("predict", "--model.checkpoint=x", f"--data={name}", "--data.root=x")
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    known = ("CocoCaptions", "HuggingFace", "ImageFolder", "PIEBench", "WebDataset")
+    assert f"There are: {', '.join(f'{each}DataModule' for each in known)}; or the class path" in run.err
+
+
+def test_a_config_of_folders_takes_another_data_set(renoise: Callable[..., Any], tmp_path: Path) -> None:
+    config = REPOSITORY / "configs/quickstart.yaml"
+    run = renoise("predict", "--config", config, "--data=PIEBenchDataModule", f"--data.root={tmp_path}")
+    assert run.status == 2
+    assert "data.mapping_file: " in run.err
+    assert "mapping_file.json does not exist" in run.err
+
+
+def test_the_module_is_the_program(renoise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["renoise", "predict", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("renoise", run_name="__main__")
+    assert end.value.code == 0
