@@ -27,7 +27,7 @@ def main(images: int = 1000, damaged: int = 2000, rows: int = 100_000, kills: in
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        waiting = wait_share(folder / "waits", max(images // 4, 32))
+        waiting = wait_share(folder / "waits", max(images // 4, 24))
         console.print(f"inversion waits {waiting:.1%} of the time for images, captions, latents and files")
         sharing = share(folder / "sharing", images)
         one, two = sharing.seconds

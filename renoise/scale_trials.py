@@ -101,7 +101,7 @@ def kill(folder: Path, images: int, kills: int, options: dict[str, Any] | None =
     watch = f'[{{"class_path": "renoise.watchers.BatchLog", "init_args": {{"path": "{log}"}}}}]'
     everything = FEW_STEPS | {"trainer.callbacks": watch} | (options or {})
     rng, killed_at = random.Random(SEED), []
-    pace = _seconds_per_batch(folder, everything)
+    pace = _seconds_per_batch(folder, min(images, 50), everything)
     batches = images / FEW_STEPS["data.batch_size"]
     for _ in range(kills):
         process = start(root, out, everything)
@@ -124,8 +124,8 @@ def kill(folder: Path, images: int, kills: int, options: dict[str, Any] | None =
     )
 
 
-def _seconds_per_batch(folder: Path, options: dict[str, Any]) -> float:
-    root = write_scenes(folder / "pace", 50)
+def _seconds_per_batch(folder: Path, images: int, options: dict[str, Any]) -> float:
+    root = write_scenes(folder / "pace", images)
     run(root, folder / "pace-out", {name: value for name, value in options.items() if name != "trainer.callbacks"})
     rows = Manifest(folder / "pace-out").read()
     return float(sum(row["seconds"] for row in rows) / len(rows) * options["data.batch_size"])

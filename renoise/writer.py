@@ -158,6 +158,7 @@ class InversionWriter(BasePredictionWriter):
         """Sums up the whole folder, earlier runs and other processes included, once all of them have finished."""
         assert isinstance(pl_module, ReNoiseModule)
         self._finish_writing()
+        self._thread.shutdown()
         with writing_to(self.folder):
             self.files.close()
             of_everybody(None)

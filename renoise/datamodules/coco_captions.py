@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from renoise.datamodules.batch import ImageRecord
 from renoise.datamodules.images_data_module import ImagesDataModule
-from renoise.datamodules.json_files import read_json
-from renoise.datamodules.metadata import file_record
-from renoise.errors import InputError
+from renoise.datamodules.json_files import check_folder, read_json
+from renoise.datamodules.metadata import file_record, printable
+from renoise.errors import InputError, InputWarning
 
 MIN_SIDE = 420
 """Pixels that both sides exceed: 3,865 images of val2017, which the paper measures on."""
@@ -48,29 +52,79 @@ class CocoCaptionsDataModule(ImagesDataModule):
         """The images in the order of their names; only the annotations are read.
 
         Raises:
-            InputError: the annotations cannot be read or are not COCO's, or no image is large enough.
+            InputError: the annotations cannot be read or are not COCO's, there is no folder of images, or no image is
+                large enough.
         """
         path, folder = self.root / self.annotations, self.root / self.images
         content = read_json(path, "data.annotations")
-        try:
-            captions: dict[Any, list[tuple[Any, str]]] = {}
-            for caption in content["annotations"]:
-                captions.setdefault(caption["image_id"], []).append((caption["id"], str(caption["caption"]).strip()))
-            rows = {
-                str(image["file_name"]): (image["id"], [text for _, text in sorted(captions.get(image["id"], []))])
-                for image in content["images"]
-                if min(image["width"], image["height"]) > self.min_side
-            }
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"data.annotations: {path} does not hold COCO's captions: images with id, file_name, width and height; "
-                f"annotations with id, image_id and caption ({type(error).__name__}: {error})"
-            ) from error
-        if not rows:
+        images = _usable(content, "images", _is_image, path)
+        # COCO's files about images that nobody captioned have no such list.
+        may_lack = not self.captions_of_coco and isinstance(content, dict) and "annotations" not in content
+        captions = {} if may_lack else _captions(_usable(content, "annotations", _is_caption, path))
+        check_folder(folder, "data.images")
+        records: dict[str, ImageRecord] = {}
+        for image in images:
+            if not min(image["width"], image["height"]) > self.min_side:
+                continue
+            name, where = posixpath.normpath(image["file_name"]), printable(f"{path}, image {image['id']}")
+            if name in records:
+                again = f"{where} is skipped: {printable(name)} is in it already"
+                rank_zero_warn(again, category=InputWarning)
+            else:
+                records[name] = self._record(folder, where, name, image["id"], captions.get(image["id"], []))
+        if not records:
             raise InputError(f"data.min_side: {path} has no images whose sides both exceed {self.min_side} pixels")
-        return [self._record(folder, path, name, *rows[name]) for name in sorted(rows)]
+        return [records[name] for name in sorted(records)]
 
-    def _record(self, folder: Path, path: Path, name: str, image_id: Any, captions: list[str]) -> ImageRecord:
+    def _record(self, folder: Path, where: str, name: str, image_id: int | str, captions: list[str]) -> ImageRecord:
         first = captions[0] if captions and self.captions_of_coco else None
         row = {"text": first, "image_id": image_id, "captions": captions}
-        return file_record(folder, name, str(path), row, self.prompt)
+        return file_record(folder, name, where, row, self.prompt)
+
+
+def _captions(annotations: list[Any]) -> dict[int | str, list[str]]:
+    """The captions by image, those with the lowest numbers first, without white space around them."""
+    found: dict[int | str, list[tuple[int, str]]] = {}
+    for caption in annotations:
+        found.setdefault(caption["image_id"], []).append((caption["id"], caption["caption"].strip()))
+    return {image_id: [text for _, text in sorted(numbered)] for image_id, numbered in found.items()}
+
+
+def _usable(content: Any, name: str, is_usable: Callable[[Any], bool], path: Path) -> list[Any]:
+    """Those entries of one of the file's lists that can be used; how many cannot is said once, for there may be many.
+
+    Raises:
+        InputError: there is no such list, or none of its entries can be used.
+    """
+    entries = content.get(name) if isinstance(content, dict) else None
+    usable = [entry for entry in entries if is_usable(entry)] if isinstance(entries, list) else []
+    if not isinstance(entries, list) or (entries and not usable):
+        raise InputError(
+            f"data.annotations: {path} does not hold COCO's captions: images with id, file_name, width and height; "
+            "annotations with id, image_id and caption"
+        )
+    if len(usable) < len(entries):
+        first = next(position for position, entry in enumerate(entries) if not is_usable(entry))
+        which = f"{len(entries) - len(usable)} of {len(entries)} {name} are left out, the first of them [{first}]"
+        rank_zero_warn(f"{path}: {which}: not as COCO has them", category=InputWarning)
+    return usable
+
+
+def _is_image(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("id"), int | str)
+        and isinstance(entry.get("file_name"), str)
+        and entry["file_name"] != ""
+        and all(isinstance(entry.get(side), int | float) for side in ("width", "height"))
+    )
+
+
+def _is_caption(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("id"), int)
+        and isinstance(entry.get("image_id"), int | str)
+        and isinstance(entry.get("caption"), str)
+        and entry["caption"].strip() != ""
+    )

@@ -108,9 +108,7 @@ def read_bytes(path: Path | ImageSource) -> bytes:
     try:
         if not isinstance(path, Path):
             return path.read()
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            raise UnreadableImageError(f"is {FILE_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+        check_regular(path)
         return path.read_bytes()
     except FileNotFoundError:
         is_link = isinstance(path, Path) and os.path.islink(path)
@@ -118,6 +116,13 @@ def read_bytes(path: Path | ImageSource) -> bytes:
         raise UnreadableImageError(found) from None
     except (OSError, MemoryError) as error:
         raise UnreadableImageError(f"cannot be read: {_reason(error)}") from error
+
+
+def check_regular(path: Path) -> None:
+    """Raises UnreadableImageError where a path is no regular file, OSError where that cannot be found out."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise UnreadableImageError(f"is {FILE_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
 
 
 def read_part(path: Path, start: int, length: int) -> bytes:

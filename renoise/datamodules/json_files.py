@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,13 @@ def read_json(path: Path, option: str) -> Any:
         raise InputError(f"{option}: {path} {error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{option}: {path} is not JSON: {error}") from None
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Refuses a folder of images that is none at once, before every image in it is said to be missing.
+
+    Raises:
+        InputError: it is not there, or is no folder.
+    """
+    if not path.is_dir():
+        raise InputError(f"{option}: {path} {'is not a folder' if os.path.lexists(path) else 'does not exist'}")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 
 from renoise.datamodules.batch import ImageRecord
 from renoise.datamodules.frames import place, shown
-from renoise.datamodules.images import read_size
+from renoise.datamodules.images import UnreadableImageError, read_size
 from renoise.datamodules.images_data_module import ImagesDataModule
-from renoise.datamodules.json_files import read_json
-from renoise.datamodules.metadata import file_record
-from renoise.errors import InputError
+from renoise.datamodules.json_files import check_folder, read_json
+from renoise.datamodules.metadata import file_record, printable
+from renoise.errors import InputError, InputWarning
 
 SIDE = 512
 """Pixels of PIE-Bench's images and masks."""
@@ -48,42 +50,60 @@ class PIEBenchDataModule(ImagesDataModule):
         """The images in the mapping file's order, their prompts without the brackets around what changes.
 
         Raises:
-            InputError: the mapping file cannot be read, is not PIE-Bench's, or names no image.
+            InputError: the mapping file cannot be read, is not PIE-Bench's, or names no image; there is no folder of
+                images.
         """
         path = self.root / self.mapping_file
         content = read_json(path, "data.mapping_file")
         if not isinstance(content, dict) or not content:
             raise InputError(f"data.mapping_file: {path} must be an object of one entry per image, and has none")
+        check_folder(self.root / self.images, "data.images")
         records: dict[str, ImageRecord] = {}
+        skipped = []
         for key, entry in content.items():
-            where = f"{path}, {key}"
-            if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str):
-                raise InputError(f'data.mapping_file: {where} is not an object with an "image_path"')
-            columns = {"id": key, **entry}
-            name = columns.pop("image_path")
+            where = printable(f"{path}, {key}")
+            if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str) or not entry["image_path"]:
+                skipped.append(f'{where} is not an object with an "image_path"')
+                continue
+            columns = {**entry, "id": key}
+            name = posixpath.normpath(columns.pop("image_path"))
+            if name in records:
+                skipped.append(f"{where} is skipped: {printable(name)} is in it already")
+                continue
             for column, renamed in PROMPTS.items():
                 columns[renamed] = _without_brackets(columns.pop(column, None))
-            records.setdefault(name, file_record(self.root / self.images, name, where, columns, self.prompt))
+            records[name] = file_record(self.root / self.images, name, where, columns, self.prompt)
+        if not records:
+            raise InputError(f"data.mapping_file: {skipped[0]}")
+        for problem in skipped:
+            rank_zero_warn(problem, category=InputWarning)
         return list(records.values())
 
-    def mask(self, file_name: str) -> Tensor:
+    def mask(self, file_name: str, with_border: bool = True) -> Tensor:
         """Where an image may be edited, bool [H, W] in the frame that it is brought to; margins are kept.
+
+        Args:
+            file_name: which image.
+            with_border: see `decode_mask`.
 
         Raises:
             KeyError: there is no such image.
+            UnreadableImageError: it cannot be read.
             InputError: its mask cannot be.
         """
-        records = {record.file_name: record for record in self.records}
-        record = records[file_name]
-        size = read_size(record.source) or (SIDE, SIDE)
+        record = {record.file_name: record for record in self.records}[file_name]
+        size = read_size(record.source) if record.error is None else None
+        if size is None:
+            raise UnreadableImageError(f"{file_name}: {record.error or 'no image that can be read'}")
         try:
-            pixels = decode_mask(record.extra.get("mask"), *size)
+            mask = decode_mask(record.extra.get("mask"), *size, with_border)
         except InputError as error:
             raise InputError(f"data.mapping_file: {file_name}: {error}") from None
         frame = self._frame(record)
-        kept = Image.fromarray(~pixels.numpy()).convert("L")  # what is kept is white, as margins are
-        part = place(kept.crop(shown(*size, frame, self._fit)), frame, self._fit)
-        return torch.from_numpy(np.array(part) < 128)
+        # Pillow resizes pictures of one bit to the nearest pixel, whatever the filter. What is kept is white, as
+        # margins are.
+        kept = Image.fromarray(~mask.numpy())
+        return torch.from_numpy(~np.array(place(kept.crop(shown(*size, frame, self._fit)), frame, self._fit)))
 
 
 def decode_mask(runs: Any, height: int = SIDE, width: int = SIDE, with_border: bool = True) -> Tensor:
@@ -98,7 +118,7 @@ def decode_mask(runs: Any, height: int = SIDE, width: int = SIDE, with_border: b
     Raises:
         InputError: they are no such list.
     """
-    if not isinstance(runs, Sequence) or len(runs) % 2 or not all(isinstance(each, int) and each >= 0 for each in runs):
+    if not isinstance(runs, Sequence) or len(runs) % 2 or not all(type(each) is int and each >= 0 for each in runs):
         raise InputError(f"a mask must be a list of starts and lengths in turn, 0 or more, not {str(runs)[:40]}")
     mask = torch.zeros(height * width, dtype=torch.bool)
     for start, length in zip(runs[::2], runs[1::2], strict=True):

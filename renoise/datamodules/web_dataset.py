@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from renoise.datamodules.batch import ImageRecord
 from renoise.datamodules.image_folder import walk
-from renoise.datamodules.images import UnreadableImageError, read_part, suffixes
+from renoise.datamodules.images import UnreadableImageError, check_regular, read_part, suffixes
 from renoise.datamodules.images_data_module import ImagesDataModule
 from renoise.datamodules.metadata import printable, table_record
 from renoise.errors import InputError, InputWarning
@@ -107,11 +107,12 @@ class WebDatasetDataModule(ImagesDataModule):
 def _members(path: Path) -> Iterator[tuple[str, TarMember]]:
     """Name and place of every ordinary file of an archive, up to where it is damaged, which is warned of."""
     try:
+        check_regular(path)
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 if member.isreg():
                     yield member.name, TarMember(path, member.offset_data, member.size)
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:  # an UnreadableImageError is a ValueError
         rank_zero_warn(f"{printable(str(path))} cannot be read to its end: {error}", category=InputWarning)
 
 

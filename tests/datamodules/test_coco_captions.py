@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from renoise.datamodules import CocoCaptionsDataModule
-from renoise.errors import InputError
+from renoise.datamodules import CocoCaptionsDataModule, read_image
+from renoise.errors import InputError, InputWarning
 from renoise.manifest import Manifest
 
 SIZES = {"0003.png": (640, 421), "0001.png": (421, 421), "0002.png": (420, 640), "0004.png": (640, 420)}
@@ -67,6 +68,78 @@ def test_an_image_that_is_missing_or_outside_is_a_record_that_says_so(coco: Path
     }
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_hold_what_lies_in_the_folder(coco: Path, num_workers: int) -> None:
+    data = CocoCaptionsDataModule(coco, resolution=16, num_workers=num_workers)
+    data.setup("predict")
+    (batch,) = data.predict_dataloader()
+    for pixels, record in zip(batch.images, batch.records, strict=True):
+        assert torch.equal(pixels, read_image(coco / "val2017" / record.file_name, 16).pixels)
+
+
+def test_entries_that_are_not_cocos_are_counted_in_one_warning_and_the_others_count(coco: Path) -> None:
+    annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
+    wrong = [7, None, {}, {"id": [1], "file_name": "a", "width": 999, "height": 999}]
+    wrong += [{"id": 1, "file_name": name, "width": width, "height": 999} for name, width in (("", 999), ("a", "999"))]
+    annotations["images"] += wrong
+    annotations["annotations"] += [7, {"image_id": 3, "id": 1}, {"image_id": 3, "id": 2, "caption": float("nan")}]
+    annotations["annotations"] += [{"image_id": 3, "id": 3, "caption": " "}, {"image_id": 3, "id": "4", "caption": "x"}]
+    write(coco, annotations)
+    data = CocoCaptionsDataModule(coco)
+    with pytest.warns(InputWarning) as caught:
+        data.setup("predict")
+    path = coco / "annotations/captions_val2017.json"
+    assert [str(each.message) for each in caught] == [
+        f"{path}: 6 of 10 images are left out, the first of them [4]: not as COCO has them",
+        f"{path}: 5 of 8 annotations are left out, the first of them [3]: not as COCO has them",
+    ]
+    assert {each.file_name: each.prompt for each in data.records} == {"0001.png": "the first", "0003.png": ""}
+
+
+def test_of_two_images_of_one_name_the_first_counts(coco: Path) -> None:
+    annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
+    annotations["images"].append({"id": 5, "file_name": "./0001.png", "width": 999, "height": 999})
+    write(coco, annotations)
+    data = CocoCaptionsDataModule(coco)
+    with pytest.warns(InputWarning, match=r"image 5 is skipped: 0001\.png is in it already"):
+        data.setup("predict")
+    assert [each.extra["image_id"] for each in data.records] == [1, 3]
+
+
+def test_text_that_is_not_unicode_and_numbers_that_json_has_not_fail_alone(coco: Path) -> None:
+    annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
+    annotations["images"].append({"id": 5, "file_name": "\ud800.png", "width": 999, "height": 999})
+    annotations["images"].append({"id": 6, "file_name": "small.png", "width": float("nan"), "height": 999})
+    annotations["annotations"].append({"id": 1, "image_id": 3, "caption": "half \ud800"})
+    write(coco, annotations)
+    data = CocoCaptionsDataModule(coco)
+    data.setup("predict")
+    errors = {each.file_name: (each.error or "").split(" (")[0] for each in data.records}
+    assert errors == {
+        "0001.png": "",
+        "0003.png": "the row is not valid Unicode",
+        "\\ud800.png": "the row is not valid Unicode",
+    }
+
+
+def test_images_that_nobody_captioned_need_no_list_of_captions(coco: Path) -> None:
+    annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
+    del annotations["annotations"]
+    write(coco, annotations)
+    data = CocoCaptionsDataModule(coco, captions=False, prompt="a photo")
+    data.setup("predict")
+    assert [(each.prompt, each.extra["captions"]) for each in data.records] == [("a photo", [])] * 2
+    with pytest.raises(InputError, match="does not hold COCO's captions"):
+        CocoCaptionsDataModule(coco).setup("predict")
+
+
+def test_a_folder_of_images_that_is_none_is_named(coco: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.images: .*coco/train2017 does not exist"):
+        CocoCaptionsDataModule(coco, images="train2017").setup("predict")
+    with pytest.raises(InputError, match=r"data\.images: .*\.json is not a folder"):
+        CocoCaptionsDataModule(coco, images="annotations/captions_val2017.json").setup("predict")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -96,9 +169,9 @@ def test_annotations_that_cannot_be_read_are_named(coco: Path) -> None:
 
 
 def test_it_is_inverted_by_its_short_name(coco: Path, tmp_path: Path, predict: Callable[..., Any]) -> None:
-    run = predict(
-        coco, tmp_path / "out", "--data=CocoCaptionsDataModule", f"--data.root={coco}", "--data.resolution=32"
-    )
+    (coco / "annotations").rename(coco / "said")
+    options = (f"--data.root={coco}", "--data.annotations=said/captions_val2017.json", "--data.resolution=32")
+    run = predict(coco, tmp_path / "out", "--data=CocoCaptionsDataModule", *options)
     assert run.status == 0, run.err
     rows = {row["file_name"]: row for row in Manifest(tmp_path / "out").read()}
     assert {name: (row["status"], row["prompt"], row["image_id"]) for name, row in rows.items()} == {

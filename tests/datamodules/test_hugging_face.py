@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import pickle
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -146,6 +150,123 @@ def test_an_image_may_lie_in_a_file_that_the_table_names(files: list[Path], tmp_
         TableCell(table, 1, "image").read()
 
 
+def test_paths_in_a_table_are_relative_to_its_folder(files: list[Path], tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    files[0].parent.rename(root / "photos")
+    (root / "train.csv").write_text("photo,text\nphotos/a.png,one\nphotos/gone.png,two\nhttps://example.com/x.png,\n")
+    data = ready(root, image_column="photo")
+    assert [each.file_name for each in data.records] == [f"train/{number:08d}.png" for number in range(3)]
+    (batch,) = data.predict_dataloader()
+    assert torch.equal(batch.images[0], read_image(root / "photos/a.png", 32).pixels)
+    assert [record.prompt for record in batch.records] == ["one"]
+    assert [error for _, error in batch.failures] == ["does not exist", "is no file, but https://example.com/x.png"]
+
+
+def test_suffixes_come_from_a_column_of_names_where_paths_have_none(files: list[Path], tmp_path: Path) -> None:
+    rows = [{"bytes": path.read_bytes(), "path": None} for path in files]
+    rows[2]["path"] = "no/suffix"
+    columns = {"image": rows, "file_name": ["x/one.JPG", "../two.sh", "three.webp"]}
+    table = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+    saved(table, files, tmp_path / "set")
+    names = [each.file_name for each in ready(tmp_path / "set").records]
+    assert names == ["train/00000000.jpg", "train/00000001.png", "train/00000002.webp"]
+
+
+def test_a_format_and_other_images_of_a_row_are_no_concern(
+    table: datasets.Dataset, files: list[Path], tmp_path: Path
+) -> None:
+    broken = [{"bytes": b"no picture", "path": None}] * 3
+    both = table.add_column("depth", broken).cast_column("depth", datasets.Image())
+    both.with_format("torch").save_to_disk(str(tmp_path / "set"))
+    data = ready(tmp_path / "set")
+    assert [each.prompt for each in data.records] == ["a cat", "", "a fox"]
+    assert [each.source.read() for each in data.records] == [path.read_bytes() for path in files]
+
+
+def test_a_source_can_be_sent_to_another_process(table: datasets.Dataset, files: list[Path], tmp_path: Path) -> None:
+    saved(table, files, tmp_path / "set")
+    sent = pickle.dumps(ready(tmp_path / "set").records[1].source)
+    assert pickle.loads(sent).read() == files[1].read_bytes()
+    assert len(sent) < 10_000
+
+
+def test_many_rows_are_listed_at_once(files: list[Path], tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(20_000)]
+    cells = [{"bytes": b"", "path": "a.png"}] * len(texts)
+    table = datasets.Dataset.from_dict({"image": cells, "text": texts, "label": [0.5] * len(texts)})
+    saved(table.cast_column("image", datasets.Image()), files, tmp_path / "set")
+    start = time.perf_counter()
+    records = ready(tmp_path / "set").records
+    assert time.perf_counter() - start < 10  # row by row it would take half a minute
+    assert [each.prompt for each in records] == texts
+
+
+def test_texts_must_be_columns_of_text_or_none_must_be_asked_for(
+    table: datasets.Dataset, files: list[Path], tmp_path: Path
+) -> None:
+    saved(table, files, tmp_path / "set")
+    with pytest.raises(InputError, match=r"data\.text_column: .* no column of texts 'caption'; its columns are: image"):
+        ready(tmp_path / "set", text_column="caption")
+    with pytest.raises(InputError, match=r"data\.edit_text_column: .* no column of texts 'tags'; .*tags \(List\)"):
+        ready(tmp_path / "set", edit_text_column="tags")
+    saved(table.rename_column("tags", "caption").rename_column("text", "x"), files, tmp_path / "other")
+    assert [each.prompt for each in ready(tmp_path / "other").records] == [""] * 3
+    saved(table.add_column("caption", ["one", "two", "three"]), files, tmp_path / "both")
+    records = ready(tmp_path / "both", text_column="caption", edit_text_column=None).records
+    assert [(each.prompt, each.edit_prompt) for each in records] == [("one", None), ("two", None), ("three", None)]
+
+
+@pytest.mark.parametrize("split", ["../../out", "train[:1]", "", "a/b", ".."])
+def test_a_split_is_a_name(split: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.split must be the name of a split, such as train, but is '"):
+        HuggingFaceDataModule(tmp_path, split=split)
+
+
+def test_one_that_was_saved_alone_knows_what_split_it_was(
+    table: datasets.Dataset, files: list[Path], tmp_path: Path
+) -> None:
+    parquet(table, files, tmp_path / "set")
+    (tmp_path / "set/train-00000-of-00001.parquet").rename(tmp_path / "set/test.parquet")
+    test = datasets.load_dataset(str(tmp_path / "set"), split="test", cache_dir=str(tmp_path / "cache"))
+    test.save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(InputError, match=r"data\.split: .*saved has no split 'train'; there are: test"):
+        ready(tmp_path / "saved")
+    assert ready(tmp_path / "saved", split="test").records[0].file_name == "test/00000000.png"
+
+
+def test_text_that_is_not_utf_8_is_said(files: list[Path], tmp_path: Path) -> None:
+    invalid = pa.array([b"\xff", b"x", b"y"]).view(pa.string())
+    cells = [{"bytes": path.read_bytes(), "path": None} for path in files]
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"image": cells, "text": invalid}), tmp_path / "set/train.parquet")
+    with pytest.raises(InputError, match=r"data\.root: .*set cannot be (read|opened) by `datasets`"):
+        ready(tmp_path / "set", image_column="image")
+
+
+def test_without_a_mark_of_being_images_a_column_can_be_named(files: list[Path], tmp_path: Path) -> None:
+    columns = {"cells": [{"bytes": path.read_bytes(), "path": None} for path in files]}
+    columns |= {"bytes": [path.read_bytes() for path in files]}
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "set/train.parquet")
+    with pytest.raises(InputError, match="has no column of images; its columns are: cells"):
+        ready(tmp_path / "set")
+    for column in columns:
+        sources = [each.source for each in ready(tmp_path / "set", image_column=column).records]
+        assert [source.read() for source in sources] == [path.read_bytes() for path in files]
+
+
+def test_the_output_may_not_lie_among_the_data(
+    table: datasets.Dataset, files: list[Path], tmp_path: Path, predict: Callable[..., Any]
+) -> None:
+    root = tmp_path / "set"
+    parquet(table, files, root)
+    run = predict(root, root / "out", "--data=HuggingFaceDataModule", f"--data.root={root}")
+    assert run.status == 2
+    assert "trainer.default_root_dir: " in run.err
+    assert "lies in data.root" in run.err
+
+
 def test_without_the_package_the_user_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r'pip install "renoise\[datasets\]"'):
@@ -159,6 +280,8 @@ def test_it_is_inverted_by_its_short_name_and_nothing_is_written_beside_the_data
     root = tmp_path / "set"
     run = predict(root, tmp_path / "out", "--data=HuggingFaceDataModule", f"--data.root={root}", "--data.resolution=32")
     assert run.status == 0, run.err
+    assert "Generating" not in run.err
+    assert not datasets.are_progress_bars_disabled()
     rows = {row["file_name"]: row for row in Manifest(tmp_path / "out").read()}
     assert {row["status"] for row in rows.values()} == {"ok"}
     assert rows["train/00000001.jpg"]["edit_prompt"] == "a bear"
