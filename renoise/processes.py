@@ -75,7 +75,8 @@ def in_agreement() -> Iterator[None]:
     if dist.get_rank() > 0:
         sys.exit(2)
     rank, (message, host) = next(iter(wrong.items()))
-    raise InputError(message if len(wrong) == len(found) else f"process {rank} of {len(found)}, on {host}: {message}")
+    # What the first one finds it looks for alone, or is the first to find.
+    raise InputError(message if rank == 0 else f"process {rank} of {len(found)}, on {host}: {message}")
 
 
 def check_starter() -> None:
