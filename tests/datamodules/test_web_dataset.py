@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import posixpath
 import tarfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,10 +155,164 @@ def test_a_folder_without_images_in_shards_says_so(tmp_path: Path) -> None:
         ready(tmp_path / "set")
 
 
+def damaged(path: Path, end: int, then: bytes = b"") -> str:
+    """Cuts an archive off, goes on otherwise, and returns what is said of it."""
+    path.write_bytes(path.read_bytes()[:end] + then)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        records = ready(path.parent).records
+    assert [each.file_name for each in records if each.file_name.startswith("00000")] == ["00000/0000.png"]
+    (warning,) = caught
+    assert issubclass(warning.category, InputWarning)
+    return str(warning.message)
+
+
+def test_where_a_shard_is_damaged_is_said_whatever_the_damage(shards: Path) -> None:
+    path = shards / "00000.tar"
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        second = {member.name: member for member in archive.getmembers()}["0001.png"]
+    header = second.offset
+    for end, then, problem in (
+        (second.offset_data + 10, b"", "it ends in the middle of 0001.png"),
+        (header, b"", f"neither a file nor the archive's end at byte {header}"),
+        (header + 100, b"", f"neither a file nor the archive's end at byte {header}"),
+        (header, b"noise" * 1000, f"neither a file nor the archive's end at byte {header}"),
+    ):
+        path.write_bytes(whole)
+        assert damaged(path, end, then) == f"{path} cannot be read to its end: {problem}"
+
+
+def test_an_archive_without_an_end_is_used_and_named(tmp_path: Path, files: list[Path]) -> None:
+    path = write(tmp_path / "set/one.tar", [("a.png", files[0].read_bytes())])
+    path.write_bytes(path.read_bytes()[: 512 + -(-files[0].stat().st_size // 512) * 512])
+    with pytest.warns(InputWarning, match=r"one\.tar cannot be read to its end: neither a file nor the archive's end"):
+        (record,) = ready(tmp_path / "set").records
+    assert record.source.read() == files[0].read_bytes()
+
+
+def test_a_shard_that_shrinks_later_fails_image_by_image(shards: Path) -> None:
+    data = ready(shards)
+    (shards / "00000.tar").write_bytes((shards / "00000.tar").read_bytes()[:2000])
+    (shards / "00001.tar").unlink()
+    batches = list(data.predict_dataloader())
+    assert {error for batch in batches for _, error in batch.failures} == {
+        "00000.tar ends in the middle of it",
+        "does not exist",
+    }
+
+
+def test_a_second_sample_of_one_key_in_a_shard_is_left_out_with_a_warning(tmp_path: Path, files: list[Path]) -> None:
+    first, second = files[0].read_bytes(), files[1].read_bytes()
+    members = [("a.png", first), ("a.txt", b"one"), ("a.png", second), ("a.txt", b"two")]
+    members += [("b.png", first), ("c.png", first), ("b.png", second), ("b.txt", b"late")]
+    write(tmp_path / "set/one.tar", members)
+    with pytest.warns(InputWarning) as caught:
+        records = ready(tmp_path / "set").records
+    assert [(each.file_name, each.prompt) for each in records] == [
+        ("one/a.png", "one"),
+        ("one/b.png", ""),
+        ("one/c.png", ""),
+    ]
+    assert [each.source.read() for each in records] == [first] * 3
+    assert [str(each.message) for each in caught] == [
+        f"{tmp_path}/set/one.tar: a second one/{key}.png is left out" for key in "ab"
+    ]
+
+
+def test_text_members_may_have_another_suffix(tmp_path: Path, files: list[Path]) -> None:
+    write(tmp_path / "set/a.tar", [("a.png", files[0].read_bytes()), ("a.txt", b"no"), ("a.Caption", b"yes")])
+    assert ready(tmp_path / "set", text_suffix=".caption").records[0].prompt == "yes"
+
+
+def test_what_json_has_not_becomes_null_and_texts_that_cannot_be_read_are_left_out(
+    tmp_path: Path, files: list[Path]
+) -> None:
+    image = files[0].read_bytes()
+    members = [("a.png", image), ("a.json", b'{"score": NaN, "inner": [-Infinity, 1], "text": null, "caption": "c"}')]
+    members += [("b.png", image), ("b.txt", b"\xff"), ("c.png", image), ("c.json", b"[1]"), ("c.txt", b"three")]
+    members += [("d.png", image), ("d.json", b'{"text": 4}'), ("e.png", image), ("e.json", b'{"x": "\\ud800"}')]
+    members += [("f.png", image), ("f.txt", bytes(2**20 + 1))]
+    write(tmp_path / "set/one.tar", members)
+    with pytest.warns(InputWarning) as caught:
+        records = {each.file_name: each for each in ready(tmp_path / "set").records}
+    assert [str(each.message).split(", ")[1].split(": ")[0] for each in caught] == ["b", "c", "f"]
+    assert records["one/a.png"].prompt == "c"
+    assert {name: records["one/a.png"].extra[name] for name in ("score", "inner")} == {
+        "score": None,
+        "inner": [None, 1],
+    }
+    assert (records["one/b.png"].prompt, records["one/c.png"].prompt) == ("", "three")
+    assert (records["one/d.png"].error or "").startswith("text must be a string or null, not 4")
+    assert (records["one/e.png"].error or "").startswith("the row is not valid Unicode")
+
+
+def test_hidden_files_and_the_runs_own_output_are_left_out(tmp_path: Path, files: list[Path]) -> None:
+    image, root = files[0].read_bytes(), tmp_path / "set"
+    write(root / "one.tar", [("._a.png", b"what some systems add"), ("a.png", image), ("sub/.png", image)])
+    write(root / ".hidden.tar", [("b.png", image)])
+    write(root / ".cache/c.tar", [("c.png", image)])
+    write(root / "out/shards/d.tar", [("d.png", image)])
+    data = WebDatasetDataModule(root)
+    trainer: Any = SimpleNamespace(default_root_dir=str(root / "out"), global_rank=0, world_size=1)
+    data.trainer = trainer
+    data.setup("predict")
+    assert [each.file_name for each in data.records] == ["one/a.png"]
+
+
+def test_names_that_are_not_unicode_are_spelled_out(tmp_path: Path, files: list[Path]) -> None:
+    write(tmp_path / "set/one.tar", [("caf\udce9.png", files[0].read_bytes())])
+    (record,) = ready(tmp_path / "set").records
+    assert (record.file_name, record.error) == ("one/caf\\udce9.png", None)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path, files: list[Path]) -> None:
+    write(tmp_path / "set/a.tar", [("a.png", files[0].read_bytes())])
+    os.mkfifo(tmp_path / "set/pipe.tar")
+    with pytest.warns(InputWarning, match=r"pipe\.tar cannot be read to its end: is a named pipe"):
+        assert len(ready(tmp_path / "set").records) == 1
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_a_compressed_shard_is_refused_whatever_its_name(tmp_path: Path, mode: Any) -> None:
+    (tmp_path / "set").mkdir()
+    tarfile.open(tmp_path / "set/x.tar", mode).close()
+    with pytest.raises(InputError, match=r"x\.tar is compressed; .* so decompress it"):
+        ready(tmp_path / "set")
+
+
+KEYS = st.text("ab.é /", min_size=1).filter(lambda key: not set(key.split("/")) & {"", ".", ".."})
+ENDINGS = st.sampled_from([".png", ".JPG", ".left.png", ".txt", ".json", ".cls", ""])
+
+
+@settings(max_examples=60, deadline=None)
+@given(members=st.lists(st.tuples(KEYS, ENDINGS, st.binary(max_size=1200)), max_size=12))
+def test_samples_are_those_that_the_webdataset_package_finds(
+    members: list[tuple[str, str, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    files = [(key + ending, content) for key, ending, content in members]
+    hidden = [name for name, _ in files if not posixpath.basename(name).partition(".")[0]]
+    files = list({name.lower(): (name, content) for name, content in files if name not in hidden}.values())
+    path = write(tmp_path_factory.mktemp("set") / "s.tar", files)
+    with path.open("rb") as file:
+        found = [dict(each) | {"__url__": "s"} for each in webdataset.tariterators.tar_file_iterator(file)]
+    samples = list(webdataset.tariterators.group_by_keys(found))
+    wanted = {}
+    for sample in samples:
+        images = [name for name in sample if f".{name.split('.')[-1]}" in (".png", ".jpg")]
+        if images:
+            wanted.setdefault(f"s/{sample['__key__']}.{images[0]}", sample[images[0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        records = ready(path.parent).records if wanted else []
+    assert {each.file_name: each.source.read() for each in records} == wanted
+    assert len(records) == len(wanted)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     contents=st.dictionaries(
-        st.text("abc/é ", min_size=1).filter(lambda key: "".join(key.split("/")).strip()), st.binary(max_size=2000)
+        st.text("abc/é ", min_size=1).filter(lambda key: key.split("/")[-1].strip()), st.binary(max_size=2000)
     )
 )
 def test_every_member_is_found_once_with_its_own_bytes(
