@@ -12,7 +12,7 @@ from pathlib import Path
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from renoise.scale_trials import endure, kill, share, take_over, wait_share
+from renoise.scale_trials import endure, kill, share, take_over, wait
 
 
 def main(images: int = 1000, damaged: int = 2000, rows: int = 100_000, kills: int = 10) -> None:
@@ -27,8 +27,11 @@ def main(images: int = 1000, damaged: int = 2000, rows: int = 100_000, kills: in
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        waiting = wait_share(folder / "waits", max(images // 4, 24))
-        console.print(f"inversion waits {waiting:.1%} of the time for images, captions, latents and files")
+        waits = wait(folder / "waits", max(images // 10, 32))
+        console.print(
+            f"{waits.between:.2%} of the time passes between batches, waiting for images, captions, latents and files; "
+            f"the UNet is idle {waits.idle:.1%} of it"
+        )
         sharing = share(folder / "sharing", images)
         one, two = sharing.seconds
         console.print(

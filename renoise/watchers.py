@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 
 from renoise.json_lines import JsonLines
+from renoise.module import ReNoiseModule
 from renoise.results import ImageResult
 
 
@@ -40,18 +41,32 @@ class BatchLog(L.Callback):
 
 
 class NetworkWaits(L.Callback):
-    """Measures how long inversion waits between batches: for images, captions, latents, and files to be written.
+    """Measures how long the network waits: between batches, and within them while something else is computed.
 
     Args:
-        path: of a JSON file with `batches`, and the seconds `working` and `waiting`, from the third batch on: the first
-            has nothing before it that it could be made ready behind, and caches and libraries warm up.
+        path: of a JSON file with `batches` and seconds, from the third batch on: the first has nothing before it that
+            it could be made ready behind, and caches and libraries warm up. `working` is spent on batches, `waiting`
+            between them (for images, captions, latents and files), `network` in the UNet, which on a GPU, whose work
+            goes on behind the calls, says nothing.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._batches = 0
-        self._working = self._waiting = 0.0
-        self._since = time.perf_counter()
+        self._working = self._waiting = self._network = 0.0
+        self._since = self._called = time.perf_counter()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listens to the UNet."""
+        unet = cast(ReNoiseModule, pl_module).denoiser.unet
+
+        def call(*_: Any) -> None:
+            self._called = time.perf_counter()
+
+        def done(*_: Any) -> None:
+            self._network += time.perf_counter() - self._called
+
+        self._hooks = [unet.register_forward_pre_hook(call), unet.register_forward_hook(done)]
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -59,6 +74,8 @@ class NetworkWaits(L.Callback):
         """The wait is over."""
         now = time.perf_counter()
         self._waiting += now - self._since if batch_idx > 2 else 0.0
+        if batch_idx == 2:
+            self._network = 0.0
         self._since = now
 
     def on_predict_batch_end(
@@ -78,5 +95,7 @@ class NetworkWaits(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes what was measured."""
-        found = {"batches": self._batches, "working": self._working, "waiting": self._waiting}
-        self.path.write_text(json.dumps(found))
+        for hook in self._hooks:
+            hook.remove()
+        seconds = {"working": self._working, "waiting": self._waiting, "network": self._network}
+        self.path.write_text(json.dumps({"batches": self._batches, **seconds}))

@@ -52,3 +52,4 @@ def test_waiting_is_what_lies_between_batches_and_working_what_lies_in_them(
     assert seconds["batches"] == 3, "from the third on"
     assert seconds["working"] >= 3 * 0.2
     assert seconds["waiting"] >= 2 * 0.3
+    assert 0 < seconds["network"] < seconds["working"] - 3 * 0.2

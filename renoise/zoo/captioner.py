@@ -120,7 +120,7 @@ class CaptionerModule(L.LightningModule):
         learning_rate: peak of the one-cycle schedule.
     """
 
-    def __init__(self, output: Path, hidden_size: int = 64, learning_rate: float = 2e-3) -> None:
+    def __init__(self, output: Path, hidden_size: int = 72, learning_rate: float = 2e-3) -> None:
         super().__init__()
         self.output, self.learning_rate = output, learning_rate
         self.processor = build_processor()
