@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.plugins import MixedPrecision
 
+from renoise import metrics
 from renoise.checkpoint import check_prediction_type, load_denoiser
-from renoise.datamodules import ImageBatch, ImageRecord
+from renoise.datamodules import Encoded, ImageBatch, ImageRecord
 from renoise.denoiser import Denoiser
 from renoise.edit_losses import EditLosses
 from renoise.editing import Editor, EditRequest, check_needs, run_editor
@@ -169,12 +170,13 @@ class ReNoiseModule(L.LightningModule):
         precision = self.trainer.precision_plugin
         with torch.no_grad(), precision.forward_context() if isinstance(precision, MixedPrecision) else nullcontext():
             moved: ImageBatch = self.trainer.strategy.batch_to_device(batch)
-            return self._encoded(moved) if moved.records else moved
+            if moved.records:
+                moved.encoded = self._encoded(moved.images)
+            return moved
 
-    def _encoded(self, batch: ImageBatch) -> ImageBatch:
-        if batch.latents is None:
-            batch.latents = self.denoiser.encode_images(batch.images)
-        return batch
+    def _encoded(self, images: torch.Tensor) -> Encoded:
+        latents = self.denoiser.encode_images(images)
+        return Encoded(latents, metrics.psnr(self.denoiser.decode_latents(latents), images))
 
     def predict_step(self, batch: ImageBatch, batch_index: int) -> list[ImageResult]:
         """Inverts, rebuilds, measures and edits one batch; images that cannot be are rows of their own."""
@@ -184,11 +186,10 @@ class ReNoiseModule(L.LightningModule):
         started = time.perf_counter()
         self.check_size(*batch.images.shape[-2:])
         self._warn_of_long_prompts(batch.records)
-        latents = self._encoded(batch).latents
-        assert latents is not None
+        encoded = batch.encoded or self._encoded(batch.images)
         prompts = [record.prompt or "" for record in batch.records]
         conditioning = self.denoiser.encode_prompts(prompts, self.guidance_scale, time_ids=batch.time_ids)
-        inversion = self.inverter.invert(latents, conditioning, [record.file_name for record in batch.records])
+        inversion = self.inverter.invert(encoded.latents, conditioning, [record.file_name for record in batch.records])
         rebuilt = sample(self.denoiser, inversion)
         reconstructions = self.denoiser.decode_latents(rebuilt)
         for row in not_finite(rebuilt):
@@ -198,10 +199,10 @@ class ReNoiseModule(L.LightningModule):
         good = [row for row in range(len(batch.records)) if row not in inversion.failures]
         results += [ImageResult.failed(batch.records[row], error) for row, error in inversion.failures.items()]
         if good:
-            index = torch.tensor(good, device=latents.device)
+            index = torch.tensor(good, device=rebuilt.device)
             kept, inversion = batch.rows(good), inversion.rows(good)
             done = measured(
-                self.denoiser, kept, latents[index], inversion, rebuilt[index], reconstructions[index], self.provenance
+                kept, encoded.rows(index), inversion, rebuilt[index], reconstructions[index], self.provenance
             )
             self._edit(done, inversion, [_request(record) for record in kept.records])
             for result in done:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from renoise import metrics
-from renoise.datamodules import ImageBatch, ImageRecord
-from renoise.denoiser import Denoiser
+from renoise.datamodules import Encoded, ImageBatch, ImageRecord
 from renoise.inversion import Inversion
 
 
@@ -34,9 +33,8 @@ class ImageResult:
 
 
 def measured(
-    denoiser: Denoiser,
     batch: ImageBatch,
-    latents: torch.Tensor,
+    encoded: Encoded,
     inversion: Inversion,
     rebuilt: torch.Tensor,
     reconstructions: torch.Tensor,
@@ -45,9 +43,8 @@ def measured(
     """The results of B inverted images, without edits.
 
     Args:
-        denoiser: the model.
         batch: the images.
-        latents: theirs, z_0 [B, C, h, w].
+        encoded: theirs, z_0 and the autoencoder's ceiling.
         inversion: of them.
         rebuilt: z_0 as the sampler came back to it, [B, C, h, w].
         reconstructions: the same as images, [B, 3, H, W] in [0, 1].
@@ -56,8 +53,8 @@ def measured(
     columns = {
         "psnr": metrics.psnr(reconstructions, batch.images),
         "ssim": metrics.ssim(reconstructions, batch.images),
-        "psnr_vae": metrics.psnr(denoiser.decode_latents(latents), batch.images),
-        "latent_mse": metrics.mean_squared_error(rebuilt, latents),
+        "psnr_vae": encoded.psnr_vae,
+        "latent_mse": metrics.mean_squared_error(rebuilt, encoded.latents),
         "unet_evals": inversion.network_rows,
     }
     lists = {name: values.tolist() for name, values in columns.items()}

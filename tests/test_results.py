@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from renoise.checkpoint import load_denoiser
-from renoise.datamodules import ImageBatch, ImageRecord
+from renoise.datamodules import Encoded, ImageBatch, ImageRecord
 from renoise.inversion import Inverter
 from renoise.results import ImageResult, measured, not_finite
 from renoise.schedule import Schedule
@@ -26,7 +26,7 @@ def test_a_failed_row_has_every_column_of_a_good_one(tiny_sd: Path) -> None:
         inversion = Inverter(denoiser, Schedule.read(denoiser.scheduler, 1), Renoising(0)).invert(
             latents, denoiser.encode_prompts(["a cat"]), ["a.png"]
         )
-        (good,) = measured(denoiser, batch, latents, inversion, latents, images, {"seed": 3})
+        (good,) = measured(batch, Encoded(latents, torch.ones(1)), inversion, latents, images, {"seed": 3})
     failed = ImageResult.failed(RECORD, "no such thing")
     assert list(good.row) == list(failed.row)
     assert (failed.row["status"], failed.row["error"]) == ("failed", "no such thing")

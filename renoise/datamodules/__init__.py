@@ -1,6 +1,6 @@
 """Where images come from: data sets, read into batches that know which image of them each is."""
 
-from renoise.datamodules.batch import ImageBatch, ImageRecord, LoadedImage, collate
+from renoise.datamodules.batch import Encoded, ImageBatch, ImageRecord, LoadedImage, collate
 from renoise.datamodules.coco_captions import CocoCaptionsDataModule
 from renoise.datamodules.hugging_face import HuggingFaceDataModule
 from renoise.datamodules.image_folder import ImageFolderDataModule
@@ -11,6 +11,7 @@ from renoise.datamodules.web_dataset import WebDatasetDataModule
 
 __all__ = [
     "CocoCaptionsDataModule",
+    "Encoded",
     "HuggingFaceDataModule",
     "ImageBatch",
     "ImageFolderDataModule",

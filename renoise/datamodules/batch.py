@@ -56,6 +56,22 @@ FailedImage = tuple[ImageRecord, str]
 """An image that could not be read, and why."""
 
 
+class Encoded(NamedTuple):
+    """What an autoencoder makes of B images.
+
+    Args:
+        latents: [B, C, h, w].
+        psnr_vae: of its own round trip, the ceiling of every reconstruction, in dB, [B].
+    """
+
+    latents: Tensor
+    psnr_vae: Tensor
+
+    def rows(self, index: Tensor) -> Encoded:
+        """Those of the images at these positions, int64 [n]."""
+        return Encoded(self.latents[index], self.psnr_vae[index])
+
+
 class ImageBatch:
     """B images of one size; B is 0 where none could be read.
 
@@ -68,7 +84,7 @@ class ImageBatch:
         sha256: of each file's bytes, in hexadecimal.
         time_ids: SDXL's sizes and crop offsets in pixels, float32 [B, 6]; see `renoise.datamodules.frames.time_ids`.
         failures: the images of this batch that could not be read, each with the reason.
-        latents: of the images, where they have been encoded already.
+        encoded: what the model's autoencoder makes of them, where it has been asked already.
     """
 
     def __init__(
@@ -78,10 +94,10 @@ class ImageBatch:
         sha256: list[str],
         time_ids: Tensor,
         failures: list[FailedImage],
-        latents: Tensor | None = None,
+        encoded: Encoded | None = None,
     ) -> None:
         self.images, self.records, self.sha256 = images, records, sha256
-        self.time_ids, self.failures, self.latents = time_ids, failures, latents
+        self.time_ids, self.failures, self.encoded = time_ids, failures, encoded
 
     def rows(self, rows: Sequence[int]) -> ImageBatch:
         """The images at these positions, without those that could not be read."""
@@ -103,8 +119,8 @@ class ImageBatch:
         return self._moved(lambda tensor: tensor.pin_memory())
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> ImageBatch:
-        latents = None if self.latents is None else move(self.latents)
-        return ImageBatch(move(self.images), self.records, self.sha256, move(self.time_ids), self.failures, latents)
+        encoded = None if self.encoded is None else Encoded(*map(move, self.encoded))
+        return ImageBatch(move(self.images), self.records, self.sha256, move(self.time_ids), self.failures, encoded)
 
 
 def collate(items: Sequence[LoadedImage | FailedImage]) -> ImageBatch:
