@@ -13,14 +13,15 @@ from pathlib import Path
 
 import lightning as L
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from renoise.datamodules.ahead import Ahead
-from renoise.datamodules.batch import FailedImage, ImageBatch, ImageRecord, LoadedImage, collate
+from renoise.datamodules.batch import ImageBatch, ImageRecord, collate
 from renoise.datamodules.captioner import Captioner, Captioning
 from renoise.datamodules.captions import Captions
 from renoise.datamodules.frames import Fit, Resize, batches_of_one_frame, bucket
-from renoise.datamodules.images import UnreadableImageError, read_image, read_size
+from renoise.datamodules.image_dataset import ImageDataset, load_image
+from renoise.datamodules.images import UnreadableImageError, read_size
 from renoise.errors import InputError, InputWarning
 from renoise.processes import in_agreement, of_everybody, of_the_first
 
@@ -134,7 +135,7 @@ class ImagesDataModule(L.LightningDataModule):
         world_size = self.trainer.world_size if self.trainer else 1
         records = self._to_do[self._rank :: world_size]
         frames = [self._frame(record) for record in records]
-        images = _Images(records, frames, self._fit)
+        images = ImageDataset(records, frames, self._fit)
         batches = batches_of_one_frame(frames, self.batch_size)
         loader = DataLoader(images, batch_sampler=batches, num_workers=self.num_workers, collate_fn=collate)
         self._to_caption = {record.file_name for record in records if record.prompt is None}
@@ -177,7 +178,7 @@ class ImagesDataModule(L.LightningDataModule):
         """
         for record in self.records:
             if record.file_name == file_name:
-                return _load(record, self._frame(record), self._fit).pixels
+                return load_image(record, self._frame(record), self._fit).pixels
         raise UnreadableImageError(f"{file_name} is not in {self.root}")
 
     @property
@@ -206,26 +207,3 @@ def _check_that_all_see_the_same(records: list[ImageRecord], root: Path) -> None
     first = of_the_first(mine)
     if first != mine:
         raise InputError(f"data.root: {root} holds {len(records)} images here, others than the {first[0]} of process 0")
-
-
-class _Images(Dataset[LoadedImage | FailedImage]):
-    """Reads one image per record and never raises: where that fails, the item says why."""
-
-    def __init__(self, records: list[ImageRecord], frames: list[tuple[int, int]], fit: Fit) -> None:
-        self.records, self.frames, self.fit = records, frames, fit
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> LoadedImage | FailedImage:
-        record = self.records[index]
-        try:
-            return _load(record, self.frames[index], self.fit)
-        except UnreadableImageError as error:
-            return record, str(error)
-
-
-def _load(record: ImageRecord, frame: tuple[int, int], fit: Fit) -> LoadedImage:
-    if record.error is not None:
-        raise UnreadableImageError(record.error)
-    return LoadedImage(record, *read_image(record.source, frame, fit))
