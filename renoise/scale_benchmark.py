@@ -27,7 +27,7 @@ def main(images: int = 1000, damaged: int = 2000, rows: int = 100_000, kills: in
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        waits = wait(folder / "waits", max(images // 10, 32))
+        waits = wait(folder / "waits", max(images // 10, 24))
         console.print(
             f"{waits.between:.2%} of the time passes between batches, waiting for images, captions, latents and files; "
             f"the UNet is idle {waits.idle:.1%} of it"

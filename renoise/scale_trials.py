@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,20 +99,20 @@ class Survival:
 
 
 def kill(folder: Path, images: int, kills: int, options: dict[str, Any] | None = None) -> Survival:
-    """Kills a run, all its processes at once, at random moments after its first new batch; then lets it finish."""
+    """Kills a run, all its processes at once, at random moments after a random new batch; then lets it finish."""
     root, out, log = write_scenes(folder / "scenes", images), folder / "out", folder / "batches.jsonl"
     watch = f'[{{"class_path": "renoise.watchers.BatchLog", "init_args": {{"path": "{log}"}}}}]'
     everything = FEW_STEPS | {"trainer.callbacks": watch} | (options or {})
     rng, killed_at = random.Random(SEED), []
-    pace = _seconds_per_batch(folder, min(images, 50), everything)
-    batches = images / FEW_STEPS["data.batch_size"]
+    most = round(2 * images / FEW_STEPS["data.batch_size"] / (kills + 2))  # so that some is left after the last kill
     for _ in range(kills):
         process = start(root, out, everything)
-        done = _inverted(log)
-        while _inverted(log) == done and process.poll() is None:
+        wanted = _inverted(log) + rng.randint(1, max(1, most))
+        while _inverted(log) < wanted and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 2 * pace * batches / (kills + 2)))
-        os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(rng.uniform(0, 2))
+        with suppress(ProcessLookupError):  # it was done before
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         killed_at.append(len(Manifest(out).read()))
     run(root, out, everything)
@@ -124,13 +125,6 @@ def kill(folder: Path, images: int, kills: int, options: dict[str, Any] | None =
         batches_done_twice=(inverted - images) / FEW_STEPS["data.batch_size"],
         killed_at=killed_at,
     )
-
-
-def _seconds_per_batch(folder: Path, images: int, options: dict[str, Any]) -> float:
-    root = write_scenes(folder / "pace", images)
-    run(root, folder / "pace-out", {name: value for name, value in options.items() if name != "trainer.callbacks"})
-    rows = Manifest(folder / "pace-out").read()
-    return float(sum(row["seconds"] for row in rows) / len(rows) * options["data.batch_size"])
 
 
 def _inverted(log: Path) -> int:
