@@ -1,7 +1,7 @@
 """What the project claims of whole data sets, measured in one run: `python -m renoise.scale_benchmark`.
 
 Prints what several processes gain, what is left after kills and damaged files, how long a restart takes to see what is
-done, and how much of the time inversion waits. Takes half an hour on two cores with the numbers it has.
+done, and how much of the time inversion waits. Takes three quarters of an hour on two cores with the numbers it has.
 """
 
 from __future__ import annotations
