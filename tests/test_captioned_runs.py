@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import assert_whole, times
+from runs import assert_whole, no_file_larger_than, times
 
 from renoise.datamodules.captioner import Captioner
 from renoise.inversion import Inverter
@@ -220,3 +220,20 @@ def test_other_captioners_are_other_settings_and_captions_outlive_them(
     count = sum(asked)
     assert captioned(root, out, other, "--model.overwrite=true").status == 0
     assert sum(asked) == count, "what a person may have corrected is not thrown away"
+
+
+def test_a_disk_that_is_full_of_captions_ends_the_run_with_a_line_and_the_next_one_goes_on(
+    tmp_path: Path, root: Path, captioned: Run
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    own = json.dumps({"file_name": "gone.png", "text": "long" * 5000}) + "\n"
+    (out / "captions.jsonl").write_text(own)
+    with no_file_larger_than(len(own) + 100):  # enough for one caption, and for all other files
+        run = captioned(root, out)
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert "captions.jsonl cannot be written: File too large" in run.err
+    assert (out / "captions.jsonl").read_text(encoding="utf-8").endswith("\n"), "no half line"
+    assert captioned(root, out).status == 0
+    assert_whole(out, NAMES)
+    assert (out / "captions.jsonl").read_text(encoding="utf-8").startswith(own)

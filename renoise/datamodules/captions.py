@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -37,6 +39,17 @@ class Captions(JsonLines):
                 self.merge(b"".join(line for _, _, line in self.lines()))
         except OSError as error:
             raise InputError(f"{self.path} cannot be used: {error.strerror or error}") from error
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Adds captions; where not all of them can be written, none is.
+
+        Raises:
+            InputError: the file system refuses.
+        """
+        try:
+            super().append(rows)
+        except OSError as error:
+            raise InputError(f"{self.own} cannot be written: {error.strerror or error}") from error
 
     def read(self) -> dict[str, str]:
         """The captions by file name. Of several lines on one image the last counts.
