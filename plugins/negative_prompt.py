@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise.denoiser import Denoiser, guide
-from renoise.editing import EditRequest
+from renoise.editing.base import EditRequest
 from renoise.errors import InputError
-from renoise.inversion import Inversion, walk
+from renoise.inversion.base import Inversion, walk
+from renoise.models.base import DiffusionModel, guide
 
 from .prompt_swap import PromptSwap
 
@@ -18,7 +18,7 @@ class NegativePrompt(PromptSwap):
     """Guides from the image's own prompt to the new one (Miyake et al., arXiv 2305.16807).
 
     ε = ε_source + s · (ε_new − ε_source): at s = 0 it reconstructs, at s = 1 it is `PromptSwap` without guidance. It
-    costs as many network rows as guidance does, and no optimisation as null-text inversion.
+    costs as many network rows as guidance does, and no optimization as null-text inversion.
 
     Args:
         replace: words to replace in the prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes each image's
@@ -43,22 +43,22 @@ class NegativePrompt(PromptSwap):
             )
         self.proximal_quantile = proximal_quantile
 
-    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image from its prompt towards its new one, [B, 3, H, W] in [0, 1]."""
         if self.guidance_scale == 1 and self.proximal_quantile is None:
-            return super().edit(denoiser, inversion, requests)  # the source has no say
+            return super().edit(model, inversion, requests)  # the source has no say
         sizes = inversion.conditioning.time_ids
-        prompts = [request.prompt for request in requests], self.edit_prompts(denoiser, requests)
-        branches = [denoiser.encode_prompts(each, time_ids=sizes) for each in prompts]
+        prompts = [request.prompt for request in requests], self.edit_prompts(model, requests)
+        branches = [model.encode_prompts(each, time_ids=sizes) for each in prompts]
 
         def predict(index: int, latents: torch.Tensor) -> torch.Tensor:
             step = inversion.schedule.steps[index]
-            source, new = denoiser.predict_branches([step.input_scale * latents] * 2, step.timestep, branches)
+            source, new = model.predict_branches([step.input_scale * latents] * 2, step.timestep, branches)
             if self.proximal_quantile is not None:
                 new = source + proximal(new - source, self.proximal_quantile)
             return guide([source, new], self.guidance_scale)
 
-        return denoiser.decode_latents(walk(inversion, predict, self.strength))
+        return model.decode_latents(walk(inversion, predict, self.strength))
 
 
 def proximal(difference: torch.Tensor, quantile: float) -> torch.Tensor:

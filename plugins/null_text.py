@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from renoise.inversion.null_text import NullTextOptimization
 
-from renoise.denoiser import Denoiser
-from renoise.editing import EditRequest
+from renoise.editing.base import EditRequest
 from renoise.errors import InputError
-from renoise.inversion import Inversion, walk
-from renoise.null_text_inversion import NullTextOptimisation
+from renoise.inversion.base import Inversion, walk
+from renoise.models.base import DiffusionModel
 
 from .prompt_swap import PromptSwap
 
@@ -19,7 +19,7 @@ from .prompt_swap import PromptSwap
 class NullText(PromptSwap):
     """Samples under the new prompt with an unconditional embedding of its own at every step (arXiv 2211.09794).
 
-    Under the image's own prompt these embeddings lead back to the image at the same guidance. They are optimised along
+    Under the image's own prompt these embeddings lead back to the image at the same guidance. They are optimized along
     whatever path the inversion took; only where `--model.inversion null_text` ran with this guidance its own are taken.
 
     Args:
@@ -28,8 +28,8 @@ class NullText(PromptSwap):
         guidance_scale: how strongly the new prompt pulls; at 1, where the unconditional branch has no say, it is
             `PromptSwap`.
         strength: share of the sampler's steps that see the new prompt, in (0, 1].
-        iterations: of the optimisation, per step.
-        learning_rate: of the optimisation.
+        iterations: of the optimization, per step.
+        learning_rate: of the optimization.
     """
 
     def __init__(
@@ -45,29 +45,29 @@ class NullText(PromptSwap):
             raise InputError(f"NullText: iterations must be 1 or more, got {iterations}")
         if not 0 < learning_rate < 1:
             raise InputError(f"NullText: learning_rate must lie in (0, 1), got {learning_rate}")
-        self.optimisation = NullTextOptimisation(iterations, learning_rate)
+        self.optimization = NullTextOptimization(iterations, learning_rate)
         if guidance_scale != 1:
             self.needs |= {"trajectory"}
 
-    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image under its new prompt, [B, 3, H, W] in [0, 1]."""
         if self.guidance_scale == 1:
-            return super().edit(denoiser, inversion, requests)
+            return super().edit(model, inversion, requests)
         sizes = inversion.conditioning.time_ids
-        new = denoiser.encode_prompts(self.edit_prompts(denoiser, requests), self.guidance_scale, time_ids=sizes)
-        embeddings = self._embeddings(denoiser, inversion, requests)
+        new = model.encode_prompts(self.edit_prompts(model, requests), self.guidance_scale, time_ids=sizes)
+        embeddings = self._embeddings(model, inversion, requests)
 
         def predict(index: int, latents: torch.Tensor) -> torch.Tensor:
             step = inversion.schedule.steps[index]
             told = replace(new, negative_prompt_embeds=embeddings[index - len(inversion.schedule)])
-            return denoiser.predict(step.input_scale * latents, step.timestep, told)
+            return model.predict(step.input_scale * latents, step.timestep, told)
 
-        return denoiser.decode_latents(walk(inversion, predict, self.strength))
+        return model.decode_latents(walk(inversion, predict, self.strength))
 
-    def _embeddings(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+    def _embeddings(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """∅_t of every step that is taken, [steps, B, length, D]; the last is that of the schedule's last."""
         if inversion.null_embeddings is not None and inversion.conditioning.guidance_scale == self.guidance_scale:
             return inversion.null_embeddings
         prompts = [request.prompt for request in requests]
-        own = denoiser.encode_prompts(prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
-        return self.optimisation.run(denoiser, inversion, own, self.strength)[0]
+        own = model.encode_prompts(prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
+        return self.optimization.run(model, inversion, own, self.strength)[0]

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise.denoiser import Denoiser
-from renoise.editing import Editor, EditRequest
+from renoise.core.schedule import Schedule
+from renoise.editing.base import Editor, EditRequest
 from renoise.errors import InputError, InputWarning
-from renoise.inversion import Inversion, sample
-from renoise.schedule import Schedule
+from renoise.inversion.base import Inversion, sample
+from renoise.models.base import DiffusionModel
 
 
 class PromptSwap(Editor):
@@ -45,7 +45,7 @@ class PromptSwap(Editor):
         """The class's, for messages."""
         return type(self).__name__
 
-    def check(self, denoiser: Denoiser, schedule: Schedule) -> None:
+    def check(self, model: DiffusionModel, schedule: Schedule) -> None:
         """Raises InputError where the strength leaves no step to take."""
         steps = len(schedule)
         if round(self.strength * steps) == 0:
@@ -74,22 +74,20 @@ class PromptSwap(Editor):
             return f"the image has no edit_text and {self.name} no words to replace"
         return f"the prompt {request.prompt!r} holds none of the words to replace: {', '.join(self.replace)}"
 
-    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image under its new prompt, [B, 3, H, W] in [0, 1]."""
         sizes = inversion.conditioning.time_ids
-        conditioning = denoiser.encode_prompts(
-            self.edit_prompts(denoiser, requests), self.guidance_scale, time_ids=sizes
-        )
-        return denoiser.decode_latents(sample(denoiser, inversion, conditioning, self.strength))
+        conditioning = model.encode_prompts(self.edit_prompts(model, requests), self.guidance_scale, time_ids=sizes)
+        return model.decode_latents(sample(model, inversion, conditioning, self.strength))
 
-    def edit_prompts(self, denoiser: Denoiser, requests: Sequence[EditRequest]) -> list[str]:
+    def edit_prompts(self, model: DiffusionModel, requests: Sequence[EditRequest]) -> list[str]:
         """The prompts of requests that were not refused; warns of those made here that the text encoder cuts off."""
         prompts = []
         for request in requests:
             prompt = self.edit_prompt(request)
             assert prompt is not None, "`refusal` turns these away"
             prompts.append(prompt)
-            cut = denoiser.split_prompt(prompt)[1]
+            cut = model.split_prompt(prompt)[1]
             if cut and self.replace is not None:  # of an image's own texts the run warns
                 problem = f"{self.name}'s prompt is longer than the text encoder takes; cut off: {cut!r}"
                 warnings.warn(f"{request.file_name}: {problem}", InputWarning, stacklevel=2)

@@ -17,8 +17,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 
-from renoise.datamodules import ImageFolderDataModule, ImagesDataModule
-from renoise.editing import load_editors
+from renoise.data import ImageFolderDataModule, ImagesDataModule
+from renoise.editing.base import load_editors
 from renoise.errors import InputError, InputWarning
 from renoise.module import ReNoiseModule
 from renoise.parser import Parser
@@ -168,7 +168,7 @@ def _quieten_libraries() -> None:
     for message in (
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # among themselves
         "The `local_dir_use_symlinks` argument is deprecated",
-        "Total length of `Ahead` across ranks is zero",  # where all is done already
+        "Total length of `Prefetcher` across ranks is zero",  # where all is done already
         "Couldn't infer the batch indices fetched from your dataloader",  # batches know whose images they hold
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -15,20 +15,20 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.plugins import MixedPrecision
 
-from renoise import metrics
-from renoise.checkpoint import check_prediction_type, load_denoiser
-from renoise.datamodules import Encoded, ImageBatch, ImageRecord
-from renoise.denoiser import Denoiser
-from renoise.edit_losses import EditLosses
-from renoise.editing import Editor, EditRequest, check_needs, run_editor
+from renoise.core.edit_regularization import EditRegularization
+from renoise.core.noise_correction import Method, NoiseCorrection
+from renoise.core.renoise import AveragingWeights, Renoising
+from renoise.core.schedule import Schedule, prediction_type
+from renoise.data import Encoded, ImageBatch, ImageRecord
+from renoise.editing.base import Editor, EditRequest, check_needs, run_editor
 from renoise.errors import InputError, InputWarning
-from renoise.inversion import Inversion, sample
-from renoise.inversion_methods import InversionMethod, make_inverter
-from renoise.noise_correction import Method, NoiseCorrection
-from renoise.results import ImageResult, measured, not_finite
-from renoise.samplers import replace_scheduler
-from renoise.schedule import Schedule, prediction_type
-from renoise.solver import AveragingWeights, Renoising
+from renoise.inversion.base import Inversion, sample
+from renoise.inversion.methods import InversionMethod, make_inverter
+from renoise.metrics import functional as metrics
+from renoise.models.base import DiffusionModel
+from renoise.models.loading import check_prediction_type, load_model
+from renoise.models.schedulers import replace_scheduler
+from renoise.outputs.image_result import ImageResult, measured, not_finite
 
 
 class ReNoiseModule(L.LightningModule):
@@ -46,12 +46,12 @@ class ReNoiseModule(L.LightningModule):
         averaging_weights: weights of the estimates (Table 1 of the paper); null takes the last one.
         edit_losses: what keeps predictions editable (L_edit of the paper); null leaves them as they are.
         noise_correction: what becomes of a stochastic sampler's noise once its step is solved: none, override (the
-            noise that makes the step exact) or optimise (part of the way there).
-        noise_correction_strength: share of the error that each step of optimise takes away.
-        noise_correction_steps: steps of optimise.
-        inversion: renoise; ddim (the sampler's plain reversal); pix2pix_zero (the same, each prediction regularised by
+            noise that makes the step exact) or optimize (part of the way there).
+        noise_correction_strength: share of the error that each step of optimize takes away.
+        noise_correction_steps: steps of optimize.
+        inversion: renoise; ddim (the sampler's plain reversal); pix2pix_zero (the same, each prediction regularized by
             L_pair and L_KL); edit_friendly (independent noisy latents, and the noise between them solved for);
-            null_text (plain reversal, and the unconditional embedding of every step optimised); direct (plain
+            null_text (plain reversal, and the unconditional embedding of every step optimized); direct (plain
             reversal, whose latents put the way back right). But for renoise they take no averaging_weights and
             edit_losses, and but for edit_friendly's steps without noise no renoise_iterations.
         guidance_scale: guidance during inversion and reconstruction; 1 is without, and cheapest. Inversion null_text
@@ -75,7 +75,7 @@ class ReNoiseModule(L.LightningModule):
         num_inference_steps: int = 50,
         renoise_iterations: int = 1,
         averaging_weights: AveragingWeights | None = None,
-        edit_losses: EditLosses | None = None,
+        edit_losses: EditRegularization | None = None,
         noise_correction: Method = "none",
         noise_correction_strength: float = 0.5,
         noise_correction_steps: int = 1,
@@ -106,19 +106,19 @@ class ReNoiseModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Loads the model and reads its sampler, before any image is touched; only once, whoever calls first."""
-        if hasattr(self, "denoiser"):
+        if hasattr(self, "model"):
             return
-        self.denoiser: Denoiser = load_denoiser(self.checkpoint, self.lora)
-        sampler = replace_scheduler(self.denoiser.scheduler, self.scheduler, self.scheduler_options)
-        schedule = Schedule.read(sampler, self.num_inference_steps, self.eta)
+        self.model: DiffusionModel = load_model(self.checkpoint, self.lora)
+        sampler = replace_scheduler(self.model.scheduler, self.scheduler, self.scheduler_options)
+        schedule = Schedule.from_scheduler(sampler, self.num_inference_steps, self.eta)
         self.noise_correction.validate(schedule, type(sampler).__name__)
-        check_prediction_type(self.denoiser, prediction_type(sampler), self.checkpoint)
+        check_prediction_type(self.model, prediction_type(sampler), self.checkpoint)
         self._check_half_precision()
         for editor in self.editors.values():
-            check_needs(editor, self.denoiser, schedule)
+            check_needs(editor, self.model, schedule)
         self.inverter = make_inverter(
             self.inversion,
-            self.denoiser,
+            self.model,
             schedule,
             self.renoising,
             self.edit_losses,
@@ -175,8 +175,8 @@ class ReNoiseModule(L.LightningModule):
             return moved
 
     def _encoded(self, images: torch.Tensor) -> Encoded:
-        latents = self.denoiser.encode_images(images)
-        return Encoded(latents, metrics.psnr(self.denoiser.decode_latents(latents), images))
+        latents = self.model.encode_images(images)
+        return Encoded(latents, metrics.psnr(self.model.decode_latents(latents), images))
 
     def predict_step(self, batch: ImageBatch, batch_index: int) -> list[ImageResult]:
         """Inverts, rebuilds, measures and edits one batch; images that cannot be are rows of their own."""
@@ -188,10 +188,10 @@ class ReNoiseModule(L.LightningModule):
         self._warn_of_long_prompts(batch.records)
         encoded = batch.encoded or self._encoded(batch.images)
         prompts = [record.prompt or "" for record in batch.records]
-        conditioning = self.denoiser.encode_prompts(prompts, self.guidance_scale, time_ids=batch.time_ids)
+        conditioning = self.model.encode_prompts(prompts, self.guidance_scale, time_ids=batch.time_ids)
         inversion = self.inverter.invert(encoded.latents, conditioning, [record.file_name for record in batch.records])
-        rebuilt = sample(self.denoiser, inversion)
-        reconstructions = self.denoiser.decode_latents(rebuilt)
+        rebuilt = sample(self.model, inversion)
+        reconstructions = self.model.decode_latents(rebuilt)
         for row in not_finite(rebuilt):
             inversion.failures.setdefault(row, "the latents turned NaN or infinite in the reconstruction")
         for row in not_finite(reconstructions):
@@ -200,9 +200,9 @@ class ReNoiseModule(L.LightningModule):
         results += [ImageResult.failed(batch.records[row], error) for row, error in inversion.failures.items()]
         if good:
             index = torch.tensor(good, device=rebuilt.device)
-            kept, inversion = batch.rows(good), inversion.rows(good)
+            kept, inversion = batch.select(good), inversion.select(good)
             done = measured(
-                kept, encoded.rows(index), inversion, rebuilt[index], reconstructions[index], self.provenance
+                kept, encoded.select(index), inversion, rebuilt[index], reconstructions[index], self.provenance
             )
             self._edit(done, inversion, [_request(record) for record in kept.records])
             for result in done:
@@ -213,7 +213,7 @@ class ReNoiseModule(L.LightningModule):
     def _edit(self, results: list[ImageResult], inversion: Inversion, requests: list[EditRequest]) -> None:
         """Adds every editor's image, or the reason why it made none, to the results."""
         for name, editor in self.editors.items():
-            outcomes = run_editor(editor, self.denoiser, inversion, requests)
+            outcomes = run_editor(editor, self.model, inversion, requests)
             for result, outcome in zip(results, outcomes, strict=True):
                 if isinstance(outcome, str):
                     result.row["edits"][name] = outcome
@@ -223,14 +223,14 @@ class ReNoiseModule(L.LightningModule):
 
     def check_size(self, height: int, width: int) -> None:
         """Raises InputError where the model cannot take images of so many pixels."""
-        multiple = self.denoiser.size_multiple
+        multiple = self.model.size_multiple
         if height % multiple or width % multiple:
             raise InputError(f"data.resolution must be a multiple of {multiple} for {self.checkpoint}, got {width}")
 
     def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:
         for record in records:
             for name, prompt in (("prompt", record.prompt or ""), ("edit_text", record.edit_prompt or "")):
-                cut = self.denoiser.split_prompt(prompt)[1]
+                cut = self.model.split_prompt(prompt)[1]
                 if cut:
                     warnings.warn(
                         f"{record.file_name}: the {name} is longer than the text encoder takes; cut off: {cut!r}",

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser
 
-from renoise.datamodules import ImagesDataModule
-from renoise.editing import load_editors
+from renoise.data import ImagesDataModule
+from renoise.editing.base import load_editors
 from renoise.errors import InputError
 
 NOT_OPTIONS = {"help", "config", "print_config"}

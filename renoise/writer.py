@@ -19,13 +19,11 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import save
 
-from renoise.contact_sheet import contact_sheet
-from renoise.datamodules import ImageRecord
+from renoise.data import ImageRecord
 from renoise.errors import InputError
-from renoise.json_lines import write_atomically
-from renoise.manifest import Manifest, claim_folder, in_order, open_folder, writing_to
 from renoise.module import ReNoiseModule
-from renoise.output_files import (
+from renoise.outputs.contact_sheet import contact_sheet
+from renoise.outputs.files import (
     INVERSION,
     RECONSTRUCTION,
     OutputFiles,
@@ -33,9 +31,11 @@ from renoise.output_files import (
     Shards,
     repair_shards,
 )
-from renoise.processes import check_starter, in_agreement, of_everybody, of_the_first
-from renoise.results import ImageResult
-from renoise.summary import as_table, summarize
+from renoise.outputs.image_result import ImageResult
+from renoise.outputs.manifest import Manifest, claim_folder, in_order, open_folder, writing_to
+from renoise.outputs.summary import as_table, summarize
+from renoise.utils.distributed import all_gather, broadcast, check_starter, raise_together
+from renoise.utils.jsonl import write_atomically
 
 MOST_FAILURES = 10
 """Images named on the screen; the manifest names all."""
@@ -70,17 +70,17 @@ class InversionWriter(BasePredictionWriter):
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.folder = Path(trainer.default_root_dir)
         self.manifest = Manifest(self.folder, trainer.global_rank)
-        with in_agreement():
+        with raise_together():
             if trainer.is_global_zero:
                 open_folder(self.folder, self.settings, pl_module.overwrite)
                 _keep_apart(self.folder, datamodule)
             pl_module.setup(stage)
             pl_module.check_size(datamodule.resolution, datamodule.resolution)
-        datamodule.size_multiple = pl_module.denoiser.size_multiple
+        datamodule.size_multiple = pl_module.model.size_multiple
         datamodule.prepare = pl_module.prepare
-        with in_agreement():
+        with raise_together():
             done = self._take_over(datamodule, pl_module.retry_failed) if trainer.is_global_zero else None
-        datamodule.exclude(of_the_first(done))
+        datamodule.exclude(broadcast(done))
         per_shard = pl_module.images_per_shard
         self.files: OutputFiles = (
             Shards(self.folder, trainer.global_rank, per_shard) if per_shard else SeparateFiles(self.folder)
@@ -161,7 +161,7 @@ class InversionWriter(BasePredictionWriter):
         self._thread.shutdown()
         with writing_to(self.folder):
             self.files.close()
-            of_everybody(None)
+            all_gather(None)
             if not trainer.is_global_zero:
                 return
             rows = in_order(self.manifest.read())

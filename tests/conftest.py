@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 if TYPE_CHECKING:
-    from renoise.denoiser import Denoiser
+    from renoise.models.base import DiffusionModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers with as many threads as there are cores, each, hold one another up
@@ -57,21 +57,21 @@ def tiny_sd() -> Path:
 
 
 @pytest.fixture(scope="module")
-def denoiser(tiny_sd: Path) -> Denoiser:
+def model(tiny_sd: Path) -> DiffusionModel:
     """The same, loaded; a module's tests share it, and leave it as it was."""
-    from renoise.checkpoint import load_denoiser
+    from renoise.models.loading import load_model
 
-    return load_denoiser(str(tiny_sd))
+    return load_model(str(tiny_sd))
 
 
 @pytest.fixture(scope="module")
-def latents(denoiser: Denoiser) -> torch.Tensor:
+def latents(model: DiffusionModel) -> torch.Tensor:
     """Of two scenes that no model was trained on."""
-    from renoise.evaluation import UNSEEN_SEED, images_of
-    from renoise.zoo.scenes import random_scenes
+    from benchmarks.evaluation import UNSEEN_SEED, images_of
+    from tiny_models.scenes import random_scenes
 
     with torch.no_grad():
-        return denoiser.encode_images(images_of(random_scenes(2, UNSEEN_SEED)))
+        return model.encode_images(images_of(random_scenes(2, UNSEEN_SEED)))
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +106,7 @@ def stand_ins() -> Callable[[Path], dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def pictures() -> Callable[..., Path]:
-    """`pictures(folder, *names)` writes colourful pictures of 48 × 48 pixels, every name its own."""
+    """`pictures(folder, *names)` writes colorful pictures of 48 × 48 pixels, every name its own."""
 
     def write(folder: Path, *names: str) -> Path:
         for name in names:

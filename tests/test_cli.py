@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from renoise.cli import main
-from renoise.manifest import Manifest
+from renoise.outputs.manifest import Manifest
 
 Predict = Callable[..., Any]
 Pictures = Callable[..., Path]
@@ -156,7 +156,7 @@ def test_the_command_line_overrides_the_config_and_values_refer_to_each_other(
     run = renoise("predict", "--config", config, "--model.renoise_iterations", "1", "--data.root", photos)
     assert run.status == 0, run.err
     (row,) = Manifest(tmp_path / "out/K1").read()
-    assert row["unet_evals"] == 2 * (1 + 1)
+    assert row["nfe"] == 2 * (1 + 1)
 
 
 def test_main_takes_its_arguments_from_the_command_line(

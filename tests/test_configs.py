@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from renoise.manifest import Manifest
+from renoise.outputs.manifest import Manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(
     path
     for path in (REPOSITORY / "configs").rglob("*.yaml")
-    if path.parent.name != "zoo"  # tests/zoo/test_fit.py
+    if path.parent.name != "tiny_models"  # tests/tiny_models/test_fit.py
 )
 PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
 WEIGHTS = [0.5, 0.5], [0.0, 1.0]

@@ -33,7 +33,7 @@ PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
 def room(path: Path) -> str:
-    """`solver` for renoise/solver.py, `zoo` for renoise/zoo/data.py, `plugins` for a plugin."""
+    """`solver` for renoise/solver.py, `zoo` for tiny_models/data.py, `plugins` for a plugin."""
     first, second = path.relative_to(REPOSITORY).parts[:2]
     return first if first == "plugins" else Path(second).stem
 
@@ -122,7 +122,7 @@ def words(document: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_documented_commands_name_files_that_exist(document: str) -> None:
-    written = {".venv", "out", "zoo"}  # by the commands themselves
+    written = {".venv", "out", "tiny_models"}  # by the commands themselves
     kept = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} - written
     seen = list(words(document))
     paths = [word.split("::")[0] for word in seen if word.split("/")[0] in kept or re.search(r"^[\w./]+\.py$", word)]

@@ -11,14 +11,14 @@ from PIL import Image
 from torch import nn
 
 from renoise.cli import main
-from renoise.datamodules import ImageBatch, ImageRecord
-from renoise.denoiser import Conditioning, Denoiser
-from renoise.denoiser_xl import DenoiserXL
-from renoise.editing import Editor, EditRequest
-from renoise.inversion import Inversion
+from renoise.data import ImageBatch, ImageRecord
+from renoise.editing.base import Editor, EditRequest
+from renoise.inversion.base import Inversion
+from renoise.models.base import Conditioning, DiffusionModel
+from renoise.models.sdxl import StableDiffusionXL
 from renoise.module import ReNoiseModule
-from renoise.zoo.data import to_pixels
-from renoise.zoo.scenes import random_scenes
+from tiny_models.data import to_pixels
+from tiny_models.scenes import random_scenes
 
 SCENES = random_scenes(3, seed=31)
 
@@ -26,7 +26,7 @@ SCENES = random_scenes(3, seed=31)
 def batch() -> ImageBatch:
     images = to_pixels(scene.draw() for scene in SCENES).float() / 255
     records = [
-        ImageRecord(f"{number}.png", Path(f"{number}.png"), scene.caption, None, {"licence": "CC0"})
+        ImageRecord(f"{number}.png", Path(f"{number}.png"), scene.caption, None, {"license": "CC0"})
         for number, scene in enumerate(SCENES)
     ]
     time_ids = torch.tensor([[64.0, 64, 0, 0, 64, 64]]).expand(len(SCENES), 6)
@@ -34,7 +34,7 @@ def batch() -> ImageBatch:
 
 
 class Inverted(Editor):
-    """Turns the reconstruction's colours round, and refuses some images."""
+    """Turns the reconstruction's colors round, and refuses some images."""
 
     def __init__(self, refused: str = "", value: float = 0.0) -> None:
         self.refused, self.value = refused, value
@@ -43,10 +43,10 @@ class Inverted(Editor):
     def refusal(self, request: EditRequest) -> str | None:
         return "not this one" if request.file_name == self.refused else None
 
-    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: list[EditRequest]) -> torch.Tensor:
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: list[EditRequest]) -> torch.Tensor:
         self.seen += [request.file_name for request in requests]
         assert len(inversion.latents) == len(inversion.conditioning.prompt_embeds) == len(requests)
-        return 1 - denoiser.decode_latents(inversion.latents) + self.value
+        return 1 - model.decode_latents(inversion.latents) + self.value
 
 
 def module(tiny_sd: Path, *editors: Editor) -> ReNoiseModule:
@@ -60,9 +60,9 @@ def test_every_image_has_a_row_with_its_measurements_and_its_metadatas_own_colum
     results = module(tiny_sd).predict_step(batch(), 0)
     assert [result.row["file_name"] for result in results] == ["0.png", "1.png", "2.png"]
     for result in results:
-        assert result.row["licence"] == "CC0"
+        assert result.row["license"] == "CC0"
         assert result.row["status"] == "ok"
-        assert result.row["unet_evals"] == 4
+        assert result.row["nfe"] == 4
         assert result.row["psnr"] < result.row["psnr_vae"]
         assert result.row["seconds"] > 0
         assert json.loads(result.metadata["prompt"]) == result.row["prompt"]
@@ -91,7 +91,7 @@ def test_an_edit_that_is_not_finite_is_no_picture(tiny_sd: Path) -> None:
 @torch.no_grad()
 def test_an_autoencoder_that_gives_nan_fails_the_image(tiny_sd: Path) -> None:
     made = module(tiny_sd)
-    decoder: nn.Module = made.denoiser.pipeline.vae.decoder
+    decoder: nn.Module = made.model.pipeline.vae.decoder
 
     def spoil_the_third(_: nn.Module, __: object, images: torch.Tensor) -> torch.Tensor:
         return images.index_fill(0, torch.tensor([2]), torch.nan) if len(images) == 3 else images
@@ -134,15 +134,15 @@ def test_sdxl_is_told_the_true_sizes_of_images_and_so_are_edits(
         Image.new("RGB", size, "teal").save(root / name)
     (root / "metadata.jsonl").write_text('{"file_name": "b-tall.png", "text": "a cat", "edit_text": "a dog"}')
     told: list[list[list[float]]] = []
-    encode = DenoiserXL.encode_prompts
+    encode = StableDiffusionXL.encode_prompts
 
-    def listening(self: DenoiserXL, *arguments: Any, **options: Any) -> Conditioning:
+    def listening(self: StableDiffusionXL, *arguments: Any, **options: Any) -> Conditioning:
         conditioning = encode(self, *arguments, **options)
         assert conditioning.time_ids is not None
         told.append(conditioning.time_ids.tolist())
         return conditioning
 
-    monkeypatch.setattr(DenoiserXL, "encode_prompts", listening)
+    monkeypatch.setattr(StableDiffusionXL, "encode_prompts", listening)
     options = {
         "model.checkpoint": tiny_sdxl,
         "model.num_inference_steps": 1,

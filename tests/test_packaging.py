@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from renoise.cli import main
-from renoise.editing import ENTRY_POINT_GROUP, Editor
-from renoise.zoo.scenes import SUBJECTS
+from renoise.editing.base import ENTRY_POINT_GROUP, Editor
+from tiny_models.scenes import SUBJECTS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 IN_TREE = {"renoise": REPOSITORY / "renoise", "renoise_plugins": REPOSITORY / "plugins"}
@@ -45,14 +45,14 @@ def test_the_console_script_is_the_command_line(installed: Distribution) -> None
     assert script.load() is main
 
 
-def test_the_licence_is_declared_and_inside(installed: Distribution) -> None:
+def test_the_license_is_declared_and_inside(installed: Distribution) -> None:
     assert installed.metadata["License-Expression"] == "Apache-2.0"
     assert any(path.name == "LICENSE" for path in installed.files or ())
 
 
 def test_type_markers_and_sprites_are_found_beside_the_code() -> None:
     assert all((files(package) / "py.typed").is_file() for package in IN_TREE)
-    assert all((files("renoise.zoo") / "sprites" / f"{subject}.png").is_file() for subject in SUBJECTS)
+    assert all((files("tiny_models") / "sprites" / f"{subject}.png").is_file() for subject in SUBJECTS)
 
 
 def test_every_file_of_the_packages_is_installed(installed: Distribution) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_sets import write_data_set
 from diffusers import DDIMScheduler, PNDMScheduler
+from helpers.data_sets import write_data_set
 
 from renoise.cli import main
-from renoise.manifest import Manifest
+from renoise.outputs.manifest import Manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "docs/data_sets.md"]

@@ -16,15 +16,15 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from renoise.checkpoint import load_denoiser
-from renoise.denoiser import Denoiser
-from renoise.inversion import Inversion, sample
-from renoise.manifest import Manifest
-from renoise.schedule import Schedule
+from renoise.core.schedule import Schedule
+from renoise.inversion.base import Inversion, sample
+from renoise.models.base import DiffusionModel
+from renoise.models.loading import load_model
+from renoise.outputs.manifest import Manifest
 
 PROMPT, EDIT = "a fox on a plain red background", "a wolf on a plain red background"
 COLUMNS = ["file_name", "status", "error", "prompt", "edit_prompt"]
-COLUMNS += ["psnr", "ssim", "psnr_vae", "latent_mse", "unet_evals", "seconds", "inversion", "edits"]
+COLUMNS += ["psnr", "ssim", "psnr_vae", "latent_mse", "nfe", "seconds", "inversion", "edits"]
 SAMPLERS = ["DDIMScheduler", "EulerAncestralDiscreteScheduler"]
 
 
@@ -84,7 +84,7 @@ def test_a_good_row_says_what_was_measured(output: Output) -> None:
     assert 5 < row["psnr_vae"] < 60
     assert 0 < row["ssim"] <= 1
     assert row["latent_mse"] >= 0
-    assert row["unet_evals"] == 2 * (1 + 1)  # steps · (K + 1)
+    assert row["nfe"] == 2 * (1 + 1)  # steps · (K + 1)
     assert row["seconds"] > 0
     assert row["inversion"] == "inversions/sub/fox.jpg.safetensors"
     assert row["edits"] == {"PromptSwap": "ok"}
@@ -112,7 +112,7 @@ def test_the_summary_is_that_of_the_rows(output: Output) -> None:
     summary = json.loads((output.folder / "summary.json").read_text())
     assert (summary["images"], summary["failed"]) == (4, 1)
     good = [row for row in output.rows.values() if row["status"] == "ok"]
-    for column in ("psnr", "ssim", "psnr_vae", "latent_mse", "unet_evals", "seconds"):
+    for column in ("psnr", "ssim", "psnr_vae", "latent_mse", "nfe", "seconds"):
         assert summary[column] == pytest.approx(sum(row[column] for row in good) / 3)
 
 
@@ -166,15 +166,15 @@ def test_an_inversion_file_is_enough_to_make_its_reconstruction(output: Output) 
         if row["status"] != "ok":
             continue
         tensors, metadata = read_inversion(output.folder / row["inversion"])
-        denoiser = load_denoiser(metadata["checkpoint"])
+        model = load_model(metadata["checkpoint"])
         scheduler = getattr(diffusers, metadata["scheduler"].pop("class_name")).from_config(metadata["scheduler"])
         inversion = Inversion(
             latents=tensors["latent"][None],
-            schedule=Schedule.read(scheduler, metadata["num_inference_steps"]),
-            conditioning=denoiser.encode_prompts([metadata["prompt"]], metadata["guidance_scale"]),
+            schedule=Schedule.from_scheduler(scheduler, metadata["num_inference_steps"]),
+            conditioning=model.encode_prompts([metadata["prompt"]], metadata["guidance_scale"]),
             noise=tensors["noise"][:, None] if "noise" in tensors else None,
         )
-        rebuilt = denoiser.decode_latents(sample(denoiser, inversion))[0].permute(1, 2, 0).numpy() * 255
+        rebuilt = model.decode_latents(sample(model, inversion))[0].permute(1, 2, 0).numpy() * 255
         written = np.asarray(Image.open(output.folder / "reconstructions" / f"{name}.png"), dtype=float)
         assert np.abs(rebuilt - written).max() <= 1
 
@@ -265,7 +265,7 @@ def test_guidance_counts_two_rows_a_call(
     root = pictures(tmp_path / "photos", "a.png")
     assert predict(root, tmp_path / "out", "--model.guidance_scale=2").status == 0
     (row,) = Manifest(tmp_path / "out").read()
-    assert row["unet_evals"] == 2 * 2
+    assert row["nfe"] == 2 * 2
 
 
 def test_the_unit_of_work_is_the_image_whatever_the_batch(
@@ -284,16 +284,16 @@ def test_gradients_can_be_taken_inside_of_a_step(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients: list[float] = []
-    decode = Denoiser.decode_latents
+    decode = DiffusionModel.decode_latents
 
-    def differentiated(self: Denoiser, latents: torch.Tensor) -> torch.Tensor:
+    def differentiated(self: DiffusionModel, latents: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
             leaf = latents.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(decode(self, leaf).sum(), leaf)
         gradients.append(float(gradient.abs().sum()))
         return decode(self, latents)
 
-    monkeypatch.setattr(Denoiser, "decode_latents", differentiated)
+    monkeypatch.setattr(DiffusionModel, "decode_latents", differentiated)
     assert predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out").status == 0
     assert min(gradients) > 0
 

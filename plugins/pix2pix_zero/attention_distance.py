@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from renoise.attention import AttentionControl
+from renoise.models.attention import AttentionControl
 
 
 class SourceMaps(AttentionControl):

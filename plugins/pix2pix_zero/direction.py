@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from renoise.denoiser import Conditioning, Denoiser
 from renoise.errors import InputError
+from renoise.models.base import Conditioning, DiffusionModel
 
 SENTENCES_AT_ONCE = 64
 
@@ -31,9 +31,9 @@ class Direction:
     """[P]; None where the family has no pooled embeddings."""
 
     @classmethod
-    def between(cls, denoiser: Denoiser, source: Sequence[str], target: Sequence[str]) -> Direction:
+    def between(cls, model: DiffusionModel, source: Sequence[str], target: Sequence[str]) -> Direction:
         """From the mean embedding of one bank of sentences to that of another."""
-        (embeds, pooled), (source_embeds, source_pooled) = (_means(denoiser, bank) for bank in (target, source))
+        (embeds, pooled), (source_embeds, source_pooled) = (_means(model, bank) for bank in (target, source))
         if pooled is None or source_pooled is None:
             return cls(embeds - source_embeds, None)
         return cls(embeds - source_embeds, pooled - source_pooled)
@@ -70,10 +70,10 @@ def read_bank(path: Path, option: str) -> list[str]:
     return sentences
 
 
-def _means(denoiser: Denoiser, sentences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _means(model: DiffusionModel, sentences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Mean embeddings of a bank: [length, D], and the pooled ones [P]."""
     starts = range(0, len(sentences), SENTENCES_AT_ONCE)
-    parts = [denoiser.encode_prompts(list(sentences[start : start + SENTENCES_AT_ONCE])) for start in starts]
+    parts = [model.encode_prompts(list(sentences[start : start + SENTENCES_AT_ONCE])) for start in starts]
     pooled = [part.pooled_prompt_embeds for part in parts if part.pooled_prompt_embeds is not None]
     embeds = torch.cat([part.prompt_embeds for part in parts]).mean(dim=0)
     return embeds, torch.cat(pooled).mean(dim=0) if pooled else None

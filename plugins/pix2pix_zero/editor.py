@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from renoise.attention import controlled_attention
-from renoise.denoiser import Conditioning, Denoiser
-from renoise.editing import EditRequest
+from renoise.editing.base import EditRequest
 from renoise.errors import InputError
-from renoise.inversion import Inversion
+from renoise.inversion.base import Inversion
+from renoise.models.attention import controlled_attention
+from renoise.models.base import Conditioning, DiffusionModel
 
 from ..prompt_swap import PromptSwap
 from ..word_alignment import replaced
@@ -75,7 +75,7 @@ class Pix2PixZero(PromptSwap):
             raise InputError("Pix2PixZero: source_sentences and target_sentences go together; only one is given")
         if self.banks is not None and replace is not None:
             raise InputError("Pix2PixZero: source_sentences and target_sentences leave replace no say; give either")
-        self._denoiser: Denoiser | None = None
+        self._denoiser: DiffusionModel | None = None
 
     def refusal(self, request: EditRequest) -> str | None:
         """The reason where an image has no direction to go in."""
@@ -89,29 +89,29 @@ class Pix2PixZero(PromptSwap):
             )
         return refusal
 
-    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image along its direction, [B, 3, H, W] in [0, 1]."""
         prompts, sizes = [request.prompt for request in requests], inversion.conditioning.time_ids
-        own = denoiser.encode_prompts(prompts, self.guidance_scale, time_ids=sizes)
-        new = moved(own, [self._direction(denoiser, request) for request in requests])
+        own = model.encode_prompts(prompts, self.guidance_scale, time_ids=sizes)
+        new = moved(own, [self._direction(model, request) for request in requests])
         steps, edited = inversion.start(self.strength)
         source = edited
         for index in steps:
             step = inversion.schedule.steps[index]
             if self.cross_attention_guidance_amount > 0:
                 maps = SourceMaps(len(requests))
-                with controlled_attention(denoiser.pipeline.unet, maps):
+                with controlled_attention(model.pipeline.unet, maps):
                     told = inversion.conditioning_at(index)
-                    prediction = denoiser.predict(step.input_scale * source, step.timestep, told)
-                source = inversion.denoise_source(index, source, prediction)
-                edited = self._descend(denoiser, inversion, index, edited, new, maps)
-            edited = inversion.denoise(index, edited, denoiser.predict(step.input_scale * edited, step.timestep, new))
-        return denoiser.decode_latents(edited)
+                    prediction = model.predict(step.input_scale * source, step.timestep, told)
+                source = inversion.denoise_reference(index, source, prediction)
+                edited = self._descend(model, inversion, index, edited, new, maps)
+            edited = inversion.denoise(index, edited, model.predict(step.input_scale * edited, step.timestep, new))
+        return model.decode_latents(edited)
 
     @torch.enable_grad()
     def _descend(
         self,
-        denoiser: Denoiser,
+        model: DiffusionModel,
         inversion: Inversion,
         index: int,
         latents: torch.Tensor,
@@ -122,8 +122,8 @@ class Pix2PixZero(PromptSwap):
         step = inversion.schedule.steps[index]
         inputs = (step.input_scale * latents.detach()).requires_grad_()
         distance = DistanceFromMaps(maps.layers)
-        with controlled_attention(denoiser.pipeline.unet, distance):
-            denoiser.predict(inputs, step.timestep, new.conditional)
+        with controlled_attention(model.pipeline.unet, distance):
+            model.predict(inputs, step.timestep, new.conditional)
         (gradient,) = torch.autograd.grad(distance.total, inputs)
         return latents.detach() - self.cross_attention_guidance_amount / step.input_scale * gradient
 
@@ -137,10 +137,10 @@ class Pix2PixZero(PromptSwap):
 
         return [(built(old), built(new)) for old, new in replaced(request.prompt, self.edit_prompt(request) or "")]
 
-    def _direction(self, denoiser: Denoiser, request: EditRequest) -> Direction:
+    def _direction(self, model: DiffusionModel, request: EditRequest) -> Direction:
         """Of one image; banks are encoded once, as long as they are among the newest."""
-        if self._denoiser is not denoiser:
-            self._denoiser = denoiser
-            self._between = lru_cache(NEWEST_DIRECTIONS)(partial(Direction.between, denoiser))
+        if self._denoiser is not model:
+            self._denoiser = model
+            self._between = lru_cache(NEWEST_DIRECTIONS)(partial(Direction.between, model))
         first, *others = (self._between(*banks) for banks in self._banks(request))
         return sum(others, start=first)

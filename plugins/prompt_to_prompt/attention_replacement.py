@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from renoise.attention import AttentionControl
+from renoise.models.attention import AttentionControl
 
 from .token_map import TokenMap
 from .word_maps import WordMaps

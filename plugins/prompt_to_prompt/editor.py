@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import torch
 
-from renoise.attention import controlled_attention
-from renoise.denoiser import Conditioning, Denoiser, guide
-from renoise.editing import EditRequest
+from renoise.editing.base import EditRequest
 from renoise.errors import InputError
-from renoise.inversion import Inversion
+from renoise.inversion.base import Inversion
+from renoise.models.attention import controlled_attention
+from renoise.models.base import Conditioning, DiffusionModel, guide
 
 from ..prompt_swap import PromptSwap
 from ..word_alignment import words
@@ -92,41 +92,46 @@ class PromptToPrompt(PromptSwap):
             )
         return None
 
-    def edit(self, denoiser: Denoiser, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples every image under its new prompt and its own attention, [B, 3, H, W] in [0, 1]."""
-        prompts, new_prompts = [request.prompt for request in requests], self.edit_prompts(denoiser, requests)
-        new = denoiser.encode_prompts(new_prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
+        prompts, new_prompts = [request.prompt for request in requests], self.edit_prompts(model, requests)
+        new = model.encode_prompts(new_prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
         length = new.prompt_embeds.shape[1]
-        tokens = map_tokens(denoiser, self.mode, self.reweight, prompts, new_prompts, length)
+        tokens = map_tokens(model, self.mode, self.reweight, prompts, new_prompts, length)
         steps, source = inversion.start(self.strength)
         edited = source
         maps = WordMaps(tokens, (source.shape[-2], source.shape[-1])) if self.local_blend else None
-        above = inversion.conditioning.network_rows * len(requests)  # rows of the images, which come first
+        above = inversion.conditioning.nfe * len(requests)  # rows of the images, which come first
         control = AttentionReplacement(tokens, slice(above - len(requests), above), maps)
-        with controlled_attention(denoiser.pipeline.unet, control):
+        with controlled_attention(model.pipeline.unet, control):
             for index in steps:
                 done = (index - steps.start) / len(steps)
                 control.replaces_cross = done < self.cross_replace_steps
                 control.replaces_self = done < self.self_replace_steps
-                source, edited = _step(denoiser, inversion, index, source, edited, new)
+                source, edited = _step(model, inversion, index, source, edited, new)
                 if maps is not None and done >= BLEND_FROM:
                     edited = blend(maps, self.blend_threshold, source, edited)
-        images = denoiser.decode_latents(edited)
+        images = model.decode_latents(edited)
         if maps is None:
             return images
-        # Again in pixels: the autoencoder's normalisation spreads what changed at one place over the whole picture.
-        return blend(maps, self.blend_threshold, denoiser.decode_latents(source), images)
+        # Again in pixels: the autoencoder's normalization spreads what changed at one place over the whole picture.
+        return blend(maps, self.blend_threshold, model.decode_latents(source), images)
 
 
 def _step(
-    denoiser: Denoiser, inversion: Inversion, index: int, source: torch.Tensor, edited: torch.Tensor, new: Conditioning
+    model: DiffusionModel,
+    inversion: Inversion,
+    index: int,
+    source: torch.Tensor,
+    edited: torch.Tensor,
+    new: Conditioning,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """z_{t-1} of the images and of their edits, from one call of the network."""
     step, own = inversion.schedule.steps[index], inversion.conditioning_at(index)
     if inversion.null_embeddings is not None and new.negative_prompt_embeds is not None:
         new = replace(new, negative_prompt_embeds=inversion.null_embeddings[index])
-    latents = [step.input_scale * source] * own.network_rows + [step.input_scale * edited] * new.network_rows
-    predictions = denoiser.predict_branches(latents, step.timestep, [*own.branches, *new.branches])
-    images, edits = predictions[: own.network_rows], predictions[own.network_rows :]
-    source = inversion.denoise_source(index, source, guide(images, own.guidance_scale))
+    latents = [step.input_scale * source] * own.nfe + [step.input_scale * edited] * new.nfe
+    predictions = model.predict_branches(latents, step.timestep, [*own.branches, *new.branches])
+    images, edits = predictions[: own.nfe], predictions[own.nfe :]
+    source = inversion.denoise_reference(index, source, guide(images, own.guidance_scale))
     return source, inversion.denoise(index, edited, guide(edits, new.guidance_scale))

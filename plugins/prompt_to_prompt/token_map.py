@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from renoise.denoiser import Denoiser
+from renoise.models.base import DiffusionModel
 
 from ..word_alignment import Passage, alignment, words
 
@@ -44,7 +44,7 @@ def passages(mode: Mode, source: str, new: str) -> list[Passage]:
 
 
 def map_tokens(
-    denoiser: Denoiser,
+    model: DiffusionModel,
     mode: Mode,
     reweight: Mapping[str, float],
     sources: Sequence[str],
@@ -54,21 +54,23 @@ def map_tokens(
     """The maps of B pairs of prompts.
 
     Args:
-        denoiser: whose tokenizer counts.
+        model: whose tokenizer counts.
         mode: a swap's new words attend to where the old ones did, a refinement's by themselves.
         reweight: factors by word of the new prompts, in lower case.
         sources: the images' own prompts.
         news: the new ones.
         length: L, of the network's embeddings.
     """
-    maps = [_one(denoiser, mode, reweight, *pair, length) for pair in zip(sources, news, strict=True)]
-    return TokenMap(*(torch.stack(each).to(denoiser.device) for each in zip(*maps, strict=True)))
+    maps = [_one(model, mode, reweight, *pair, length) for pair in zip(sources, news, strict=True)]
+    return TokenMap(*(torch.stack(each).to(model.device) for each in zip(*maps, strict=True)))
 
 
-def _one(denoiser: Denoiser, mode: Mode, reweight: Mapping[str, float], source: str, new: str, length: int) -> TokenMap:
+def _one(
+    model: DiffusionModel, mode: Mode, reweight: Mapping[str, float], source: str, new: str, length: int
+) -> TokenMap:
     """The map of one pair."""
-    old, old_end = _tokens_of_words(denoiser, source)
-    young, young_end = _tokens_of_words(denoiser, new)
+    old, old_end = _tokens_of_words(model, source)
+    young, young_end = _tokens_of_words(model, new)
     found = TokenMap(torch.zeros(length, length), *(torch.zeros(length) for _ in range(4)))
     found.weights.fill_(1)
 
@@ -102,9 +104,9 @@ def _one(denoiser: Denoiser, mode: Mode, reweight: Mapping[str, float], source: 
     return found
 
 
-def _tokens_of_words(denoiser: Denoiser, prompt: str) -> tuple[list[list[int]], int]:
+def _tokens_of_words(model: DiffusionModel, prompt: str) -> tuple[list[list[int]], int]:
     """The tokens of every word, none of those cut off, and the position of the one that ends the prompt."""
-    spans = denoiser.token_spans(prompt)
+    spans = model.token_spans(prompt)
     of_words = [
         [1 + token for token, (begin, _) in enumerate(spans) if word.begin <= begin < word.end]
         for word in words(prompt)

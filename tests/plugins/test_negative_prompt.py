@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from renoise_plugins.negative_prompt import NegativePrompt, proximal
 from renoise_plugins.prompt_swap import PromptSwap
 
-from renoise.denoiser import Denoiser
-from renoise.editing import EditRequest
+from renoise.core.renoise import Renoising
+from renoise.core.schedule import Schedule
+from renoise.editing.base import EditRequest
 from renoise.errors import InputError
-from renoise.inversion import Inversion, Inverter, sample
-from renoise.schedule import Schedule
-from renoise.solver import Renoising
+from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.models.base import DiffusionModel
 
 PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background"]
 REQUESTS = [
@@ -23,43 +23,43 @@ REQUESTS = [
 
 
 @pytest.fixture(scope="module")
-def inversion(denoiser: Denoiser) -> Inversion:
+def inversion(model: DiffusionModel) -> Inversion:
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    inverter = Inverter(denoiser, Schedule.read(denoiser.scheduler, 4), Renoising(1), keep_trajectory=True)
-    return inverter.invert(latents, denoiser.encode_prompts(PROMPTS), ["a", "b"])
+    inverter = Inverter(model, Schedule.from_scheduler(model.scheduler, 4), Renoising(1), keep_trajectory=True)
+    return inverter.invert(latents, model.encode_prompts(PROMPTS), ["a", "b"])
 
 
 @torch.no_grad()
-def test_at_guidance_0_it_reconstructs(denoiser: Denoiser, inversion: Inversion) -> None:
-    edited = NegativePrompt(guidance_scale=0).edit(denoiser, inversion, REQUESTS)
-    torch.testing.assert_close(edited, denoiser.decode_latents(sample(denoiser, inversion)), rtol=1e-3, atol=1e-3)
+def test_at_guidance_0_it_reconstructs(model: DiffusionModel, inversion: Inversion) -> None:
+    edited = NegativePrompt(guidance_scale=0).edit(model, inversion, REQUESTS)
+    torch.testing.assert_close(edited, model.decode_latents(sample(model, inversion)), rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
-def test_at_guidance_1_it_is_prompt_swap(denoiser: Denoiser, inversion: Inversion) -> None:
-    edited = NegativePrompt(guidance_scale=1).edit(denoiser, inversion, REQUESTS)
-    swapped = PromptSwap(guidance_scale=1).edit(denoiser, inversion, REQUESTS)
+def test_at_guidance_1_it_is_prompt_swap(model: DiffusionModel, inversion: Inversion) -> None:
+    edited = NegativePrompt(guidance_scale=1).edit(model, inversion, REQUESTS)
+    swapped = PromptSwap(guidance_scale=1).edit(model, inversion, REQUESTS)
     torch.testing.assert_close(edited, swapped, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
 def test_beyond_1_it_goes_further_from_the_source_than_prompt_swap_without_guidance(
-    denoiser: Denoiser, inversion: Inversion
+    model: DiffusionModel, inversion: Inversion
 ) -> None:
-    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
+    rebuilt = model.decode_latents(sample(model, inversion))
     near, far = (
-        (NegativePrompt(guidance_scale=scale).edit(denoiser, inversion, REQUESTS) - rebuilt).square().mean()
+        (NegativePrompt(guidance_scale=scale).edit(model, inversion, REQUESTS) - rebuilt).square().mean()
         for scale in (1, 3)
     )
     assert far > near
 
 
 @torch.no_grad()
-def test_the_weaker_the_nearer_to_the_image(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_the_weaker_the_nearer_to_the_image(model: DiffusionModel, inversion: Inversion) -> None:
     assert inversion.trajectory is not None
-    image = denoiser.decode_latents(inversion.trajectory[-1])
+    image = model.decode_latents(inversion.trajectory[-1])
     errors = [
-        float((editor.edit(denoiser, inversion, REQUESTS) - image).square().mean())
+        float((editor.edit(model, inversion, REQUESTS) - image).square().mean())
         for editor in (NegativePrompt(guidance_scale=3, strength=strength) for strength in (0.25, 0.5, 1.0))
     ]
     assert errors == sorted(errors)
@@ -82,13 +82,13 @@ def test_an_image_without_a_prompt_to_go_to_is_refused_by_the_editors_own_name()
     assert refusal == "the image has no edit_text and NegativePrompt no words to replace"
 
 
-def test_a_weak_edit_of_an_inversion_without_its_trajectory_is_an_error(denoiser: Denoiser) -> None:
+def test_a_weak_edit_of_an_inversion_without_its_trajectory_is_an_error(model: DiffusionModel) -> None:
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    bare = Inverter(denoiser, Schedule.read(denoiser.scheduler, 2), Renoising(0)).invert(
-        latents, denoiser.encode_prompts(PROMPTS[:1]), ["a"]
+    bare = Inverter(model, Schedule.from_scheduler(model.scheduler, 2), Renoising(0)).invert(
+        latents, model.encode_prompts(PROMPTS[:1]), ["a"]
     )
     with pytest.raises(ValueError, match="kept its trajectory"):
-        NegativePrompt(strength=0.5).edit(denoiser, bare, REQUESTS[:1])
+        NegativePrompt(strength=0.5).edit(model, bare, REQUESTS[:1])
 
 
 # Proximal guidance
@@ -133,21 +133,21 @@ def test_proximal_keeps_all_but_the_least_entry_at_quantile_0() -> None:
 
 
 @torch.no_grad()
-def test_a_quantile_of_0_edits_as_without_one(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_a_quantile_of_0_edits_as_without_one(model: DiffusionModel, inversion: Inversion) -> None:
     for scale in (1.0, 3.0):
         free, proximal_at_0 = (
-            NegativePrompt(guidance_scale=scale, proximal_quantile=quantile).edit(denoiser, inversion, REQUESTS)
+            NegativePrompt(guidance_scale=scale, proximal_quantile=quantile).edit(model, inversion, REQUESTS)
             for quantile in (None, 0.0)
         )
         torch.testing.assert_close(proximal_at_0, free, rtol=0, atol=5e-3)
 
 
 @torch.no_grad()
-def test_the_higher_the_quantile_the_nearer_to_the_reconstruction(denoiser: Denoiser, inversion: Inversion) -> None:
-    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
+def test_the_higher_the_quantile_the_nearer_to_the_reconstruction(model: DiffusionModel, inversion: Inversion) -> None:
+    rebuilt = model.decode_latents(sample(model, inversion))
     for row, request in enumerate(REQUESTS):
         errors = [
-            float((editor.edit(denoiser, inversion.rows([row]), [request]) - rebuilt[row]).square().mean())
+            float((editor.edit(model, inversion.select([row]), [request]) - rebuilt[row]).square().mean())
             for editor in (NegativePrompt(guidance_scale=3, proximal_quantile=share) for share in (0.99, 0.9, None))
         ]
         assert errors == sorted(errors)
@@ -155,10 +155,10 @@ def test_the_higher_the_quantile_the_nearer_to_the_reconstruction(denoiser: Deno
 
 
 @torch.no_grad()
-def test_the_quantile_is_each_images_own(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_the_quantile_is_each_images_own(model: DiffusionModel, inversion: Inversion) -> None:
     editor = NegativePrompt(guidance_scale=3, proximal_quantile=0.7)
-    together = editor.edit(denoiser, inversion, REQUESTS)
-    alone = editor.edit(denoiser, inversion.rows([1]), REQUESTS[1:])
+    together = editor.edit(model, inversion, REQUESTS)
+    alone = editor.edit(model, inversion.select([1]), REQUESTS[1:])
     torch.testing.assert_close(alone, together[1:], rtol=0, atol=1e-3)
 
 

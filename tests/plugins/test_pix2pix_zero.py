@@ -11,21 +11,21 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_di
     Pix2PixZeroAttnProcessor,
     Pix2PixZeroL2Loss,
 )
+from renoise.inversion.direct import DirectInverter
 from renoise_plugins.pix2pix_zero import Pix2PixZero
 from renoise_plugins.pix2pix_zero import editor as editor_module
 from renoise_plugins.pix2pix_zero.attention_distance import DistanceFromMaps, SourceMaps
 from renoise_plugins.pix2pix_zero.direction import SENTENCES_AT_ONCE, TEMPLATES, Direction, moved, read_bank
 from renoise_plugins.prompt_swap import PromptSwap
 
-from renoise.attention import controlled_attention
-from renoise.checkpoint import load_denoiser
-from renoise.denoiser import Conditioning, Denoiser
-from renoise.direct_inversion import DirectInverter
-from renoise.editing import EditRequest
+from renoise.core.renoise import Renoising
+from renoise.core.schedule import Schedule
+from renoise.editing.base import EditRequest
 from renoise.errors import InputError
-from renoise.inversion import Inversion, Inverter, sample
-from renoise.schedule import Schedule
-from renoise.solver import Renoising
+from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.models.attention import controlled_attention
+from renoise.models.base import Conditioning, DiffusionModel
+from renoise.models.loading import load_model
 
 PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background"]
 REQUESTS = [
@@ -37,13 +37,13 @@ STEPS = 3
 
 
 @pytest.fixture(scope="module", params=["tiny_sd", "tiny_sdxl"])
-def either(request: pytest.FixtureRequest) -> Denoiser:
+def either(request: pytest.FixtureRequest) -> DiffusionModel:
     source: Path = request.getfixturevalue(request.param)
-    return load_denoiser(str(source))
+    return load_model(str(source))
 
 
-def inverter(denoiser: Denoiser) -> Inverter:
-    return Inverter(denoiser, Schedule.read(denoiser.scheduler, STEPS), Renoising(1), keep_trajectory=True)
+def inverter(model: DiffusionModel) -> Inverter:
+    return Inverter(model, Schedule.from_scheduler(model.scheduler, STEPS), Renoising(1), keep_trajectory=True)
 
 
 def noise(seed: int, rows: int = 2) -> torch.Tensor:
@@ -51,28 +51,28 @@ def noise(seed: int, rows: int = 2) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def inversion(denoiser: Denoiser) -> Inversion:
-    return inverter(denoiser).invert(noise(0), denoiser.encode_prompts(PROMPTS), ["a", "b"])
+def inversion(model: DiffusionModel) -> Inversion:
+    return inverter(model).invert(noise(0), model.encode_prompts(PROMPTS), ["a", "b"])
 
 
 # The distance
 
 
 def our_distance(
-    denoiser: Denoiser, source: torch.Tensor, edited: torch.Tensor, told: Conditioning, new: Conditioning
+    model: DiffusionModel, source: torch.Tensor, edited: torch.Tensor, told: Conditioning, new: Conditioning
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """It and its gradient on the latents of the edit."""
     maps = SourceMaps(len(source))
-    with controlled_attention(denoiser.pipeline.unet, maps), torch.no_grad():
-        denoiser.predict(source, 501, told)
+    with controlled_attention(model.pipeline.unet, maps), torch.no_grad():
+        model.predict(source, 501, told)
     latents, distance = edited.clone().requires_grad_(), DistanceFromMaps(maps.layers)
-    with controlled_attention(denoiser.pipeline.unet, distance), torch.enable_grad():
-        denoiser.predict(latents, 501, new)
+    with controlled_attention(model.pipeline.unet, distance), torch.enable_grad():
+        model.predict(latents, 501, new)
     return distance.total.detach(), torch.autograd.grad(distance.total, latents)[0]
 
 
 @pytest.fixture
-def diffusers_own(either: Denoiser) -> Iterator[Denoiser]:
+def diffusers_own(either: DiffusionModel) -> Iterator[DiffusionModel]:
     """The model with the attention of diffusers' pix2pix-zero pipeline."""
     unet = either.pipeline.unet
     processors = unet.attn_processors
@@ -81,75 +81,75 @@ def diffusers_own(either: Denoiser) -> Iterator[Denoiser]:
     unet.set_attn_processor(dict(processors))
 
 
-def test_the_distance_of_one_image_and_its_gradient_are_diffusers_own(diffusers_own: Denoiser) -> None:
-    denoiser, source, edited = diffusers_own, noise(1, 1), noise(2, 1)
-    old, new = (denoiser.encode_prompts([prompt]) for prompt in PROMPTS)
+def test_the_distance_of_one_image_and_its_gradient_are_diffusers_own(diffusers_own: DiffusionModel) -> None:
+    model, source, edited = diffusers_own, noise(1, 1), noise(2, 1)
+    old, new = (model.encode_prompts([prompt]) for prompt in PROMPTS)
     timestep, loss, latents = torch.tensor(501), Pix2PixZeroL2Loss(), edited.clone().requires_grad_()
     kept = {"cross_attention_kwargs": {"timestep": timestep}}
     with torch.no_grad():
-        denoiser.unet(source, timestep, **denoiser.network_inputs([old]), **kept)
+        model.unet(source, timestep, **model.network_inputs([old]), **kept)
     kept["cross_attention_kwargs"] = {"timestep": timestep, "loss": loss}
-    denoiser.unet(latents, timestep, **denoiser.network_inputs([new]), **kept)
+    model.unet(latents, timestep, **model.network_inputs([new]), **kept)
     (expected,) = torch.autograd.grad(loss.loss, latents)
-    distance, gradient = our_distance(denoiser, source, edited, old, new)
+    distance, gradient = our_distance(model, source, edited, old, new)
     assert float(distance) > 0
     torch.testing.assert_close(distance, loss.loss.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_with_guidance_the_distance_is_from_the_maps_of_the_prompts(denoiser: Denoiser) -> None:
-    told, new = (denoiser.encode_prompts(prompts, 3.0) for prompts in (PROMPTS, PROMPTS[::-1]))
-    guided = our_distance(denoiser, noise(1), noise(2), told, new.conditional)
-    without = our_distance(denoiser, noise(1), noise(2), told.conditional, new.conditional)
+def test_with_guidance_the_distance_is_from_the_maps_of_the_prompts(model: DiffusionModel) -> None:
+    told, new = (model.encode_prompts(prompts, 3.0) for prompts in (PROMPTS, PROMPTS[::-1]))
+    guided = our_distance(model, noise(1), noise(2), told, new.conditional)
+    without = our_distance(model, noise(1), noise(2), told.conditional, new.conditional)
     for one, other in zip(guided, without, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
 
 
-def test_the_gradient_of_an_image_does_not_depend_on_its_neighbours(denoiser: Denoiser) -> None:
-    told, new = denoiser.encode_prompts(PROMPTS), denoiser.encode_prompts(PROMPTS[::-1])
-    total, together = our_distance(denoiser, noise(1), noise(2), told, new)
+def test_the_gradient_of_an_image_does_not_depend_on_its_neighbors(model: DiffusionModel) -> None:
+    told, new = model.encode_prompts(PROMPTS), model.encode_prompts(PROMPTS[::-1])
+    total, together = our_distance(model, noise(1), noise(2), told, new)
     distances = []
     for row in range(2):
         index = torch.tensor([row])
         alone, gradient = our_distance(
-            denoiser, noise(1)[row : row + 1], noise(2)[row : row + 1], told.rows(index), new.rows(index)
+            model, noise(1)[row : row + 1], noise(2)[row : row + 1], told.select(index), new.select(index)
         )
         distances.append(alone)
         torch.testing.assert_close(gradient[0], together[row], rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
     torch.testing.assert_close(torch.stack(distances).sum(), total)
 
 
-def test_the_distance_of_an_image_from_itself_is_none(denoiser: Denoiser) -> None:
-    told = denoiser.encode_prompts(PROMPTS)
-    distance, gradient = our_distance(denoiser, noise(1), noise(1), told, told)
+def test_the_distance_of_an_image_from_itself_is_none(model: DiffusionModel) -> None:
+    told = model.encode_prompts(PROMPTS)
+    distance, gradient = our_distance(model, noise(1), noise(1), told, told)
     assert float(distance) < 1e-6
     assert float(gradient.abs().max()) < 1e-4
 
 
-def test_a_step_down_the_gradient_comes_nearer_the_sources_maps(denoiser: Denoiser) -> None:
-    told, new = denoiser.encode_prompts(PROMPTS), denoiser.encode_prompts(PROMPTS[::-1])
-    before, gradient = our_distance(denoiser, noise(1), noise(2), told, new)
+def test_a_step_down_the_gradient_comes_nearer_the_sources_maps(model: DiffusionModel) -> None:
+    told, new = model.encode_prompts(PROMPTS), model.encode_prompts(PROMPTS[::-1])
+    before, gradient = our_distance(model, noise(1), noise(2), told, new)
     length = 1e-2 * float(before) / float(gradient.square().sum())
-    after, _ = our_distance(denoiser, noise(1), noise(2) - length * gradient, told, new)
+    after, _ = our_distance(model, noise(1), noise(2) - length * gradient, told, new)
     assert 0.98 * before < after < 0.995 * before  # 1 % to first order
 
 
 # The direction
 
 
-def by_hand(denoiser: Denoiser, source: list[str], target: list[str], field: str) -> torch.Tensor:
+def by_hand(model: DiffusionModel, source: list[str], target: list[str], field: str) -> torch.Tensor:
     """The mean difference of two banks, sentence by sentence."""
     means = []
     for bank in (source, target):
         total = 0.0
         for sentence in bank:
-            total = total + getattr(denoiser.encode_prompts([sentence]), field)[0].double()
+            total = total + getattr(model.encode_prompts([sentence]), field)[0].double()
         means.append(total / len(bank))
     difference: torch.Tensor = means[1] - means[0]
     return difference.float()
 
 
-def test_the_direction_is_the_mean_difference_of_two_banks(either: Denoiser) -> None:
+def test_the_direction_is_the_mean_difference_of_two_banks(either: DiffusionModel) -> None:
     direction = Direction.between(either, SOURCE, TARGET)
     expected = by_hand(either, SOURCE, TARGET, "prompt_embeds")
     torch.testing.assert_close(direction.embeds, expected, rtol=1e-4, atol=1e-5)
@@ -161,14 +161,14 @@ def test_the_direction_is_the_mean_difference_of_two_banks(either: Denoiser) -> 
         torch.testing.assert_close(direction.pooled, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_bank_of_more_sentences_than_are_encoded_at_once_counts_each_of_them(denoiser: Denoiser) -> None:
+def test_a_bank_of_more_sentences_than_are_encoded_at_once_counts_each_of_them(model: DiffusionModel) -> None:
     many = [f"a cat number {number}" for number in range(SENTENCES_AT_ONCE + 3)]
-    direction = Direction.between(denoiser, many, TARGET)
-    expected = by_hand(denoiser, many, TARGET, "prompt_embeds")
+    direction = Direction.between(model, many, TARGET)
+    expected = by_hand(model, many, TARGET, "prompt_embeds")
     torch.testing.assert_close(direction.embeds, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_there_and_back_is_nowhere_and_two_directions_add_up(either: Denoiser) -> None:
+def test_there_and_back_is_nowhere_and_two_directions_add_up(either: DiffusionModel) -> None:
     there, back = Direction.between(either, SOURCE, TARGET), Direction.between(either, TARGET, SOURCE)
     on = Direction.between(either, TARGET, ["a frog"])
     straight = Direction.between(either, SOURCE, ["a frog"])
@@ -181,7 +181,7 @@ def test_there_and_back_is_nowhere_and_two_directions_add_up(either: Denoiser) -
         torch.testing.assert_close(sum_of_two, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_each_prompt_moves_along_its_own_direction_and_the_unconditional_branch_stays(either: Denoiser) -> None:
+def test_each_prompt_moves_along_its_own_direction_and_the_unconditional_branch_stays(either: DiffusionModel) -> None:
     own = either.encode_prompts(PROMPTS, 3.0)
     directions = [Direction.between(either, SOURCE, TARGET), Direction.between(either, TARGET, ["a frog"])]
     told = moved(own, directions)
@@ -202,7 +202,7 @@ def test_each_prompt_moves_along_its_own_direction_and_the_unconditional_branch_
 @torch.no_grad()
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 def test_without_attention_guidance_it_samples_under_the_moved_embeddings(
-    either: Denoiser, guidance_scale: float
+    either: DiffusionModel, guidance_scale: float
 ) -> None:
     inversion = inverter(either).invert(noise(0, 1), either.encode_prompts(PROMPTS[:1]), ["a"])
     told = either.encode_prompts(PROMPTS[:1], guidance_scale)
@@ -218,78 +218,78 @@ def test_without_attention_guidance_it_samples_under_the_moved_embeddings(
 
 
 @torch.no_grad()
-def test_two_words_that_give_way_go_in_the_sum_of_two_directions(denoiser: Denoiser, inversion: Inversion) -> None:
-    told = denoiser.encode_prompts(PROMPTS[1:])
+def test_two_words_that_give_way_go_in_the_sum_of_two_directions(model: DiffusionModel, inversion: Inversion) -> None:
+    told = model.encode_prompts(PROMPTS[1:])
     for old, new in (("dog", "frog"), ("dotted", "striped")):
-        told.prompt_embeds.add_(by_hand(denoiser, [f"a {old}"], [f"a {new}"], "prompt_embeds"))
+        told.prompt_embeds.add_(by_hand(model, [f"a {old}"], [f"a {new}"], "prompt_embeds"))
     editor = Pix2PixZero(guidance_scale=1, cross_attention_guidance_amount=0, templates=["a {}"])
-    expected = denoiser.decode_latents(sample(denoiser, inversion.rows([1]), told))
-    edited = editor.edit(denoiser, inversion.rows([1]), REQUESTS[1:])
+    expected = model.decode_latents(sample(model, inversion.select([1]), told))
+    edited = editor.edit(model, inversion.select([1]), REQUESTS[1:])
     torch.testing.assert_close(edited, expected, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
-def test_the_edit_is_the_published_loop_step_by_step(diffusers_own: Denoiser) -> None:
+def test_the_edit_is_the_published_loop_step_by_step(diffusers_own: DiffusionModel) -> None:
     """As diffusers' pipeline has it for one image: its maps, its loss, a step of SGD, the sampler's step."""
-    denoiser = diffusers_own
-    inversion = inverter(denoiser).invert(noise(0, 1), denoiser.encode_prompts(PROMPTS[:1]), ["a"])
-    own, amount = denoiser.encode_prompts(PROMPTS[:1]), 2.0
-    new = moved(own, [Direction.between(denoiser, ["cat"], ["wolf"])])
+    model = diffusers_own
+    inversion = inverter(model).invert(noise(0, 1), model.encode_prompts(PROMPTS[:1]), ["a"])
+    own, amount = model.encode_prompts(PROMPTS[:1]), 2.0
+    new = moved(own, [Direction.between(model, ["cat"], ["wolf"])])
     source = edited = inversion.latents
     for step in inversion.schedule:
         timestep, loss = torch.tensor(step.timestep), Pix2PixZeroL2Loss()
         inputs = {"cross_attention_kwargs": {"timestep": timestep}}
-        prediction = denoiser.unet(source, timestep, **denoiser.network_inputs([own]), **inputs).sample
+        prediction = model.unet(source, timestep, **model.network_inputs([own]), **inputs).sample
         source = step.phi * source + step.psi * prediction
         with torch.enable_grad():
             parameter = edited.clone().requires_grad_()
             inputs["cross_attention_kwargs"]["loss"] = loss
-            denoiser.unet(step.input_scale * parameter, timestep, **denoiser.network_inputs([new]), **inputs)
+            model.unet(step.input_scale * parameter, timestep, **model.network_inputs([new]), **inputs)
             loss.loss.backward()
             torch.optim.SGD([parameter], lr=amount).step()
         edited = parameter.detach()
-        prediction = denoiser.unet(edited, timestep, **denoiser.network_inputs([new])).sample
+        prediction = model.unet(edited, timestep, **model.network_inputs([new])).sample
         edited = step.phi * edited + step.psi * prediction
     assert {step.input_scale for step in inversion.schedule} == {1.0}
     editor = Pix2PixZero(guidance_scale=1, cross_attention_guidance_amount=amount, templates=["{}"])
-    found = editor.edit(denoiser, inversion, REQUESTS[:1])
-    torch.testing.assert_close(found, denoiser.decode_latents(edited), rtol=0, atol=2e-3)
+    found = editor.edit(model, inversion, REQUESTS[:1])
+    torch.testing.assert_close(found, model.decode_latents(edited), rtol=0, atol=2e-3)
     free = Pix2PixZero(guidance_scale=1, cross_attention_guidance_amount=0, templates=["{}"])
-    assert float((found - free.edit(denoiser, inversion, REQUESTS[:1])).abs().max()) > 5e-2
+    assert float((found - free.edit(model, inversion, REQUESTS[:1])).abs().max()) > 5e-2
 
 
 @torch.no_grad()
-def test_an_image_is_edited_alone_as_in_a_batch(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_an_image_is_edited_alone_as_in_a_batch(model: DiffusionModel, inversion: Inversion) -> None:
     editor = Pix2PixZero()
-    together = editor.edit(denoiser, inversion, REQUESTS)
+    together = editor.edit(model, inversion, REQUESTS)
     assert together.shape == (2, 3, 32, 32)
     for row in range(2):
-        alone = editor.edit(denoiser, inversion.rows([row]), REQUESTS[row : row + 1])
+        alone = editor.edit(model, inversion.select([row]), REQUESTS[row : row + 1])
         torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-3)
 
 
 @torch.no_grad()
-def test_the_source_beside_the_edit_keeps_to_the_trajectory_where_the_inversion_does(denoiser: Denoiser) -> None:
-    plain = Inverter(denoiser, Schedule.read(denoiser.scheduler, STEPS), Renoising(0), keep_trajectory=True)
-    direct = DirectInverter(plain).invert(noise(0), denoiser.encode_prompts(PROMPTS), ["a", "b"])
+def test_the_source_beside_the_edit_keeps_to_the_trajectory_where_the_inversion_does(model: DiffusionModel) -> None:
+    plain = Inverter(model, Schedule.from_scheduler(model.scheduler, STEPS), Renoising(0), keep_trajectory=True)
+    direct = DirectInverter(plain).invert(noise(0), model.encode_prompts(PROMPTS), ["a", "b"])
     seen: list[torch.Tensor] = []
 
     class Recorded(Inversion):
-        def denoise_source(self, index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        def denoise_reference(self, index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
             seen.append(latents)
-            return super().denoise_source(index, latents, prediction)
+            return super().denoise_reference(index, latents, prediction)
 
-    Pix2PixZero().edit(denoiser, Recorded(**vars(direct)), REQUESTS)
+    Pix2PixZero().edit(model, Recorded(**vars(direct)), REQUESTS)
     assert direct.trajectory is not None
     assert torch.equal(torch.stack(seen), direct.trajectory[:STEPS])
 
 
 @torch.no_grad()
-def test_below_full_strength_it_begins_at_a_cleaner_level(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_below_full_strength_it_begins_at_a_cleaner_level(model: DiffusionModel, inversion: Inversion) -> None:
     assert inversion.trajectory is not None
-    image = denoiser.decode_latents(inversion.trajectory[-1])
+    image = model.decode_latents(inversion.trajectory[-1])
     errors = [
-        float((editor.edit(denoiser, inversion, REQUESTS) - image).square().mean())
+        float((editor.edit(model, inversion, REQUESTS) - image).square().mean())
         for editor in (Pix2PixZero(guidance_scale=3, strength=strength) for strength in (0.34, 0.67, 1.0))
     ]
     assert errors == sorted(errors)
@@ -301,44 +301,44 @@ def living_tensors() -> int:
 
 
 @torch.no_grad()
-def test_edits_leave_nothing_in_memory_but_the_known_directions(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_edits_leave_nothing_in_memory_but_the_known_directions(model: DiffusionModel, inversion: Inversion) -> None:
     editor = Pix2PixZero()
-    editor.edit(denoiser, inversion, REQUESTS)
+    editor.edit(model, inversion, REQUESTS)
     after_one = living_tensors()
-    editor.edit(denoiser, inversion, REQUESTS)
+    editor.edit(model, inversion, REQUESTS)
     assert living_tensors() <= after_one
 
 
 @torch.no_grad()
 def test_memory_stays_flat_over_images_with_words_of_their_own(
-    denoiser: Denoiser, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
+    model: DiffusionModel, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(editor_module, "NEWEST_DIRECTIONS", 3)
     editor, living = Pix2PixZero(templates=["{}"], cross_attention_guidance_amount=0), []
     for number in range(6):
         requests = [replace(each, edit_prompt=each.prompt.replace("a ", f"thing{number} ")) for each in REQUESTS]
-        editor.edit(denoiser, inversion, requests)
+        editor.edit(model, inversion, requests)
         living.append(living_tensors())
     assert living[0] < living[2] == living[5]
 
 
 @torch.no_grad()
 def test_banks_are_encoded_once_and_anew_for_another_model(
-    tiny_sd: Path, denoiser: Denoiser, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
+    tiny_sd: Path, model: DiffusionModel, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[list[str]] = []
     between = Direction.between
 
-    def noted(denoiser: Denoiser, source: tuple[str, ...], target: tuple[str, ...]) -> Direction:
+    def noted(model: DiffusionModel, source: tuple[str, ...], target: tuple[str, ...]) -> Direction:
         encoded.append([*source, *target])
-        return between(denoiser, source, target)
+        return between(model, source, target)
 
     monkeypatch.setattr(Direction, "between", noted)
     editor = Pix2PixZero(templates=["{}"], cross_attention_guidance_amount=0)
     for _ in range(2):
-        editor.edit(denoiser, inversion, REQUESTS)
+        editor.edit(model, inversion, REQUESTS)
     assert encoded == [["cat", "wolf"], ["dog", "frog"], ["dotted", "striped"]]
-    editor.edit(load_denoiser(str(tiny_sd)), inversion, REQUESTS)
+    editor.edit(load_model(str(tiny_sd)), inversion, REQUESTS)
     assert len(encoded) == 6
 
 
@@ -353,7 +353,7 @@ def test_a_bank_is_a_sentence_a_line(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_banks_from_files_stand_for_the_words_of_every_image(
-    denoiser: Denoiser, inversion: Inversion, tmp_path: Path
+    model: DiffusionModel, inversion: Inversion, tmp_path: Path
 ) -> None:
     source, target = tmp_path / "cats.txt", tmp_path / "dogs.txt"
     source.write_text("\n".join(SOURCE))
@@ -363,10 +363,10 @@ def test_banks_from_files_stand_for_the_words_of_every_image(
     )
     bare = [EditRequest("a.png", prompt, None) for prompt in PROMPTS]
     assert [editor.refusal(request) for request in bare] == [None, None]
-    told = denoiser.encode_prompts(PROMPTS)
-    told.prompt_embeds.add_(by_hand(denoiser, SOURCE, TARGET, "prompt_embeds"))
-    expected = denoiser.decode_latents(sample(denoiser, inversion, told))
-    torch.testing.assert_close(editor.edit(denoiser, inversion, bare), expected, rtol=0, atol=1e-4)
+    told = model.encode_prompts(PROMPTS)
+    told.prompt_embeds.add_(by_hand(model, SOURCE, TARGET, "prompt_embeds"))
+    expected = model.decode_latents(sample(model, inversion, told))
+    torch.testing.assert_close(editor.edit(model, inversion, bare), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("option", ["source_sentences", "target_sentences"])

@@ -6,12 +6,12 @@ import pytest
 import torch
 from renoise_plugins.prompt_swap import PromptSwap
 
-from renoise.denoiser import Denoiser
-from renoise.editing import EditRequest
+from renoise.core.renoise import Renoising
+from renoise.core.schedule import Schedule
+from renoise.editing.base import EditRequest
 from renoise.errors import InputError, InputWarning
-from renoise.inversion import Inversion, Inverter, sample
-from renoise.schedule import Schedule
-from renoise.solver import Renoising
+from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.models.base import DiffusionModel
 
 PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background"]
 
@@ -21,10 +21,10 @@ def request(prompt: str, edit_prompt: str | None = None) -> EditRequest:
 
 
 @pytest.fixture(scope="module")
-def inversion(denoiser: Denoiser) -> Inversion:
+def inversion(model: DiffusionModel) -> Inversion:
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    inverter = Inverter(denoiser, Schedule.read(denoiser.scheduler, 2), Renoising(1))
-    return inverter.invert(latents, denoiser.encode_prompts(PROMPTS), ["a", "b"])
+    inverter = Inverter(model, Schedule.from_scheduler(model.scheduler, 2), Renoising(1))
+    return inverter.invert(latents, model.encode_prompts(PROMPTS), ["a", "b"])
 
 
 # The prompt
@@ -59,21 +59,21 @@ def test_letters_that_match_in_other_cases_only_are_replaced_too(word: str, prom
     assert str(PromptSwap(replace={word: "moon"}).edit_prompt(request(prompt))).endswith("moon")
 
 
-def test_a_prompt_made_here_that_is_cut_off_is_told_and_an_images_own_is_left_to_the_run(denoiser: Denoiser) -> None:
+def test_a_prompt_made_here_that_is_cut_off_is_told_and_an_images_own_is_left_to_the_run(model: DiffusionModel) -> None:
     long = request(" ".join(["cat"] * 31), " ".join(["dog"] * 31))
     with pytest.warns(InputWarning, match="a.png: PromptSwap's prompt is longer .* cut off: 'dog'"):
-        PromptSwap(replace={"cat": "dog"}).edit_prompts(denoiser, [long])
+        PromptSwap(replace={"cat": "dog"}).edit_prompts(model, [long])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        PromptSwap().edit_prompts(denoiser, [long])
+        PromptSwap().edit_prompts(model, [long])
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.2, 2), (0.04, 10)])
-def test_a_strength_that_leaves_no_step_is_refused(denoiser: Denoiser, strength: float, steps: int) -> None:
-    schedule = Schedule.read(denoiser.scheduler, steps)
+def test_a_strength_that_leaves_no_step_is_refused(model: DiffusionModel, strength: float, steps: int) -> None:
+    schedule = Schedule.from_scheduler(model.scheduler, steps)
     with pytest.raises(InputError, match=f"of {steps} steps is none of them; it must be {1 / steps:.2g} or more"):
-        PromptSwap(strength=strength).check(denoiser, schedule)
-    PromptSwap(strength=1 / steps).check(denoiser, schedule)
+        PromptSwap(strength=strength).check(model, schedule)
+    PromptSwap(strength=1 / steps).check(model, schedule)
 
 
 def test_words_are_no_patterns() -> None:
@@ -116,23 +116,23 @@ def test_a_guidance_scale_below_0_is_a_mistake() -> None:
 # The picture
 
 
-def test_the_same_prompt_without_guidance_is_the_reconstruction(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_the_same_prompt_without_guidance_is_the_reconstruction(model: DiffusionModel, inversion: Inversion) -> None:
     requests = [request(prompt, prompt) for prompt in PROMPTS]
-    edited = PromptSwap(guidance_scale=1.0).edit(denoiser, inversion, requests)
-    torch.testing.assert_close(edited, denoiser.decode_latents(sample(denoiser, inversion)), rtol=0, atol=1e-5)
+    edited = PromptSwap(guidance_scale=1.0).edit(model, inversion, requests)
+    torch.testing.assert_close(edited, model.decode_latents(sample(model, inversion)), rtol=0, atol=1e-5)
 
 
-def test_another_prompt_gives_another_picture_of_the_same_size(denoiser: Denoiser, inversion: Inversion) -> None:
-    same = PromptSwap(guidance_scale=1.5).edit(denoiser, inversion, [request(p, p) for p in PROMPTS])
-    other = PromptSwap(guidance_scale=1.5).edit(denoiser, inversion, [request(PROMPTS[0], "a lion"), request("", "")])
+def test_another_prompt_gives_another_picture_of_the_same_size(model: DiffusionModel, inversion: Inversion) -> None:
+    same = PromptSwap(guidance_scale=1.5).edit(model, inversion, [request(p, p) for p in PROMPTS])
+    other = PromptSwap(guidance_scale=1.5).edit(model, inversion, [request(PROMPTS[0], "a lion"), request("", "")])
     assert other.shape == (2, 3, 32, 32)
     assert other.min() >= 0
     assert other.max() <= 1
     assert ((same - other).abs().amax(dim=(1, 2, 3)) > 1e-3).all()
 
 
-def test_an_image_is_edited_alone_as_in_a_batch(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_an_image_is_edited_alone_as_in_a_batch(model: DiffusionModel, inversion: Inversion) -> None:
     editor, requests = PromptSwap(replace={"background": "sky"}), [request(prompt) for prompt in PROMPTS]
-    together = editor.edit(denoiser, inversion, requests)
-    alone = editor.edit(denoiser, inversion.rows([1]), requests[1:])
+    together = editor.edit(model, inversion, requests)
+    alone = editor.edit(model, inversion.select([1]), requests[1:])
     torch.testing.assert_close(alone, together[1:], rtol=0, atol=1e-5)

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from renoise.inversion.direct import DirectInverter
+from renoise.inversion.null_text import NullTextInverter, NullTextOptimization
 from renoise_plugins.prompt_swap import PromptSwap
 from renoise_plugins.prompt_to_prompt import PromptToPrompt
 
-from renoise.checkpoint import load_denoiser
-from renoise.denoiser import Denoiser
-from renoise.direct_inversion import DirectInverter
-from renoise.editing import EditRequest
+from renoise.core.renoise import Renoising
+from renoise.core.schedule import Schedule
+from renoise.editing.base import EditRequest
 from renoise.errors import InputError
-from renoise.inversion import Inversion, Inverter, sample
-from renoise.null_text_inversion import NullTextInverter, NullTextOptimisation
-from renoise.schedule import Schedule
-from renoise.solver import Renoising
+from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.models.base import DiffusionModel
+from renoise.models.loading import load_model
 
 PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background"]
 REQUESTS = [
@@ -34,119 +34,117 @@ def latents() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def inverter(denoiser: Denoiser) -> Inverter:
-    return Inverter(denoiser, Schedule.read(denoiser.scheduler, 4), Renoising(2), keep_trajectory=True)
+def inverter(model: DiffusionModel) -> Inverter:
+    return Inverter(model, Schedule.from_scheduler(model.scheduler, 4), Renoising(2), keep_trajectory=True)
 
 
 @pytest.fixture(scope="module")
-def inversion(denoiser: Denoiser, inverter: Inverter, latents: torch.Tensor) -> Inversion:
-    return inverter.invert(latents, denoiser.encode_prompts(PROMPTS), ["a", "b"])
+def inversion(model: DiffusionModel, inverter: Inverter, latents: torch.Tensor) -> Inversion:
+    return inverter.invert(latents, model.encode_prompts(PROMPTS), ["a", "b"])
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
 def test_with_no_steps_to_replace_it_is_prompt_swap(
-    denoiser: Denoiser, inversion: Inversion, guidance_scale: float
+    model: DiffusionModel, inversion: Inversion, guidance_scale: float
 ) -> None:
     editor = PromptToPrompt(guidance_scale=guidance_scale, cross_replace_steps=0, self_replace_steps=0)
-    swapped = PromptSwap(guidance_scale=guidance_scale).edit(denoiser, inversion, REQUESTS)
-    torch.testing.assert_close(editor.edit(denoiser, inversion, REQUESTS), swapped, **close)
+    swapped = PromptSwap(guidance_scale=guidance_scale).edit(model, inversion, REQUESTS)
+    torch.testing.assert_close(editor.edit(model, inversion, REQUESTS), swapped, **close)
 
 
 @torch.no_grad()
-def test_the_same_prompt_reconstructs_whatever_is_replaced(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_the_same_prompt_reconstructs_whatever_is_replaced(model: DiffusionModel, inversion: Inversion) -> None:
     editor = PromptToPrompt(guidance_scale=1, cross_replace_steps=0.6, self_replace_steps=0.3)
-    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
-    torch.testing.assert_close(editor.edit(denoiser, inversion, SAME), rebuilt, **close)
+    rebuilt = model.decode_latents(sample(model, inversion))
+    torch.testing.assert_close(editor.edit(model, inversion, SAME), rebuilt, **close)
 
 
-def distance(editor: PromptToPrompt, denoiser: Denoiser, inversion: Inversion) -> float:
+def distance(editor: PromptToPrompt, model: DiffusionModel, inversion: Inversion) -> float:
     """Of the edits from the images' reconstructions."""
-    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
-    return float((editor.edit(denoiser, inversion, REQUESTS) - rebuilt).square().mean())
+    rebuilt = model.decode_latents(sample(model, inversion))
+    return float((editor.edit(model, inversion, REQUESTS) - rebuilt).square().mean())
 
 
 @torch.no_grad()
-def test_the_more_steps_are_replaced_the_nearer_to_the_image(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_the_more_steps_are_replaced_the_nearer_to_the_image(model: DiffusionModel, inversion: Inversion) -> None:
     shares = (0.0, 0.5, 1.0)
     editors = [PromptToPrompt(guidance_scale=2, cross_replace_steps=each, self_replace_steps=each) for each in shares]
-    distances = [distance(editor, denoiser, inversion) for editor in editors]
+    distances = [distance(editor, model, inversion) for editor in editors]
     assert distances == sorted(distances, reverse=True)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("guidance_of_inversion", [1.0, 2.0])
-def test_an_images_edit_does_not_depend_on_its_neighbours(
-    denoiser: Denoiser, inverter: Inverter, latents: torch.Tensor, guidance_of_inversion: float
+def test_an_images_edit_does_not_depend_on_its_neighbors(
+    model: DiffusionModel, inverter: Inverter, latents: torch.Tensor, guidance_of_inversion: float
 ) -> None:
-    inversion = inverter.invert(latents, denoiser.encode_prompts(PROMPTS, guidance_of_inversion), ["a", "b"])
+    inversion = inverter.invert(latents, model.encode_prompts(PROMPTS, guidance_of_inversion), ["a", "b"])
     editor = PromptToPrompt(guidance_scale=2, local_blend=True)
-    together = editor.edit(denoiser, inversion, REQUESTS)
+    together = editor.edit(model, inversion, REQUESTS)
     for row, request in enumerate(REQUESTS):
-        alone = editor.edit(denoiser, inversion.rows([row]), [request])
+        alone = editor.edit(model, inversion.select([row]), [request])
         torch.testing.assert_close(together[row : row + 1], alone, **close)
 
 
 @torch.no_grad()
 def test_under_guided_inversion_the_attention_comes_from_the_images_prompt_not_from_the_empty_one(
-    denoiser: Denoiser, inverter: Inverter, latents: torch.Tensor
+    model: DiffusionModel, inverter: Inverter, latents: torch.Tensor
 ) -> None:
-    guided = inverter.invert(latents, denoiser.encode_prompts(PROMPTS, 2.0), ["a", "b"])
+    guided = inverter.invert(latents, model.encode_prompts(PROMPTS, 2.0), ["a", "b"])
     editor = PromptToPrompt(guidance_scale=2, cross_replace_steps=1, self_replace_steps=1)
-    torch.testing.assert_close(
-        editor.edit(denoiser, guided, SAME), denoiser.decode_latents(sample(denoiser, guided)), **close
-    )
+    torch.testing.assert_close(editor.edit(model, guided, SAME), model.decode_latents(sample(model, guided)), **close)
 
 
 @torch.no_grad()
-def test_weighing_a_word_changes_the_picture_and_weight_1_does_not(denoiser: Denoiser, inversion: Inversion) -> None:
-    rebuilt = denoiser.decode_latents(sample(denoiser, inversion))
+def test_weighing_a_word_changes_the_picture_and_weight_1_does_not(model: DiffusionModel, inversion: Inversion) -> None:
+    rebuilt = model.decode_latents(sample(model, inversion))
     requests = [dataclasses.replace(each, edit_prompt=None) for each in REQUESTS]
     for factor, changes in ((1.0, False), (0.0, True)):
         editor = PromptToPrompt(guidance_scale=1, reweight={"Background": factor})
         assert [editor.refusal(each) for each in requests] == [None, None]
-        difference = (editor.edit(denoiser, inversion, requests) - rebuilt).abs().max()
+        difference = (editor.edit(model, inversion, requests) - rebuilt).abs().max()
         assert (difference > 0.02) == changes
 
 
 @torch.no_grad()
 def test_local_blend_of_prompts_that_agree_keeps_the_image(
-    denoiser: Denoiser, inversion: Inversion, latents: torch.Tensor
+    model: DiffusionModel, inversion: Inversion, latents: torch.Tensor
 ) -> None:
-    direct = DirectInverter(Inverter(denoiser, inversion.schedule, Renoising(0))).invert(
+    direct = DirectInverter(Inverter(model, inversion.schedule, Renoising(0))).invert(
         latents, inversion.conditioning, ["a", "b"]
     )
-    edited = PromptToPrompt(guidance_scale=3, local_blend=True).edit(denoiser, direct, SAME)
-    torch.testing.assert_close(edited, denoiser.decode_latents(latents), **close)
+    edited = PromptToPrompt(guidance_scale=3, local_blend=True).edit(model, direct, SAME)
+    torch.testing.assert_close(edited, model.decode_latents(latents), **close)
 
 
 @torch.no_grad()
-def test_local_blend_changes_less_the_higher_its_threshold(denoiser: Denoiser, inversion: Inversion) -> None:
+def test_local_blend_changes_less_the_higher_its_threshold(model: DiffusionModel, inversion: Inversion) -> None:
     thresholds = (0.05, 0.5, 0.95)
     editors = [PromptToPrompt(guidance_scale=2, local_blend=True, blend_threshold=each) for each in thresholds]
-    changes = [distance(editor, denoiser, inversion) for editor in editors]
+    changes = [distance(editor, model, inversion) for editor in editors]
     assert changes == sorted(changes, reverse=True)
     assert changes[-1] > 0
 
 
 @torch.no_grad()
 def test_null_text_inversions_embeddings_take_the_unconditional_branch(
-    denoiser: Denoiser, inverter: Inverter, latents: torch.Tensor
+    model: DiffusionModel, inverter: Inverter, latents: torch.Tensor
 ) -> None:
-    guided = denoiser.encode_prompts(PROMPTS, 2.0)
-    inversion = NullTextInverter(inverter, NullTextOptimisation(iterations=2)).invert(latents, guided, ["a", "b"])
-    edited = PromptToPrompt(guidance_scale=2).edit(denoiser, inversion, SAME)
-    torch.testing.assert_close(edited, denoiser.decode_latents(sample(denoiser, inversion)), **close)
+    guided = model.encode_prompts(PROMPTS, 2.0)
+    inversion = NullTextInverter(inverter, NullTextOptimization(iterations=2)).invert(latents, guided, ["a", "b"])
+    edited = PromptToPrompt(guidance_scale=2).edit(model, inversion, SAME)
+    torch.testing.assert_close(edited, model.decode_latents(sample(model, inversion)), **close)
 
 
 @torch.no_grad()
 def test_it_edits_with_sdxl(tiny_sdxl: Path, latents: torch.Tensor) -> None:
-    denoiser = load_denoiser(str(tiny_sdxl))
-    inverter = Inverter(denoiser, Schedule.read(denoiser.scheduler, 2), Renoising(0))
-    inversion = inverter.invert(latents, denoiser.encode_prompts(PROMPTS), ["a", "b"])
-    unchanged = PromptToPrompt(guidance_scale=1).edit(denoiser, inversion, SAME)
-    torch.testing.assert_close(unchanged, denoiser.decode_latents(sample(denoiser, inversion)), **close)
-    edited = PromptToPrompt(local_blend=True).edit(denoiser, inversion, REQUESTS)
+    model = load_model(str(tiny_sdxl))
+    inverter = Inverter(model, Schedule.from_scheduler(model.scheduler, 2), Renoising(0))
+    inversion = inverter.invert(latents, model.encode_prompts(PROMPTS), ["a", "b"])
+    unchanged = PromptToPrompt(guidance_scale=1).edit(model, inversion, SAME)
+    torch.testing.assert_close(unchanged, model.decode_latents(sample(model, inversion)), **close)
+    edited = PromptToPrompt(local_blend=True).edit(model, inversion, REQUESTS)
     assert edited.isfinite().all()
     assert (edited - unchanged).abs().max() > 0.02
 

@@ -16,14 +16,14 @@ from renoise_plugins.prompt_to_prompt.token_map import TokenMap, map_tokens
 from renoise_plugins.prompt_to_prompt.word_maps import WordMaps
 from renoise_plugins.word_alignment import alignment, replaced, words
 
-from renoise.denoiser import Denoiser
+from renoise.models.base import DiffusionModel
 
 LENGTH = 32
 some_words = st.lists(st.sampled_from(["a", "cat", "Dog", "red", "on", ",", "sofa", "k9", "it's"]), max_size=8)
 
 
-def one(denoiser: Denoiser, mode: str, source: str, new: str, **reweight: float) -> TokenMap:
-    tokens = map_tokens(denoiser, mode, reweight, [source], [new], LENGTH)
+def one(model: DiffusionModel, mode: str, source: str, new: str, **reweight: float) -> TokenMap:
+    tokens = map_tokens(model, mode, reweight, [source], [new], LENGTH)
     return TokenMap(*(each[0] for each in tokens))
 
 
@@ -48,8 +48,8 @@ def test_what_gave_way_is_named_as_the_prompts_have_it() -> None:
     assert replaced("a red cat on grass", "a blue cat on snow") == [("red", "blue"), ("grass", "snow")]
 
 
-def test_a_swap_of_words_with_as_many_tokens_maps_every_token_to_its_own_place(denoiser: Denoiser) -> None:
-    found = one(denoiser, "swap", "a cat on a red background", "a dog on a red background")
+def test_a_swap_of_words_with_as_many_tokens_maps_every_token_to_its_own_place(model: DiffusionModel) -> None:
+    found = one(model, "swap", "a cat on a red background", "a dog on a red background")
     torch.testing.assert_close(found.source_to_new, torch.eye(LENGTH))
     assert found.share.eq(1).all()
     assert found.weights.eq(1).all()
@@ -57,22 +57,22 @@ def test_a_swap_of_words_with_as_many_tokens_maps_every_token_to_its_own_place(d
     assert found.new_changed.nonzero().flatten().tolist() == [2]
 
 
-def test_a_word_of_more_tokens_shares_the_attention_of_the_old_one_and_moves_the_rest_on(denoiser: Denoiser) -> None:
+def test_a_word_of_more_tokens_shares_the_attention_of_the_old_one_and_moves_the_rest_on(model: DiffusionModel) -> None:
     source, new = "a cat on a red background", "a zebra on a red background"
-    pieces = len(denoiser.token_spans("zebra"))
+    pieces = len(model.token_spans("zebra"))
     assert pieces > 1, "the tokenizer of the world knows no zebra"
-    found = one(denoiser, "swap", source, new)
+    found = one(model, "swap", source, new)
     young = range(2, 2 + pieces)
     torch.testing.assert_close(found.source_to_new[2, young], torch.full((pieces,), 1 / pieces))
     assert found.new_changed.nonzero().flatten().tolist() == list(young)
-    end = 1 + len(denoiser.token_spans(source))
+    end = 1 + len(model.token_spans(source))
     for token in [3, 4, 5, 6, end, end + 1]:
         assert found.source_to_new[token].nonzero().flatten().tolist() == [token + pieces - 1]
     assert found.share.eq(1).all()
 
 
-def test_a_refinement_leaves_new_words_to_themselves(denoiser: Denoiser) -> None:
-    found = one(denoiser, "refine", "a cat on a red background", "a striped cat on a red background")
+def test_a_refinement_leaves_new_words_to_themselves(model: DiffusionModel) -> None:
+    found = one(model, "refine", "a cat on a red background", "a striped cat on a red background")
     assert found.share.eq(0).nonzero().flatten().tolist() == [2]
     assert found.source_to_new[:, 2].eq(0).all()
     assert found.source_to_new[2].nonzero().flatten().tolist() == [3], "cat stands for cat"
@@ -80,9 +80,9 @@ def test_a_refinement_leaves_new_words_to_themselves(denoiser: Denoiser) -> None
     assert found.new_changed.nonzero().flatten().tolist() == [2]
 
 
-def test_weights_fall_on_every_token_of_their_word_and_on_no_other(denoiser: Denoiser) -> None:
+def test_weights_fall_on_every_token_of_their_word_and_on_no_other(model: DiffusionModel) -> None:
     prompt = "a red cat on a Red background"
-    found = one(denoiser, "swap", prompt, prompt, red=3.0)
+    found = one(model, "swap", prompt, prompt, red=3.0)
     assert found.weights.ne(1).nonzero().flatten().tolist() == [2, 6]
     assert found.weights[2] == 3
     assert found.new_changed.nonzero().flatten().tolist() == [2, 6]
@@ -90,29 +90,29 @@ def test_weights_fall_on_every_token_of_their_word_and_on_no_other(denoiser: Den
 
 @given(some_words, some_words, st.sampled_from(["swap", "refine"]))
 def test_tokens_never_hand_out_more_than_they_have(
-    denoiser: Denoiser, old: list[str], new: list[str], mode: str
+    model: DiffusionModel, old: list[str], new: list[str], mode: str
 ) -> None:
     source, target = " ".join(old), " ".join(new)
     if mode == "swap" and len(words(source)) != len(words(target)):
         mode = "refine"
-    found = one(denoiser, mode, source, target)
+    found = one(model, mode, source, target)
     assert found.source_to_new.sum(dim=1).max() <= 1 + 1e-6
     assert set(found.share.tolist()) <= {0.0, 1.0}
     taken = found.source_to_new.sum(dim=0) > 0
     torch.testing.assert_close(found.share.bool(), taken)
 
 
-def test_words_that_the_encoder_cuts_off_map_to_nothing(denoiser: Denoiser) -> None:
+def test_words_that_the_encoder_cuts_off_map_to_nothing(model: DiffusionModel) -> None:
     long = " ".join(["cat"] * 40)
-    found = one(denoiser, "swap", f"{long} dog", f"{long} fox")
+    found = one(model, "swap", f"{long} dog", f"{long} fox")
     torch.testing.assert_close(found.source_to_new, torch.eye(LENGTH))
     assert found.new_changed.eq(0).all()
 
 
-def test_what_both_prompts_share_stays_token_for_token_where_one_of_them_is_cut_off(denoiser: Denoiser) -> None:
+def test_what_both_prompts_share_stays_token_for_token_where_one_of_them_is_cut_off(model: DiffusionModel) -> None:
     room = LENGTH - 2
     prompt = " ".join(["cat"] * room)
-    found = one(denoiser, "refine", prompt, f"striped {prompt}")
+    found = one(model, "refine", prompt, f"striped {prompt}")
     for token in range(1, room):
         assert found.source_to_new[token].nonzero().flatten().tolist() == [token + 1]
     assert found.source_to_new[room].eq(0).all(), "the last one has nobody left to stand for"

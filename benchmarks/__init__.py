@@ -1,0 +1,1 @@
+"""The measurement of every claim; see README.md."""

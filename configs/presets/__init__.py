@@ -1,0 +1,1 @@
+"""The presets, installed as the package `renoise_presets`: see `renoise presets`."""

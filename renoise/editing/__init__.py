@@ -1,0 +1,1 @@
+"""What an editing method is, and how editors are found and run."""

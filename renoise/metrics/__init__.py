@@ -1,0 +1,1 @@
+"""How far two batches of images are apart."""

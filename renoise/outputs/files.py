@@ -1,0 +1,176 @@
+"""Where the files of an image go: each a file of its own, or many images together in a shard."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from renoise.data.images import read_part
+from renoise.errors import InputError
+from renoise.utils.jsonl import write_atomically
+
+SHARDS = "shards"
+INVERSION, RECONSTRUCTION = "inversion", "reconstruction"
+"""What the files of an image are called here, beside the edits, which go by their editors' names."""
+UNWRITABLE_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+"""What the file system says to a name that is too long, or that is both an image and a folder of images."""
+BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)
+"""What an archive ends with."""
+
+
+class OutputFiles(Protocol):
+    """Keeps the files of images."""
+
+    def add(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+        """Writes the files of one image, by what they are, and returns the columns that say where its inversion is.
+
+        Raises:
+            InputError: no file can have such a name.
+            OSError: the file system refuses.
+        """
+
+    def close(self) -> None:
+        """Ends what is open."""
+
+
+class SeparateFiles:
+    """`inversions/<file_name>.safetensors`, `reconstructions/<file_name>.png`, `edits/<editor>/<file_name>.png`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+        """See `OutputFiles.add`."""
+        try:
+            for kind, content in files.items():
+                write_atomically(self.folder / _path(row["file_name"], kind), content)
+        except OSError as error:
+            if error.errno not in UNWRITABLE_NAMES:
+                raise
+            raise InputError(f"no file can be written under this name: {error.strerror}") from error
+        return {"inversion": _path(row["file_name"], INVERSION)}
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class Shards:
+    """`shards/<process>-<number>.tar`, WebDataset archives of many images each.
+
+    The files of an image are neighbors of one key: `.json` (its line of the manifest), `.inversion.safetensors`,
+    `.reconstruction.png` and `.<editor>.png`. The manifest's column `members` says where each begins in the archive
+    and how long it is, so that nobody has to search.
+
+    Args:
+        folder: the output folder.
+        rank: of this process, which has archives of its own.
+        images_per_shard: how many go into one.
+    """
+
+    def __init__(self, folder: Path, rank: int, images_per_shard: int) -> None:
+        self.folder, self.rank, self.images_per_shard = folder, rank, images_per_shard
+        self._file: io.BufferedWriter | None = None
+        self._archive: tarfile.TarFile | None = None
+        self._images = 0
+
+    def add(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+        """See `OutputFiles.add`."""
+        if self._file is None or self._images == self.images_per_shard:
+            self._begin()
+        assert self._file is not None
+        name = Path(self._file.name).name
+        key = f"{Path(name).stem}-{self._images:06d}"
+        self._put(f"{key}.json", json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+        members = {kind: self._put(f"{key}.{kind}{_suffix(kind)}", content) for kind, content in files.items()}
+        self._file.flush()
+        self._images += 1
+        return {"inversion": f"{SHARDS}/{name}", "members": members}
+
+    def close(self) -> None:
+        """Ends the archive that is open."""
+        if self._archive is not None and self._file is not None:
+            self._archive.close()
+            self._file.close()
+            self._archive = self._file = None
+
+    def _begin(self) -> None:
+        self.close()
+        (self.folder / SHARDS).mkdir(parents=True, exist_ok=True)
+        numbers = [int(path.stem.split("-")[1]) for path in (self.folder / SHARDS).glob(f"{self.rank:05d}-*.tar")]
+        path = self.folder / SHARDS / f"{self.rank:05d}-{max(numbers, default=-1) + 1:06d}.tar"
+        self._file, self._images = path.open("wb"), 0
+        self._archive = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115 (it stays open for many images)
+
+    def _put(self, name: str, content: bytes) -> list[int]:
+        """Adds a file to the archive: where it begins, and its length."""
+        assert self._archive is not None
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        self._archive.addfile(member, io.BytesIO(content))
+        return [self._archive.offset - _whole_blocks(len(content)), len(content)]
+
+
+def repair_shards(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Ends archives that a killed run left open behind the last image that the manifest knows.
+
+    Args:
+        folder: the output folder.
+        rows: of the manifest.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    ends: dict[str, int] = {}
+    for row in rows:
+        for start, length in (row.get("members") or {}).values():
+            ends[row["inversion"]] = max(ends.get(row["inversion"], 0), start + _whole_blocks(length))
+    for path in (folder / SHARDS).glob("*.tar"):
+        end = ends.get(f"{SHARDS}/{path.name}")
+        if end is None:
+            path.unlink()
+            continue
+        with path.open("r+b") as file:
+            file.seek(end)
+            if file.read(len(END)) != END:
+                file.truncate(end)
+                file.seek(end)
+                file.write(END)
+
+
+def read_output(folder: Path, row: Mapping[str, Any], kind: str) -> bytes | None:
+    """One file of an image, wherever it is kept; None where there is none.
+
+    Args:
+        folder: the output folder.
+        row: the image's line of the manifest.
+        kind: `INVERSION`, `RECONSTRUCTION` or the name of an editor.
+
+    Raises:
+        OSError: it is there, and cannot be read.
+    """
+    if not row.get("members"):
+        path = folder / (row["inversion"] if kind == INVERSION else _path(row["file_name"], kind))
+        return path.read_bytes() if path.exists() else None
+    if kind not in row["members"] or not (folder / row["inversion"]).exists():
+        return None
+    start, length = row["members"][kind]
+    return read_part(folder / row["inversion"], start, length)
+
+
+def _path(file_name: str, kind: str) -> str:
+    where = {INVERSION: "inversions", RECONSTRUCTION: "reconstructions"}.get(kind, f"edits/{kind}")
+    return f"{where}/{file_name}{_suffix(kind)}"
+
+
+def _suffix(kind: str) -> str:
+    return ".safetensors" if kind == INVERSION else ".png"
+
+
+def _whole_blocks(length: int) -> int:
+    return -(-length // BLOCK) * BLOCK

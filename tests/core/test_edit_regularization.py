@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.gaussians import draw, draw_shifts, gaussian
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from renoise.core.edit_regularization import EditRegularization
+from renoise.core.regularization_losses import (
+    kl_gradient,
+    kl_loss,
+    pair_gradient,
+    pair_loss,
+    patch_kl_gradient,
+    patch_kl_loss,
+    pyramid_sizes,
+)
+from renoise.errors import InputError
+
+PAPER = EditRegularization(lambda_pair=10, lambda_patch_kl=0.055)
+
+sizes = st.one_of(
+    st.sampled_from([(16, 16), (64, 64), (24, 40), (17, 33)]), st.tuples(st.integers(2, 40), st.integers(2, 40))
+)
+varied = settings(max_examples=25, deadline=None)
+
+
+def smooth(*shape: int) -> torch.Tensor:
+    """Noise of standard deviation 1 whose neighbors are correlated, as a bad inversion's prediction is."""
+    blurred = F.avg_pool2d(F.pad(gaussian(*shape), (1, 1, 1, 1), mode="circular"), 3, stride=1)
+    return blurred / blurred.std()
+
+
+@varied
+@given(size=sizes, dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]), seed=st.integers(0, 99))
+def test_shifts_are_between_1_and_half_of_the_side(size: tuple[int, int], dtype: torch.dtype, seed: int) -> None:
+    uniform = draw(PAPER, *size, 2, seed).to(dtype)
+    just_below_1 = 1 - torch.finfo(dtype).eps / 2
+    uniform.clamp_(max=just_below_1)
+    uniform[0], uniform[1] = 0, just_below_1
+    shifts = PAPER.shifts_from(uniform, *size)
+    halves = torch.tensor(pyramid_sizes(*size))[..., None] // 2
+    assert shifts.dtype == torch.int64
+    assert shifts.shape == uniform.shape
+    assert bool((shifts >= 1).all() and (shifts <= halves).all())
+    assert bool((shifts[0] == 1).all() and (shifts[1] == halves).all())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 64)])
+def test_the_standard_deviation_of_noise_stays_within_2_percent(size: tuple[int, int]) -> None:
+    noise, target = gaussian(16, 4, *size), gaussian(16, 4, *size, seed=1)
+    regularized = PAPER.regularize(noise, target, draw(PAPER, *size, 16))
+    ratio = regularized.flatten(1).std(1) / noise.flatten(1).std(1)
+    assert float((ratio - 1).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 40), (64, 64)])
+def test_the_autocorrelation_of_smooth_noise_falls(size: tuple[int, int]) -> None:
+    noise, target = smooth(4, 4, *size), gaussian(4, 4, *size, seed=1)
+    regularized = PAPER.regularize(noise, target, draw(PAPER, *size, 4))
+    held_out = [draw_shifts(*size, 4, seed) for seed in range(100, 150)]
+
+    def mean_loss(noise: torch.Tensor) -> torch.Tensor:
+        return torch.stack([pair_loss(noise, shifts) for shifts in held_out]).mean(0)
+
+    assert bool((mean_loss(regularized) < mean_loss(noise)).all())
+
+
+@pytest.mark.parametrize(
+    ("losses", "loss"),
+    [
+        (EditRegularization(lambda_patch_kl=0.055), lambda n, target: patch_kl_loss(n, target)),
+        (EditRegularization(lambda_kl=10), lambda n, target: kl_loss(n)),
+    ],
+    ids=["patch-KL", "KL"],
+)
+def test_each_divergence_falls(
+    losses: EditRegularization, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> None:
+    noise, target = 0.2 + 1.3 * gaussian(3, 4, 24, 40), gaussian(3, 4, 24, 40, seed=1)
+    regularized = losses.regularize(noise, target, draw(losses, 24, 40, 3))
+    assert bool((loss(regularized, target) < loss(noise, target)).all())
+
+
+def test_a_round_steps_along_the_divergences_and_then_along_the_mean_of_the_pair_gradients() -> None:
+    losses = EditRegularization(lambda_pair=10, lambda_patch_kl=0.05, lambda_kl=2, rounds=2, shifts=3)
+    noise, target, uniform = smooth(2, 4, 16, 16), gaussian(2, 4, 16, 16), draw(losses, 16, 16, 2)
+    expected = noise
+    for shifts in losses.shifts_from(uniform, 16, 16):
+        expected = expected - 0.05 * patch_kl_gradient(expected, target) - 2 * kl_gradient(expected)
+        expected = expected - 10 * sum(pair_gradient(expected, one) for one in shifts) / 3
+    torch.testing.assert_close(losses.regularize(noise, target, uniform), expected)
+
+
+def test_gradients_are_clipped_at_100() -> None:
+    losses = EditRegularization(lambda_patch_kl=0.01, rounds=1)
+    noise = gaussian(1, 4, 8, 8)
+    regularized = losses.regularize(noise, torch.zeros_like(noise), draw(losses, 8, 8, 1))
+    # The gradient towards a constant patch is about 1e5 times the distance from the patch's mean.
+    assert float((regularized - noise).abs().max()) == pytest.approx(1.0)
+
+
+def test_only_the_patch_loss_needs_a_target() -> None:
+    noise, pair, patch = (
+        gaussian(1, 4, 8, 8),
+        EditRegularization(lambda_pair=10),
+        EditRegularization(lambda_patch_kl=0.05),
+    )
+    assert not pair.needs_target
+    assert not EditRegularization(lambda_kl=1).needs_target
+    assert patch.needs_target
+    pair.regularize(noise, None, draw(pair, 8, 8, 1))
+    with pytest.raises(ValueError, match="target"):
+        patch.regularize(noise, None, draw(patch, 8, 8, 1))
+
+
+@pytest.mark.parametrize("name", ["lambda_pair", "lambda_patch_kl", "lambda_kl"])
+@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf")])
+def test_a_bad_weight_is_named(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"^model\.edit_losses\.{name} must be 0 or more and finite, got {value}$"):
+        EditRegularization(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["rounds", "shifts"])
+def test_a_bad_count_is_named(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^model\.edit_losses\.{name} must be at least 1, got 0$"):
+        EditRegularization(lambda_pair=1, **{name: 0})
+
+
+def test_losses_without_any_weight_are_refused() -> None:
+    with pytest.raises(InputError, match=r"model\.edit_losses\.lambda_pair.*null switches the losses off"):
+        EditRegularization()

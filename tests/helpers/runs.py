@@ -1,0 +1,54 @@
+"""What tests of whole runs share: what a finished folder must hold, and processes beside this one."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from safetensors.torch import load_file
+
+from renoise.outputs.manifest import Manifest
+
+
+def times(folder: Path, names: list[str]) -> dict[str, int]:
+    """When each file of these images was last changed."""
+    files = [path for name in names for path in folder.rglob(f"{name}.*")]
+    return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+def assert_whole(folder: Path, expected: list[str]) -> None:
+    """Every image has one row and all its files, and every file can be opened."""
+    rows = Manifest(folder).read()
+    assert sorted(row["file_name"] for row in rows) == sorted(expected)
+    for row in rows:
+        assert row["status"] == "ok"
+        assert load_file(folder / row["inversion"])["latent"].isfinite().all()
+        with Image.open(folder / "reconstructions" / f"{row['file_name']}.png") as picture:
+            picture.load()
+    assert list(folder.rglob("*.tmp")) == []
+    assert json.loads((folder / "summary.json").read_text())["images"] == len(expected)
+    with Image.open(folder / "contact_sheet.png") as sheet:
+        sheet.load()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """The file system refuses what goes beyond so many bytes: a write then stops half-way, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, EulerAncestralDiscreteScheduler, LCMScheduler
+from renoise.inversion.edit_friendly import EditFriendlyInverter
+
+from benchmarks.evaluation import UNSEEN_SEED, prompts_of
+from renoise.core.renoise import Renoising
+from renoise.core.schedule import Schedule
+from renoise.errors import InputError
+from renoise.inversion.base import sample
+from renoise.models.base import Conditioning, DiffusionModel
+from tiny_models.scenes import random_scenes
+
+SCENES = random_scenes(2, UNSEEN_SEED)
+SAMPLERS = {"ddim": (DDIMScheduler, 1.0), "ddpm": (DDPMScheduler, 0.0)}
+SAMPLERS |= {"lcm": (LCMScheduler, 0.0), "ancestral": (EulerAncestralDiscreteScheduler, 0.0)}
+
+
+def inverter(model: DiffusionModel, name: str, keep: bool = False, steps: int = 4) -> EditFriendlyInverter:
+    sampler, eta = SAMPLERS[name]
+    scheduler = sampler.from_config(model.pipeline.scheduler.config, timestep_spacing="trailing")
+    return EditFriendlyInverter(model, Schedule.from_scheduler(scheduler, steps, eta), Renoising(12), 0, keep)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("ddim", 4), ("ddpm", 20), ("lcm", 20), ("ancestral", 20)])
+@torch.no_grad()
+def test_sampling_with_the_noise_comes_back_to_the_image(
+    model: DiffusionModel, latents: torch.Tensor, name: str, steps: int
+) -> None:
+    """Exactly, but for a last step without noise, which has to be solved: the shorter it is, the better."""
+    inversion = inverter(model, name, steps=steps).invert(latents, *prompts_of(model, SCENES))
+    assert (sample(model, inversion) - latents).square().mean() < 1e-4
+    assert not inversion.failures
+
+
+@torch.no_grad()
+def test_noisy_latents_are_the_images_with_independent_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
+    inversion = inverter(model, "ddim", keep=True).invert(latents, *prompts_of(model, SCENES))
+    assert inversion.trajectory is not None
+    assert torch.equal(inversion.trajectory[-1], latents)
+    assert torch.equal(inversion.trajectory[0], inversion.latents)
+    drawn = torch.stack(
+        [
+            (noisy - step.signal * latents).flatten() / step.sigma
+            for step, noisy in zip(inversion.schedule, inversion.trajectory, strict=False)
+        ]
+    )
+    torch.testing.assert_close(torch.corrcoef(drawn), torch.eye(len(drawn)), rtol=0, atol=0.1)
+    torch.testing.assert_close(drawn.std(dim=1), torch.ones(len(drawn)), rtol=0, atol=0.1)
+
+
+@torch.no_grad()
+def test_it_takes_a_network_row_per_step_and_more_only_where_a_step_draws_no_noise(
+    model: DiffusionModel, latents: torch.Tensor
+) -> None:
+    conditioning, names = prompts_of(model, SCENES)
+    assert inverter(model, "ddim").invert(latents, conditioning, names).nfe.tolist() == [4, 4]
+    assert inverter(model, "ancestral").invert(latents, conditioning, names).nfe.tolist() == [3 + 13] * 2
+    guided = model.encode_prompts([scene.caption for scene in SCENES], guidance_scale=2.0)
+    assert inverter(model, "ddim").invert(latents, guided, names).nfe.tolist() == [8, 8]
+
+
+@torch.no_grad()
+def test_an_image_comes_out_the_same_alone_and_among_others(model: DiffusionModel, latents: torch.Tensor) -> None:
+    conditioning, names = prompts_of(model, SCENES)
+    together = inverter(model, "ddpm").invert(latents, conditioning, names)
+    alone = inverter(model, "ddpm").invert(latents[1:], conditioning.select(torch.tensor([1])), names[1:])
+    torch.testing.assert_close(together.select([1]).latents, alone.latents)
+    torch.testing.assert_close(together.select([1]).noise, alone.noise, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_an_image_whose_noise_turns_nan_fails_alone(
+    model: DiffusionModel, latents: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = DiffusionModel.predict
+
+    def poisoned(
+        self: DiffusionModel, latents: torch.Tensor, timestep: float, conditioning: Conditioning
+    ) -> torch.Tensor:
+        output = healthy(self, latents, timestep, conditioning)
+        output[0, 0, 0, 0] = torch.nan
+        return output
+
+    monkeypatch.setattr(DiffusionModel, "predict", poisoned)
+    inversion = inverter(model, "ddim").invert(latents, *prompts_of(model, SCENES))
+    assert list(inversion.failures) == [0]
+    assert inversion.latents[1].isfinite().all()
+
+
+def test_a_sampler_without_noise_is_refused_with_those_that_draw_some(model: DiffusionModel) -> None:
+    schedule = Schedule.from_scheduler(model.scheduler, 4)
+    with pytest.raises(InputError, match=r"model\.inversion edit_friendly needs .* EulerAncestral.* model\.eta"):
+        EditFriendlyInverter(model, schedule, Renoising(1))

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, StableDiffusionPipeline
+
+from benchmarks.evaluation import UNSEEN_SEED, Evaluation, images_of, prompts_of
+from benchmarks.inversion_benchmark import TABLE_1, accuracy
+from renoise.core.edit_regularization import EditRegularization
+from renoise.core.noise_correction import NoiseCorrection
+from renoise.core.renoise import AveragingWeights, Renoising
+from renoise.core.schedule import Schedule
+from renoise.core.step import Step
+from renoise.inversion.base import Inverter, sample
+from renoise.models.base import Conditioning, DiffusionModel
+from renoise.models.loading import load_model
+from tiny_models.scenes import random_scenes
+
+SCENES = random_scenes(8, UNSEEN_SEED)
+
+
+@pytest.fixture(scope="module")
+def latents(model: DiffusionModel) -> torch.Tensor:
+    with torch.no_grad():
+        return model.encode_images(images_of(SCENES))
+
+
+def inverter(model: DiffusionModel, steps: int, iterations: int, tolerance: float | None = None) -> Inverter:
+    return Inverter(model, Schedule.from_scheduler(model.scheduler, steps), Renoising(iterations, None, tolerance))
+
+
+def measured(model: DiffusionModel, steps: int, iterations: int, weights: AveragingWeights | None = None) -> Evaluation:
+    return accuracy(model, SCENES, steps, Renoising(iterations, weights))
+
+
+def test_at_10_steps_every_renoising_iteration_brings_the_round_trip_closer(model: DiffusionModel) -> None:
+    found = [measured(model, 10, iterations) for iterations in (0, 1, 4, 9)]
+    errors, psnrs = [one.latent_mse for one in found], [one.psnr for one in found]
+    assert errors == sorted(errors, reverse=True)
+    assert psnrs == sorted(psnrs)
+    assert errors[1] <= errors[0] / 4
+    assert errors[2] <= errors[0] / 20
+    assert errors[3] <= errors[0] / 80
+    assert [one.nfe for one in found] == [10, 20, 50, 100]
+
+
+def test_at_50_steps_table_1_reaches_the_ceiling_and_four_iterations_the_latents(model: DiffusionModel) -> None:
+    plain = measured(model, 50, 0)
+    table_1 = measured(model, 50, 1, TABLE_1)
+    four = measured(model, 50, 4)
+    assert table_1.latent_mse <= plain.latent_mse / 4
+    assert table_1.psnr >= table_1.psnr_vae - 0.15
+    assert four.latent_mse <= plain.latent_mse / 150
+    assert plain.psnr < table_1.psnr
+    assert [one.nfe for one in (plain, table_1, four)] == [50, 100, 250]
+
+
+def test_a_converged_inversion_is_a_fixed_point(tiny_sd: Path) -> None:
+    model = load_model(str(tiny_sd)).double()
+    assert accuracy(model, SCENES[:1], 50, Renoising(30)).latent_mse <= 1e-10
+
+
+@torch.no_grad()
+def test_an_image_comes_out_the_same_alone_and_among_others(model: DiffusionModel, latents: torch.Tensor) -> None:
+    one_by_one = inverter(model, 4, 3, tolerance=1e-2)
+    together = one_by_one.invert(latents, *prompts_of(model, SCENES))
+    alone = one_by_one.invert(latents[2:3], *prompts_of(model, SCENES[2:3]))
+    torch.testing.assert_close(together.latents[2:3], alone.latents, rtol=0, atol=1e-4)
+    assert together.nfe[2] == alone.nfe[0]
+
+
+@torch.no_grad()
+def test_a_tolerance_saves_rows_image_by_image(model: DiffusionModel, latents: torch.Tensor) -> None:
+    free = inverter(model, 4, 9).invert(latents, *prompts_of(model, SCENES))
+    stopped = inverter(model, 4, 9, tolerance=3e-2).invert(latents, *prompts_of(model, SCENES))
+    assert (free.nfe == 40).all()
+    assert (stopped.nfe < 40).all()
+    assert len(set(stopped.nfe.tolist())) > 1
+
+
+@torch.no_grad()
+def test_the_sampler_is_diffusers_own(tiny_sd: Path, model: DiffusionModel, latents: torch.Tensor) -> None:
+    inversion = inverter(model, 5, 1).invert(latents, *prompts_of(model, SCENES))
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd).to(torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    captions = [scene.caption for scene in SCENES]
+    for guidance_scale in (1.0, 3.0):
+        conditioning = model.encode_prompts(captions, guidance_scale)
+        expected = pipeline(
+            captions,
+            latents=inversion.latents,
+            num_inference_steps=5,
+            guidance_scale=guidance_scale,
+            output_type="latent",
+        ).images
+        torch.testing.assert_close(sample(model, inversion, conditioning), expected, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_guidance_during_inversion_is_undone_by_the_same_guidance(model: DiffusionModel, latents: torch.Tensor) -> None:
+    conditioning = model.encode_prompts([scene.caption for scene in SCENES], 2.0)
+    names = [str(number) for number in range(len(SCENES))]
+    converged = inverter(model, 20, 12).invert(latents, conditioning, names)
+    assert float((sample(model, converged) - latents).square().mean()) < 1e-3
+    assert (converged.nfe == 2 * 20 * 13).all()
+    unguided = model.encode_prompts([scene.caption for scene in SCENES])
+    assert float((sample(model, converged, unguided) - latents).square().mean()) > 1e-2
+
+
+@torch.no_grad()
+def test_a_stochastic_sampler_comes_back_through_its_own_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
+    schedule = Schedule.from_scheduler(LCMScheduler.from_config(model.scheduler.config), 4)
+    together = Inverter(model, schedule, Renoising(2), seed=5)
+    inversion = together.invert(latents[:2], *prompts_of(model, SCENES[:2]))
+    assert inversion.noise is not None
+    assert inversion.noise.shape == (4, 2, *latents.shape[1:])
+    assert abs(float(inversion.noise.std()) - 1) < 0.05
+    alone = together.invert(latents[1:2], prompts_of(model, SCENES[1:2])[0], ["1"])
+    assert alone.noise is not None
+    torch.testing.assert_close(alone.noise[:, 0], inversion.noise[:, 1])
+
+
+class Poisoned:
+    """Turns the prediction for one image into NaN or infinity from one timestep on."""
+
+    def __init__(self, model: DiffusionModel, marker: torch.Tensor, timestep: float, value: float) -> None:
+        self.predict_noise, self.marker, self.timestep, self.value = model.predict, marker, timestep, value
+
+    def __call__(self, latents: torch.Tensor, timestep: float, conditioning: Conditioning) -> torch.Tensor:
+        prediction = self.predict_noise(latents, timestep, conditioning)
+        if timestep >= self.timestep:
+            mine = (conditioning.prompt_embeds == self.marker).flatten(1).all(dim=1)
+            prediction[mine] = self.value
+        return prediction
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@torch.no_grad()
+def test_latents_that_turn_nan_fail_alone_and_name_the_step(
+    model: DiffusionModel, latents: torch.Tensor, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditioning, names = prompts_of(model, SCENES[:3])
+    method = inverter(model, 4, 1)
+    healthy = method.invert(latents[:3], conditioning, names)
+    poisoned = Poisoned(model, conditioning.prompt_embeds[1], 500, value)
+    monkeypatch.setattr(model, "predict", poisoned)
+    inversion = method.invert(latents[:3], conditioning, names)
+    assert list(inversion.failures) == [1]
+    assert "inversion step 3 of 4 (timestep 501)" in inversion.failures[1]
+    for neighbor in (0, 2):
+        torch.testing.assert_close(inversion.latents[neighbor], healthy.latents[neighbor], rtol=0, atol=1e-5)
+    assert inversion.latents[1].isnan().all()
+    assert inversion.select([1, 2]).failures == {0: inversion.failures[1]}
+
+
+TURBO_WEIGHTS = AveragingWeights(below=[0.25] * 4, above=[0.0] * 7 + [1 / 3] * 3)
+PAIR, PAPER_LOSSES = EditRegularization(lambda_pair=10), EditRegularization(lambda_pair=10, lambda_patch_kl=0.055)
+NONE, OPTIMISE, OVERRIDE = NoiseCorrection(), NoiseCorrection("optimize"), NoiseCorrection("override")
+
+
+def turbo(
+    model: DiffusionModel, losses: EditRegularization | None = PAPER_LOSSES, correction: NoiseCorrection = OPTIMISE
+) -> Inverter:
+    """The paper's settings for SDXL Turbo (Table 1)."""
+    scheduler = EulerAncestralDiscreteScheduler.from_config(model.scheduler.config, timestep_spacing="trailing")
+    return Inverter(model, Schedule.from_scheduler(scheduler, 4), Renoising(9, TURBO_WEIGHTS), losses, correction)
+
+
+@pytest.mark.parametrize(
+    ("losses", "correction", "guidance_scale", "rows"),
+    [
+        # 10 calls at each of the three levels with t >= 250, 4 at the one below: the last estimate that counts
+        (None, NONE, 1.0, 34),
+        (
+            PAPER_LOSSES,
+            OPTIMISE,
+            1.0,
+            34 + 4 + 3,
+        ),  # a target at each level, a call at each of the three that draw noise
+        (PAPER_LOSSES, OVERRIDE, 1.0, 41),
+        (PAIR, OPTIMISE, 1.0, 37),
+        (None, OPTIMISE, 1.0, 37),
+        (PAPER_LOSSES, NONE, 1.0, 38),
+        (PAPER_LOSSES, OPTIMISE, 2.0, 82),
+    ],
+)
+@torch.no_grad()
+def test_an_image_takes_as_many_rows_as_the_method_needs(
+    model: DiffusionModel,
+    latents: torch.Tensor,
+    losses: EditRegularization | None,
+    correction: NoiseCorrection,
+    guidance_scale: float,
+    rows: int,
+) -> None:
+    taken: list[int] = []
+    hook = model.unet.register_forward_pre_hook(lambda unet, arguments: taken.append(len(arguments[0])))
+    conditioning = model.encode_prompts([scene.caption for scene in SCENES[:2]], guidance_scale)
+    inversion = turbo(model, losses, correction).invert(latents[:2], conditioning, ["0", "1"])
+    hook.remove()
+    assert inversion.nfe.tolist() == [rows, rows]
+    assert sum(taken) == 2 * rows
+
+
+@torch.no_grad()
+def test_losses_and_correction_leave_an_image_the_same_alone_and_among_others(
+    model: DiffusionModel, latents: torch.Tensor
+) -> None:
+    conditioning, names = prompts_of(model, SCENES[:2])
+    method = turbo(model, PAPER_LOSSES, OVERRIDE)
+    together = method.invert(latents[:2], conditioning, names)
+    assert together.noise is not None
+    for row in range(2):
+        alone = method.invert(latents[row : row + 1], conditioning.select(torch.tensor([row])), [names[row]])
+        assert alone.noise is not None
+        difference = (alone.latents[0] - together.latents[row]) / method.schedule.init_noise_sigma
+        assert float(difference.abs().max()) <= 1e-4
+        torch.testing.assert_close(alone.noise[:, 0], together.noise[:, row], rtol=0, atol=1e-4)
+        assert alone.nfe[0] == together.nfe[row]
+
+
+@dataclass(frozen=True)
+class Recorded(NoiseCorrection):
+    """Keeps z_{t-1} of every step, cleanest first."""
+
+    passed: list[torch.Tensor] = field(default_factory=list)
+
+    def correct(self, step: Step, latents: torch.Tensor, previous: torch.Tensor, *others: Any) -> torch.Tensor | None:
+        self.passed.append(previous)
+        return super().correct(step, latents, previous, *others)
+
+
+@pytest.mark.parametrize("losses", [None, PAPER_LOSSES], ids=["plain", "regularized"])
+@torch.no_grad()
+def test_override_makes_the_sampler_retrace_the_inversion_up_to_its_last_step(
+    model: DiffusionModel, latents: torch.Tensor, losses: EditRegularization | None
+) -> None:
+    conditioning, names = prompts_of(model, SCENES[:2])
+    errors, deviations = {}, {}
+    for method in ("none", "override"):
+        recorded = Recorded(method)
+        inversion = turbo(model, losses, recorded).invert(latents[:2], conditioning, names)
+        assert inversion.noise is not None
+        errors[method] = float((sample(model, inversion) - latents[:2]).square().mean())
+        current, deviations[method] = inversion.latents, []
+        for step, noise, passed in zip(inversion.schedule, inversion.noise, reversed(recorded.passed), strict=True):
+            prediction = model.predict(step.input_scale * current, step.timestep, conditioning)
+            current = step.denoise(current, prediction, noise)
+            deviations[method].append(float((current - passed).abs().max()))
+    assert max(deviations["override"][:-1]) < 1e-3
+    assert min(deviations["none"][:-1]) > 1e-2
+    assert deviations["override"][-1] > 1e-2  # the last step draws no noise that could make it exact
+    assert errors["override"] < errors["none"]
+
+
+@torch.no_grad()
+def test_optimize_takes_the_noise_part_of_the_way_that_override_takes(
+    model: DiffusionModel, latents: torch.Tensor
+) -> None:
+    conditioning, names = prompts_of(model, SCENES[:2])
+    corrections = (NONE, NoiseCorrection("optimize", strength=0.5, steps=2), OVERRIDE)
+    inversions = [turbo(model, PAIR, each).invert(latents[:2], conditioning, names) for each in corrections]
+    drawn, moved, exact = (inversion.noise for inversion in inversions)
+    assert drawn is not None
+    assert moved is not None
+    assert exact is not None
+    for inversion in inversions[1:]:
+        torch.testing.assert_close(inversion.latents, inversions[0].latents, rtol=0, atol=0)
+    torch.testing.assert_close(moved, 0.25 * drawn + 0.75 * exact, rtol=0, atol=1e-5)
+    assert torch.equal(exact[-1], drawn[-1])
+    assert not torch.equal(exact[:-1], drawn[:-1])

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, SlicedAttnProcessor
+from torch import nn
+
+from renoise.core.renoise import Renoising
+from renoise.core.schedule import Schedule
+from renoise.editing.base import Editor, EditRequest, check_needs, run_editor
+from renoise.errors import InputError
+from renoise.inversion.base import Inversion, Inverter
+from renoise.models.attention import AttentionControl, check_attention, controlled_attention, kept_attention
+from renoise.models.base import DiffusionModel
+from renoise.models.loading import load_model
+
+PROMPTS = ["a cat on a plain red background", "a dog"]
+REQUESTS = [EditRequest(prompt, prompt, prompt) for prompt in PROMPTS]
+
+
+@pytest.fixture(scope="module", params=["tiny_sd", "tiny_sdxl"])
+def loaded(request: pytest.FixtureRequest) -> DiffusionModel:
+    source: Path = request.getfixturevalue(request.param)
+    return load_model(str(source))
+
+
+@pytest.fixture
+def model(loaded: DiffusionModel) -> Iterator[DiffusionModel]:
+    """Whatever a test does to the attention, the next one has it as it was loaded."""
+    processors = loaded.pipeline.unet.attn_processors
+    yield loaded
+    loaded.pipeline.unet.set_attn_processor(dict(processors))
+
+
+@torch.no_grad()
+def predicted(model: DiffusionModel) -> torch.Tensor:
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    return model.predict(latents, 501, model.encode_prompts(PROMPTS, 3.0))
+
+
+def attention_layers(model: DiffusionModel, which: str) -> list[Any]:
+    return [module for name, module in model.pipeline.unet.named_modules() if name.endswith(f".{which}")]
+
+
+class Watched(AttentionControl):
+    """Keeps everything that it is shown."""
+
+    def __init__(self) -> None:
+        self.maps: list[torch.Tensor] = []
+        self.queries: list[torch.Tensor] = []
+        self.keys: list[torch.Tensor] = []
+
+    def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
+        self.maps.append(maps)
+        return maps
+
+    def self_attention(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.queries.append(query)
+        self.keys.append(key)
+        return query, key
+
+
+class Calls:
+    """What attention layers are given and what they make of it, in the order of their calls."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self.seen: list[tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self.handles = [layer.register_forward_hook(self.note, with_kwargs=True) for layer in layers]
+
+    def note(self, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> None:
+        context = named.get("encoder_hidden_states")
+        self.seen.append((layer, inputs[0], inputs[0] if context is None else context, output))
+
+    def end(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+# What it does
+
+
+@pytest.mark.parametrize("processor", [AttnProcessor, AttnProcessor2_0])
+def test_a_control_that_changes_nothing_predicts_what_diffusers_own_processors_predict(
+    model: DiffusionModel, processor: type[AttnProcessor]
+) -> None:
+    model.pipeline.unet.set_attn_processor(processor())
+    expected = predicted(model)
+    for control in (AttentionControl(), Watched()):
+        with controlled_attention(model.pipeline.unet, control):
+            torch.testing.assert_close(predicted(model), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_cross_attention_shows_the_softmax_of_every_layer_by_row_and_head(model: DiffusionModel) -> None:
+    watched, calls = Watched(), Calls(layers := attention_layers(model, "attn2"))
+    with controlled_attention(model.pipeline.unet, watched):
+        predicted(model)
+    calls.end()
+    assert len(watched.maps) == len(calls.seen) == len(layers) > 0
+    for maps, (layer, hidden, context, _) in zip(watched.maps, calls.seen, strict=True):
+        assert maps.shape == (4, layer.heads, hidden.shape[1], context.shape[1])
+        torch.testing.assert_close(maps.sum(dim=-1), torch.ones(maps.shape[:-1]), rtol=0, atol=1e-5)
+        query, key = layer.to_q(hidden).double(), layer.to_k(context).double()
+        width = query.shape[-1] // layer.heads
+        for head in range(layer.heads):
+            mine = slice(head * width, (head + 1) * width)
+            scores = query[..., mine] @ key[..., mine].transpose(1, 2) / width**0.5
+            expected = (scores.exp() / scores.exp().sum(dim=-1, keepdim=True)).float()
+            torch.testing.assert_close(maps[:, head], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_self_attention_shows_queries_and_keys_by_row_and_head(model: DiffusionModel) -> None:
+    watched, calls = Watched(), Calls(layers := attention_layers(model, "attn1"))
+    with controlled_attention(model.pipeline.unet, watched):
+        predicted(model)
+    calls.end()
+    assert len(watched.queries) == len(calls.seen) == len(layers) > 0
+    for query, key, (layer, hidden, _, _) in zip(watched.queries, watched.keys, calls.seen, strict=True):
+        for tensor, whole in ((query, layer.to_q(hidden)), (key, layer.to_k(hidden))):
+            assert tensor.shape == (4, layer.heads, hidden.shape[1], whole.shape[-1] // layer.heads)
+            by_head = torch.stack(whole.chunk(layer.heads, dim=-1), dim=1)
+            torch.testing.assert_close(tensor, by_head)
+
+
+class EvenMaps(AttentionControl):
+    def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(maps, 1 / maps.shape[-1])
+
+
+class EvenQueries(AttentionControl):
+    def self_attention(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros_like(query), key
+
+
+class EvenKeys(AttentionControl):
+    def self_attention(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return query, torch.zeros_like(key)
+
+
+@pytest.mark.parametrize(("control", "which"), [(EvenMaps, "attn2"), (EvenQueries, "attn1"), (EvenKeys, "attn1")])
+def test_attention_made_even_gives_every_position_the_mean_of_the_values(
+    model: DiffusionModel, control: type[AttentionControl], which: str
+) -> None:
+    free, calls = predicted(model), Calls(attention_layers(model, which))
+    with controlled_attention(model.pipeline.unet, control()):
+        even = predicted(model)
+    calls.end()
+    assert calls.seen
+    for layer, hidden, context, output in calls.seen:
+        mean = layer.to_v(context).mean(dim=1, keepdim=True).expand(-1, hidden.shape[1], -1)
+        torch.testing.assert_close(output, layer.to_out[0](mean), rtol=1e-4, atol=1e-5)
+    assert float((even - free).abs().max()) > 1e-3
+
+
+class FirstTokenOfTheLastRow(AttentionControl):
+    def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
+        maps = maps.clone()
+        maps[-1] = 0
+        maps[-1, ..., 0] = 1
+        return maps
+
+
+def test_what_is_changed_in_one_row_leaves_the_others_alone(model: DiffusionModel) -> None:
+    free = predicted(model)
+    with controlled_attention(model.pipeline.unet, FirstTokenOfTheLastRow()):
+        changed = predicted(model)
+    torch.testing.assert_close(changed[0], free[0], rtol=1e-4, atol=1e-5)
+    assert float((changed[1] - free[1]).abs().max()) > 1e-3
+
+
+def test_gradients_run_through_the_maps_to_the_latents(model: DiffusionModel) -> None:
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    watched = Watched()
+    with controlled_attention(model.pipeline.unet, watched), torch.enable_grad():
+        model.predict(latents, 501, model.encode_prompts(PROMPTS[:1]))
+        (gradient,) = torch.autograd.grad(sum(maps.square().sum() for maps in watched.maps), latents)
+    assert gradient.isfinite().all()
+    assert float(gradient.abs().max()) > 0
+
+
+# What it leaves behind
+
+
+def same_processors(model: DiffusionModel, before: dict[str, Any]) -> bool:
+    after = model.pipeline.unet.attn_processors
+    return after.keys() == before.keys() and all(after[name] is before[name] for name in before)
+
+
+def test_the_processors_are_put_back_each_into_its_place(model: DiffusionModel) -> None:
+    unet = model.pipeline.unet
+    unet.set_attn_processor({name: AttnProcessor() for name in unet.attn_processors})
+    before = unet.attn_processors
+    with controlled_attention(unet, AttentionControl()):
+        assert not same_processors(model, before)
+    assert same_processors(model, before)
+
+
+def test_the_processors_are_put_back_after_an_exception(model: DiffusionModel) -> None:
+    before = model.pipeline.unet.attn_processors
+
+    def changed_and_raised() -> None:
+        model.pipeline.unet.set_attn_processor(SlicedAttnProcessor(1))
+        raise KeyError("mine")
+
+    for context in (controlled_attention(model.pipeline.unet, EvenMaps()), kept_attention(model.pipeline.unet)):
+        with pytest.raises(KeyError, match="mine"), context:
+            changed_and_raised()
+        assert same_processors(model, before)
+
+
+def test_the_processors_are_put_back_where_the_body_set_others(model: DiffusionModel) -> None:
+    before = model.pipeline.unet.attn_processors
+    for context in (controlled_attention(model.pipeline.unet, EvenMaps()), kept_attention(model.pipeline.unet)):
+        with context:
+            model.pipeline.unet.set_attn_processor(AttnProcessor())
+        assert same_processors(model, before)
+
+
+def test_one_control_inside_another_gives_way_to_it_again(model: DiffusionModel) -> None:
+    outer, inner = Watched(), Watched()
+    with controlled_attention(model.pipeline.unet, outer):
+        with controlled_attention(model.pipeline.unet, inner):
+            predicted(model)
+        assert not outer.maps
+        predicted(model)
+    assert len(outer.maps) == len(inner.maps) > 0
+
+
+# What cannot be watched
+
+
+class Watching(Editor):
+    needs = frozenset({"attention"})
+
+    def refusal(self, request: EditRequest) -> str | None:
+        return None
+
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+        return model.decode_latents(inversion.latents)
+
+
+class Indifferent(Watching):
+    needs = frozenset()
+
+
+def test_attention_of_another_kind_is_refused_by_the_editors_name_and_its_own(model: DiffusionModel) -> None:
+    unet, schedule = model.pipeline.unet, Schedule.from_scheduler(model.scheduler, 2)
+    check_attention(unet, "Mine")
+    check_needs(Watching(), model, schedule)
+    unet.set_attn_processor({**unet.attn_processors, next(iter(unet.attn_processors)): SlicedAttnProcessor(1)})
+    with pytest.raises(InputError, match=r"^Mine works on .*SlicedAttnProcessor"):
+        check_attention(unet, "Mine")
+    with pytest.raises(InputError, match=r"^Watching works on .*SlicedAttnProcessor"):
+        check_needs(Watching(), model, schedule)
+    check_needs(Indifferent(), model, schedule)
+
+
+# Editors
+
+
+class Careless(Watching):
+    """Leaves its own attention behind."""
+
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+        model.pipeline.unet.set_attn_processor(SlicedAttnProcessor(1))
+        return super().edit(model, inversion, requests)
+
+
+class Raising(Careless):
+    """Raises after that, and says for each image whether attention was as it should be."""
+
+    def __init__(self) -> None:
+        self.found: list[bool] = []
+
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
+        kinds = {type(each) for each in model.pipeline.unet.attn_processors.values()}
+        self.found.append(SlicedAttnProcessor not in kinds)
+        super().edit(model, inversion, requests)
+        raise IndexError("mine")
+
+
+@pytest.fixture
+def inversion(model: DiffusionModel) -> Inversion:
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    inverter = Inverter(model, Schedule.from_scheduler(model.scheduler, 1), Renoising(0))
+    return inverter.invert(latents, model.encode_prompts(PROMPTS), PROMPTS)
+
+
+@torch.no_grad()
+def test_an_editor_that_leaves_its_attention_behind_leaves_none(model: DiffusionModel, inversion: Inversion) -> None:
+    before = model.pipeline.unet.attn_processors
+    outcomes = run_editor(Careless(), model, inversion, REQUESTS)
+    assert all(isinstance(outcome, torch.Tensor) for outcome in outcomes)
+    assert same_processors(model, before)
+
+
+@torch.no_grad()
+def test_an_editor_that_raises_leaves_no_attention_behind_between_its_tries_and_after(
+    model: DiffusionModel, inversion: Inversion
+) -> None:
+    before, editor = model.pipeline.unet.attn_processors, Raising()
+    assert run_editor(editor, model, inversion, REQUESTS) == ["IndexError: mine"] * 2
+    assert editor.found == [True] * 3  # the batch, and each image alone
+    assert same_processors(model, before)

@@ -1,0 +1,239 @@
+"""Runs over images that nobody has described."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.runs import assert_whole, no_file_larger_than, times
+
+from renoise.data.captioner import Captioner
+from renoise.inversion.base import Inverter
+from renoise.outputs.manifest import Manifest
+from tiny_models.judge import JUDGE_SEED
+from tiny_models.scenes import random_scenes
+
+SCENES = random_scenes(5, JUDGE_SEED)
+NAMES = [f"{number}.png" for number in range(5)]
+CAPTIONS = {name: scene.caption for name, scene in zip(NAMES, SCENES, strict=True)}
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Five scenes, the second of which has a text of its own, the third an edit only."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, scene in zip(NAMES, SCENES, strict=True):
+        scene.draw().save(folder / name)
+    rows = [{"file_name": "1.png", "text": "my own words"}, {"file_name": "2.png", "edit_text": "a dog"}]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def captioned(predict: Run, tiny_blip2: Path) -> Run:
+    """`captioned(root, out, *options)` is a run with the shipped captioner."""
+
+    def run(root: Path, out: Path, *options: str) -> Any:
+        more = [f"--data.captioner.checkpoint={tiny_blip2}", "--data.resolution=64", "--data.batch_size=2"]
+        return predict(root, out, *more, *options)
+
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images the captioner is asked about, call by call."""
+    counts: list[int] = []
+    call = Captioner.__call__
+
+    def count(self: Captioner, images: torch.Tensor) -> list[str]:
+        counts.append(len(images))
+        return call(self, images)
+
+    monkeypatch.setattr(Captioner, "__call__", count)
+    return counts
+
+
+def prompts(out: Path) -> dict[str, str]:
+    return {row["file_name"]: row["prompt"] for row in Manifest(out).read()}
+
+
+def kept(out: Path) -> dict[str, str]:
+    lines = (out / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["file_name"]: row["text"] for row in map(json.loads, lines)}
+
+
+def test_images_without_text_are_captioned_batch_by_batch_and_the_captions_kept(
+    tmp_path: Path, root: Path, captioned: Run, asked: list[int]
+) -> None:
+    out = tmp_path / "out"
+    run = captioned(root, out, "--model.editors=[PromptSwap]")
+    assert (run.status, run.err, run.warnings, run.noise) == (0, "", [], [])
+    assert_whole(out, NAMES)
+    without = {name: text for name, text in CAPTIONS.items() if name != "1.png"}
+    assert prompts(out) == without | {"1.png": "my own words"}
+    assert kept(out) == without
+    assert asked == [1, 2, 1], "images of a batch together, and none that has a text"
+    assert {row["file_name"] for row in Manifest(out).read() if row["edits"]["PromptSwap"] == "ok"} == {"2.png"}
+
+
+def test_no_image_is_captioned_twice_even_where_its_inversion_was_lost(
+    tmp_path: Path, root: Path, captioned: Run, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, invert, calls = tmp_path / "out", Inverter.invert, []
+
+    def die(self: Inverter, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return invert(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inverter, "invert", die)
+        assert captioned(root, out).status != 0
+    assert len(Manifest(out).read()) == 2
+    first = sum(asked)
+    assert first >= 3, "the batch that was lost had been captioned"
+    before = times(out, NAMES)
+    assert captioned(root, out).status == 0
+    assert sum(asked) == 4
+    assert_whole(out, NAMES)
+    assert times(out, NAMES).items() >= before.items()
+
+
+def test_a_complete_run_does_not_even_load_the_captioner(
+    tmp_path: Path, root: Path, captioned: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert captioned(root, tmp_path / "out").status == 0
+    monkeypatch.setattr(Captioner, "__init__", lambda *_: pytest.fail("it was loaded"))
+    assert captioned(root, tmp_path / "out").status == 0
+
+
+def test_a_caption_corrected_by_hand_is_used_and_only_its_image_done_again(
+    tmp_path: Path, root: Path, captioned: Run, asked: list[int]
+) -> None:
+    out = tmp_path / "out"
+    assert captioned(root, out).status == 0
+    before, count = times(out, NAMES), sum(asked)
+    text = (out / "captions.jsonl").read_text(encoding="utf-8")
+    (out / "captions.jsonl").write_text(text.replace(CAPTIONS["3.png"], "a better caption"), encoding="utf-8")
+    assert captioned(root, out).status == 0
+    assert prompts(out)["3.png"] == "a better caption"
+    assert sum(asked) == count
+    changed = {path for path, when in times(out, NAMES).items() if before[path] != when}
+    assert {Path(path).name.split(".")[0] for path in changed} == {"3"}
+
+
+def test_a_line_broken_by_hand_is_named_and_its_image_captioned_anew(
+    tmp_path: Path, root: Path, captioned: Run, asked: list[int]
+) -> None:
+    out = tmp_path / "out"
+    assert captioned(root, out).status == 0
+    lines = (out / "captions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    assert '"0.png"' in lines[0]
+    (out / "captions.jsonl").write_text("".join([lines[0][:20] + "\n", *lines[1:]]), encoding="utf-8")
+    (root / "new.png").write_bytes((root / "0.png").read_bytes())
+    before = times(out, NAMES)
+    run = captioned(root, out)
+    assert run.status == 0
+    assert ["captions.jsonl, line 1 is left aside: not JSON" in warning for warning in run.warnings] == [True]
+    assert times(out, NAMES) == before, "what was inverted under the caption stays"
+    assert prompts(out)["new.png"] == CAPTIONS["0.png"]
+    assert (out / "captions.jsonl").read_text(encoding="utf-8").startswith(lines[0][:20] + "\n"), "nothing is lost"
+
+
+def test_an_empty_caption_is_kept_and_warned_of(
+    tmp_path: Path, root: Path, captioned: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Captioner, "__call__", lambda _, images: [""] * len(images))
+    run = captioned(root, tmp_path / "out")
+    assert run.status == 0
+    assert_whole(tmp_path / "out", NAMES)
+    assert sorted(run.warnings) == [
+        f"{name}: the captioner finds no words; its prompt is empty" for name in NAMES if name != "1.png"
+    ]
+    assert set(kept(tmp_path / "out").values()) == {""}
+    assert captioned(root, tmp_path / "out").warnings == [], "and nobody is asked again"
+
+
+def test_one_that_is_in_the_way_captions_between_inversions(
+    tmp_path: Path, root: Path, captioned: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inverting: list[bool] = [False]
+    load, call, invert = Captioner.__init__, Captioner.__call__, Inverter.invert
+
+    def in_the_way(self: Captioner, *arguments: Any) -> None:
+        load(self, *arguments)
+        self.is_in_the_way = True
+
+    def alone(self: Captioner, images: torch.Tensor) -> list[str]:
+        assert not inverting[0]
+        return call(self, images)
+
+    def busy(self: Inverter, *arguments: Any) -> Any:
+        inverting[0] = True
+        result = invert(self, *arguments)
+        inverting[0] = False
+        return result
+
+    monkeypatch.setattr(Captioner, "__init__", in_the_way)
+    monkeypatch.setattr(Captioner, "__call__", alone)
+    monkeypatch.setattr(Inverter, "invert", busy)
+    assert captioned(root, tmp_path / "out", "--model.num_inference_steps=4").status == 0
+    assert kept(tmp_path / "out") == {name: text for name, text in CAPTIONS.items() if name != "1.png"}
+
+
+def test_a_captioner_and_a_prompt_for_the_same_images_are_one_too_many(
+    tmp_path: Path, root: Path, captioned: Run
+) -> None:
+    run = captioned(root, tmp_path / "out", "--data.prompt=a photo")
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert "data.prompt is 'a photo', beside a data.captioner" in run.err
+
+
+def test_a_captioner_that_cannot_be_loaded_costs_nothing_that_is_there(
+    tmp_path: Path, root: Path, captioned: Run, predict: Run
+) -> None:
+    out = tmp_path / "out"
+    assert predict(root, out).status == 0
+    before = times(out, NAMES)
+    run = captioned(root, out, "--data.captioner.checkpoint=no/such", "--model.overwrite=true")
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert "data.captioner.checkpoint: no/such cannot be loaded as a BLIP-2" in run.err
+    assert times(out, NAMES) == before
+
+
+def test_other_captioners_are_other_settings_and_captions_outlive_them(
+    tmp_path: Path, root: Path, captioned: Run, asked: list[int]
+) -> None:
+    out = tmp_path / "out"
+    assert captioned(root, out).status == 0
+    other = "--data.captioner.max_new_tokens=9"
+    assert "data.captioner was" in captioned(root, out, other).err
+    count = sum(asked)
+    assert captioned(root, out, other, "--model.overwrite=true").status == 0
+    assert sum(asked) == count, "what a person may have corrected is not thrown away"
+
+
+def test_a_disk_that_is_full_of_captions_ends_the_run_with_a_line_and_the_next_one_goes_on(
+    tmp_path: Path, root: Path, captioned: Run
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    own = json.dumps({"file_name": "gone.png", "text": "long" * 5000}) + "\n"
+    (out / "captions.jsonl").write_text(own)
+    with no_file_larger_than(len(own) + 100):  # enough for one caption, and for all other files
+        run = captioned(root, out)
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert "captions.jsonl cannot be written: File too large" in run.err
+    assert (out / "captions.jsonl").read_text(encoding="utf-8").endswith("\n"), "no half line"
+    assert captioned(root, out).status == 0
+    assert_whole(out, NAMES)
+    assert (out / "captions.jsonl").read_text(encoding="utf-8").startswith(own)

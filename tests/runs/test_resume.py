@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.runs import assert_whole, no_file_larger_than, times
+
+from renoise.inversion.base import Inverter
+from renoise.outputs.manifest import Manifest
+
+Predict = Callable[..., Any]
+Pictures = Callable[..., Path]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NAMES = [f"{number}.png" for number in range(8)]
+
+
+@pytest.fixture
+def no_inversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails a run that inverts anything."""
+
+    def used(*arguments: Any) -> None:
+        pytest.fail("an image was inverted")
+
+    monkeypatch.setattr(Inverter, "invert", used)
+
+
+def names(folder: Path) -> list[str]:
+    return [row["file_name"] for row in Manifest(folder).read()]
+
+
+def test_a_killed_run_is_picked_up_by_the_same_command(tmp_path: Path, pictures: Pictures, tiny_sd: Path) -> None:
+    root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
+    options = {
+        "model.checkpoint": tiny_sd,
+        "model.num_inference_steps": 25,
+        "model.renoise_iterations": 0,
+        "data.root": root,
+        "data.resolution": 32,
+        "data.batch_size": 1,
+        "trainer.default_root_dir": out,
+        "trainer.accelerator": "cpu",
+    }
+    command = [sys.executable, str(REPOSITORY / "train_like.py"), "predict"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while len(names(out)) < 2 and process.poll() is None:
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = names(out)
+    assert 2 <= len(finished) < len(NAMES), "killed in the middle"
+    before = times(out, finished)
+    assert len(before) == 2 * len(finished)
+
+    # What a kill at the worst moments leaves behind: half a row, and half a file under its temporary name.
+    half = next(name for name in NAMES if name not in finished)
+    (out / "inversions" / f"{half}.safetensors.tmp").write_bytes(b"half")
+    with (out / "manifest.jsonl").open("ab") as file:
+        file.write(b'{"file_name": "' + half.encode())
+
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr == "", "nothing went wrong, so nothing is said"
+    assert_whole(out, NAMES)
+    assert names(out)[: len(finished)] == finished
+    assert times(out, finished) == before
+    assert "contact sheet: " in again.stdout
+
+
+def test_a_complete_run_does_nothing(
+    tmp_path: Path, pictures: Pictures, predict: Predict, request: pytest.FixtureRequest
+) -> None:
+    root, out = pictures(tmp_path / "photos", *NAMES[:2]), tmp_path / "out"
+    (root / "bad.png").touch()
+    first = predict(root, out)
+    before = times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns}
+    request.getfixturevalue("no_inversion")
+    again = predict(root, out)
+    assert (first.status, again.status) == (0, 0)
+    assert times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns} == before
+    assert again.out.splitlines()[-2:] == first.out.splitlines()[-2:], "it sums up the same"
+    assert (again.err, again.warnings, again.noise) == ("", [], [])
+
+
+def test_images_added_later_are_picked_up_whatever_the_batch_size(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "b.png", "d.png"), tmp_path / "out"
+    assert predict(root, out, "--data.batch_size=1").status == 0
+    before = times(out, ["b.png", "d.png"])
+    pictures(root, "a.png", "c.png", "e.png")
+    assert predict(root, out, "--data.batch_size=3", "--data.num_workers=1").status == 0
+    assert_whole(out, ["a.png", "b.png", "c.png", "d.png", "e.png"])
+    assert times(out, ["b.png", "d.png"]) == before
+
+
+def test_an_image_whose_text_has_changed_is_done_again_and_no_other(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
+    assert predict(root, out).status == 0
+    before = times(out, ["a.png", "b.png"])
+    (root / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a fox on a plain red background"}\n')
+    assert predict(root, out).status == 0
+    assert_whole(out, ["a.png", "b.png"])
+    rows = {row["file_name"]: row for row in Manifest(out).read()}
+    assert rows["a.png"]["prompt"] == "a fox on a plain red background"
+    assert times(out, ["b.png"]) == {key: value for key, value in before.items() if key in times(out, ["b.png"])}
+    assert times(out, ["a.png"]).items().isdisjoint(before.items())
+
+
+def test_an_image_that_has_gone_keeps_its_row_and_disturbs_nothing(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
+    assert predict(root, out).status == 0
+    (root / "a.png").unlink()
+    (root / "b.png").write_bytes(b"damaged since")
+    assert predict(root, out).status == 0
+    assert_whole(out, ["a.png", "b.png"])
+
+
+def test_a_broken_manifest_is_one_line_and_left_alone(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png"), tmp_path / "out"
+    assert predict(root, out).status == 0
+    broken = b"broken\n" + (out / "manifest.jsonl").read_bytes()
+    (out / "manifest.jsonl").write_bytes(broken)
+    run = predict(root, out)
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert "manifest.jsonl, line 1 is no JSON" in run.err
+    assert (out / "manifest.jsonl").read_bytes() == broken
+
+
+def test_a_full_disk_ends_the_run_with_a_line_and_the_next_one_goes_on(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
+    assert predict(root, tmp_path / "whole").status == 0
+    size = max(path.stat().st_size for path in (tmp_path / "whole/inversions").iterdir())
+    with no_file_larger_than(max(size, 2500)):  # enough for every image's files, and for some lines of the manifest
+        full = predict(root, out, "--data.batch_size=2")
+    assert (full.status, full.err.count("\n")) == (2, 1)
+    assert "trainer.default_root_dir: " in full.err
+    assert "cannot be written: File too large" in full.err
+    finished = names(out)
+    assert 2 <= len(finished) < len(NAMES)
+    assert (out / "manifest.jsonl").read_bytes().count(b"\n") == len(finished), "no half line"
+    before = times(out, finished)
+    assert predict(root, out, "--data.batch_size=2").status == 0
+    assert_whole(out, NAMES)
+    assert times(out, finished) == before
+
+
+def test_a_file_that_cannot_be_written_ends_the_run_with_a_line(
+    tmp_path: Path, pictures: Pictures, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
+
+    def refuse(self: Path, content: bytes) -> int:
+        if self.name.startswith("b.png"):
+            raise PermissionError(13, "Permission denied")
+        with self.open("wb") as file:
+            return file.write(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", refuse)  # the system's administrator is refused nothing
+        refused = predict(root, out, "--data.batch_size=1")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "cannot be written: Permission denied" in refused.err
+    assert names(out) == ["a.png"]
+    assert predict(root, out).status == 0
+    assert_whole(out, ["a.png", "b.png", "c.png"])
+
+
+def test_failed_images_are_tried_again_when_asked_and_only_then(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
+    good = (root / "a.png").read_bytes()
+    (root / "a.png").write_bytes(good[:100])
+    assert predict(root, out).status == 0
+    before = times(out, ["b.png"])
+    (root / "a.png").write_bytes(good)
+    assert predict(root, out).status == 0
+    assert {row["file_name"]: row["status"] for row in Manifest(out).read()} == {"a.png": "failed", "b.png": "ok"}
+    assert predict(root, out, "--model.retry_failed=true").status == 0
+    assert_whole(out, ["a.png", "b.png"])
+    assert times(out, ["b.png"]) == before
+
+
+def test_a_manifest_is_in_the_order_of_names_once_the_run_has_ended(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out = pictures(tmp_path / "photos", "b.png", "d.png"), tmp_path / "out"
+    assert predict(root, out).status == 0
+    pictures(root, "a.png", "c.png")
+    assert predict(root, out).status == 0
+    assert names(out) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_a_machine_that_is_wanted_back_finishes_its_batch(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
+    root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
+    invert = Inverter.invert
+
+    def wanted_back(self: Inverter, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return invert(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Inverter, "invert", wanted_back)
+        run = predict(root, out, "--data.batch_size=3")
+    assert run.status == 128 + signal.SIGTERM
+    assert names(out) == NAMES[:3]
+    assert predict(root, out).status == 0
+    assert_whole(out, NAMES)

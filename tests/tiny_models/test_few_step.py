@@ -1,0 +1,62 @@
+"""The bar that the four-step models must meet to be shipped, on fewer images than `tiny_models.judge` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
+from safetensors.torch import load_file
+
+from renoise.models.loading import load_model
+from renoise.models.lora import FILE
+from renoise.models.schedulers import replace_scheduler
+from tiny_models.judge import JUDGE_SEED, SceneJudge, draw_samples
+from tiny_models.scenes import random_scenes
+from tiny_models.teacher_pairs import draw
+
+SCENES = random_scenes(64, JUDGE_SEED)
+
+
+def share_right(pipeline: DiffusionPipeline, models: Path) -> float:
+    """Of four-step samples without guidance, those that show the right animal and color."""
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = draw_samples(pipeline, [scene.caption for scene in SCENES], guidance_scale=1, num_inference_steps=4)
+    right = SceneJudge.from_pretrained(models / "scene-classifier")(drawn).right(SCENES)
+    return float(right.all(dim=1).float().mean())
+
+
+def test_the_turbo_model_draws_95_percent_of_prompts_right_in_four_steps_of_its_own_sampler(tiny_sd: Path) -> None:
+    pipeline = load_model(str(tiny_sd.parent / "tiny-sdxl-turbo")).pipeline
+    assert isinstance(pipeline.scheduler, EulerAncestralDiscreteScheduler)
+    assert share_right(pipeline, tiny_sd.parent) >= 0.95
+
+
+@pytest.mark.parametrize("sampler", ["DDIMScheduler", "LCMScheduler"])
+def test_the_lora_makes_tiny_sd_draw_95_percent_of_prompts_right_in_four_steps(tiny_sd: Path, sampler: str) -> None:
+    pipeline = load_model(str(tiny_sd), str(tiny_sd.parent / "tiny-lcm-lora")).pipeline
+    scheduler = replace_scheduler(pipeline.scheduler, sampler, {"timestep_spacing": "trailing"})
+    pipeline.register_modules(scheduler=scheduler)
+    assert share_right(pipeline, tiny_sd.parent) >= 0.95
+
+
+def test_with_the_lora_four_steps_come_nearer_to_the_teachers_twenty(tiny_sd: Path) -> None:
+    """From the same noise; the teacher is guided, the student is not."""
+    plain, student = (load_model(str(tiny_sd), lora) for lora in (None, str(tiny_sd.parent / "tiny-lcm-lora")))
+    expected = draw(plain, 8, JUDGE_SEED, num_inference_steps=20, guidance_scale=3.0)["latents"]
+    errors = [
+        (draw(each, 8, JUDGE_SEED, num_inference_steps=4, guidance_scale=1.0)["latents"] - expected).square().mean()
+        for each in (plain, student)
+    ]
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_the_lora_is_in_half_precision_and_holds_nothing_but_the_unets_layers(tiny_sd: Path) -> None:
+    weights = load_file(tiny_sd.parent / "tiny-lcm-lora" / FILE)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    assert {name.split(".")[0] for name in weights} == {"unet"}
+
+
+def test_all_shipped_models_together_take_at_most_46_megabytes(tiny_sd: Path) -> None:
+    assert sum(path.stat().st_size for path in tiny_sd.parent.rglob("*") if path.is_file()) <= 46e6

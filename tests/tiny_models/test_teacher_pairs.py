@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from renoise.models.loading import load_model
+from tiny_models import teacher_pairs
+from tiny_models.teacher_pairs import TeacherPairsDataModule, draw
+
+
+def test_pairs_are_drawn_once_and_kept(tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def module() -> TeacherPairsDataModule:
+        return TeacherPairsDataModule(
+            tiny_sd, tmp_path / "pairs", pairs=3, validation_pairs=2, num_inference_steps=2, batch_size=2
+        )
+
+    first = module()
+    first.setup("fit")
+    monkeypatch.setattr(teacher_pairs, "load_model", None)  # would raise if asked again
+    again = module()
+    again.setup("fit")
+    for found, expected in zip(again.training_set[:], first.training_set[:], strict=True):
+        assert torch.equal(found, expected)
+    assert {path.suffix for path in (tmp_path / "pairs").iterdir()} == {".safetensors"}
+    noise, latents, embeds = next(iter(first.train_dataloader()))
+    assert noise.shape == latents.shape == (2, 4, 16, 16)
+    assert embeds.shape == (2, 32, 96)
+
+
+def test_training_and_validation_pairs_are_of_different_scenes(tiny_sd: Path) -> None:
+    model = load_model(str(tiny_sd))
+    first, second = (draw(model, 2, seed, 1, 1.0) for seed in (0, 1))
+    assert not torch.equal(first["noise"], second["noise"])
+    assert not torch.equal(first["prompt_embeds"], second["prompt_embeds"])
+
+
+def test_an_xl_teacher_tells_its_students_pooled_embeddings_and_sizes(tiny_sdxl: Path) -> None:
+    drawn = draw(load_model(str(tiny_sdxl)), 2, 0, 1, 1.0)
+    assert drawn["pooled_prompt_embeds"].shape == (2, 48)
+    assert drawn["time_ids"].tolist() == [[64, 64, 0, 0, 64, 64]] * 2
+
+
+def test_the_teacher_turns_the_noise_into_the_latents(tiny_sd: Path) -> None:
+    """Against diffusers' own pipeline, but for the network's bfloat16."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    from tiny_models.scenes import TRAINING_SEED, random_scenes
+
+    drawn = draw(load_model(str(tiny_sd)), 2, TRAINING_SEED, 4, 3.0)
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd).to(torch.float32)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+    pipeline.set_progress_bar_config(disable=True)
+    captions = [scene.caption for scene in random_scenes(2, TRAINING_SEED)]
+    expected = pipeline(
+        captions, latents=drawn["noise"], guidance_scale=3.0, num_inference_steps=4, output_type="latent"
+    ).images
+    assert (drawn["latents"] - expected).square().mean() < 0.02 * expected.var()

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.runs import no_file_larger_than
+from hypothesis import given
+from hypothesis import strategies as st
+
+from renoise.utils.jsonl import JsonLines, as_lines
+
+ROWS = [{"file_name": f"{number}.png", "n": number} for number in range(6)]
+
+
+def contents(file: JsonLines) -> list[bytes]:
+    return [line for _, _, line in file.lines()]
+
+
+def test_every_process_has_a_file_of_its_own_and_the_first_the_files_name(tmp_path: Path) -> None:
+    for rank in (0, 1, 11):
+        JsonLines(tmp_path / "rows.jsonl", rank).append([{"rank": rank}])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "rows.jsonl": b'{"rank": 0}\n',
+        "rows.1.jsonl": b'{"rank": 1}\n',
+        "rows.11.jsonl": b'{"rank": 11}\n',
+    }
+
+
+def test_whoever_asks_gets_the_lines_of_all_processes_the_first_ones_first(tmp_path: Path) -> None:
+    for rank in (1, 0, 2):
+        JsonLines(tmp_path / "rows.jsonl", rank).append([{"rank": rank}])
+    for rank in range(3):
+        assert contents(JsonLines(tmp_path / "rows.jsonl", rank)) == [as_lines([{"rank": each}]) for each in range(3)]
+
+
+def test_other_files_of_the_folder_are_nobodys_rows(tmp_path: Path) -> None:
+    for name in ("rows.txt", "other.1.jsonl", "rowsx.1.jsonl", "rows.jsonl.tmp"):
+        (tmp_path / name).write_bytes(b"{}\n")
+    assert contents(JsonLines(tmp_path / "rows.jsonl")) == []
+
+
+def test_merging_leaves_one_file(tmp_path: Path) -> None:
+    for rank in range(3):
+        JsonLines(tmp_path / "rows.jsonl", rank).append(ROWS[rank::3])
+    file = JsonLines(tmp_path / "rows.jsonl")
+    file.merge(as_lines(ROWS))
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert file.path.read_bytes() == as_lines(ROWS)
+
+
+def test_merging_what_is_there_already_touches_nothing(tmp_path: Path) -> None:
+    file = JsonLines(tmp_path / "rows.jsonl")
+    file.append(ROWS)
+    before = file.path.stat().st_mtime_ns
+    file.merge(as_lines(ROWS))
+    assert file.path.stat().st_mtime_ns == before
+
+
+def test_where_there_is_nothing_merging_nothing_makes_an_empty_file(tmp_path: Path) -> None:
+    file = JsonLines(tmp_path / "rows.jsonl")
+    file.merge(b"")
+    assert file.path.read_bytes() == b""
+
+
+@given(cut=st.integers(0, len(as_lines(ROWS))), rank=st.integers(0, 2))
+def test_wherever_a_file_is_cut_off_whole_lines_stay_and_the_next_row_is_one(
+    cut: int, rank: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = JsonLines(tmp_path_factory.mktemp("cut") / "rows.jsonl", rank)
+    file.own.write_bytes(as_lines(ROWS)[:cut])
+    whole = as_lines(ROWS)[:cut].splitlines(keepends=True)
+    whole = [line for line in whole if line.endswith(b"\n")]
+    assert contents(file) == whole
+    file.repair()
+    file.append([{"next": True}])
+    assert contents(file) == [*whole, b'{"next": true}\n']
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_the_disk_is_full_none_of_the_rows_is_written(tmp_path: Path, rank: int) -> None:
+    file = JsonLines(tmp_path / "rows.jsonl", rank)
+    file.append([{"text": "a" * 300}])
+    with no_file_larger_than(400), pytest.raises(OSError, match="File too large"):
+        file.append([{"text": "b" * 30}, {"text": "c" * 300}])
+    assert contents(file) == [as_lines([{"text": "a" * 300}])]
+    assert file.own.read_bytes().endswith(b"\n"), "what had been written of them is gone"
+    file.append([{"text": "d"}])
+    assert contents(file)[1:] == [as_lines([{"text": "d"}])]

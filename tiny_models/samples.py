@@ -1,0 +1,82 @@
+"""Draws the sample images in `data/images`: `python -m tiny_models.samples`.
+
+Sixteen unseen scenes, one of each subject, whose edits have a known right answer, and four real photographs. The
+photographs come inside scikit-image; `data/images/LICENSES.md` says whose they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageOps
+
+from tiny_models.scenes import SUBJECTS, Scene, random_scenes, with_other_subjects
+
+SAMPLES_SEED = 2041
+"""A stream that no model trains on, chosen because its samples show every color and every pattern."""
+PHOTOGRAPH_SIZE = 256
+
+
+class Photograph(NamedTuple):
+    """A file in `skimage.data`, what it shows, and what an edit shall make of it."""
+
+    source: str
+    text: str
+    edit_text: str
+
+
+PHOTOGRAPHS = (
+    Photograph("astronaut.png", "a photograph of an astronaut", "a photograph of a monkey"),
+    Photograph("chelsea.png", "a photograph of a cat", "a photograph of a dog"),
+    Photograph("coffee.png", "a photograph of a cup of coffee", "a photograph of a bowl of soup"),
+    Photograph("rocket.jpg", "a photograph of a rocket", "a photograph of a lighthouse"),
+)
+
+
+def sample_scenes() -> list[Scene]:
+    """The first scene of each subject in the stream `SAMPLES_SEED`, in the order of `SUBJECTS`."""
+    first: dict[str, Scene] = {}
+    for scene in random_scenes(8 * len(SUBJECTS), SAMPLES_SEED):
+        first.setdefault(scene.subject, scene)
+    return [first[subject] for subject in SUBJECTS]
+
+
+def edited_sample_scenes() -> list[Scene]:
+    """The same scenes with other subjects: the right answers to the samples' `edit_text`."""
+    return list(with_other_subjects(sample_scenes(), SAMPLES_SEED))
+
+
+def sample_photographs() -> Iterator[Image.Image]:
+    """Each of `PHOTOGRAPHS`, its central square as an RGB image of `PHOTOGRAPH_SIZE` pixels a side."""
+    for photograph in PHOTOGRAPHS:
+        with as_file(files("skimage.data").joinpath(photograph.source)) as path, Image.open(path) as image:
+            yield ImageOps.fit(image.convert("RGB"), (PHOTOGRAPH_SIZE,) * 2, Image.Resampling.LANCZOS)
+
+
+def samples() -> Iterator[tuple[dict[str, str], Image.Image]]:
+    """Each sample's row of `metadata.jsonl` and its image."""
+    for number, (scene, edited) in enumerate(zip(sample_scenes(), edited_sample_scenes(), strict=True)):
+        file_name = f"scenes/{number:02d}-{scene.subject}.png"
+        yield {"file_name": file_name, "text": scene.caption, "edit_text": edited.caption}, scene.draw()
+    for photograph, image in zip(PHOTOGRAPHS, sample_photographs(), strict=True):
+        file_name = f"photographs/{Path(photograph.source).stem}.jpg"
+        yield {"file_name": file_name, "text": photograph.text, "edit_text": photograph.edit_text}, image
+
+
+def write_samples(folder: Path) -> None:
+    """Writes every sample and `metadata.jsonl` into `folder`."""
+    rows = []
+    for row, image in samples():
+        path = folder / row["file_name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, quality=92, optimize=True)
+        rows.append(json.dumps(row) + "\n")
+    (folder / "metadata.jsonl").write_text("".join(rows))
+
+
+if __name__ == "__main__":
+    write_samples(Path("data/images"))
