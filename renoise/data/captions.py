@@ -10,7 +10,8 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from renoise.errors import InputError, InputWarning
-from renoise.utils.jsonl import JsonLines, write_atomically
+from renoise.utils.files import write_atomically
+from renoise.utils.jsonl import JsonLines
 
 CAPTIONS_NAME = "captions.jsonl"
 

@@ -1,1 +1,1 @@
-"""What every part of the product needs: processes, files, JSON lines."""
+"""What every other package needs: processes, files, JSON lines, plugins, progress bars."""

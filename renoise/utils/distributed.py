@@ -1,4 +1,9 @@
-"""What the processes of one run tell one another; a process alone has nobody to ask."""
+"""Exchange between the processes of one run. A process that runs alone gets its own answer back.
+
+Lightning's strategy has `broadcast` and `barrier`, too, but over the group of the devices: it gives up after half an
+hour, although a process may have that much more to do than another. The group here has no time limit in practice, and
+notices at once when a process dies.
+"""
 
 from __future__ import annotations
 
@@ -15,92 +20,118 @@ import torch.distributed as dist
 
 from renoise.errors import InputError
 
-Said = TypeVar("Said")
+Value = TypeVar("Value")
 
-GONE = "another process of this run has ended before its time; what is finished is kept, the same command does the rest"
-STARTED_BY = os.getppid()
-PATIENCE = timedelta(days=30)
-"""How long a process that has finished its images waits for the others. One that died is noticed at once."""
+PROCESS_ENDED = "another process of this run has ended early; finished images are kept, run the same command again"
+PARENT_PID = os.getppid()
 
 
-def all_gather(mine: Said) -> list[Said]:
-    """What each process has to say, by rank. All must ask; each waits for all the others.
+def all_gather(value: Value) -> list[Value]:
+    """Returns the values of all processes, by rank. Every process must call it, and waits for all others.
 
-    Raises:
-        InputError: another process has ended before it answered.
-    """
-    if not _several():
-        return [mine]
-    answers: list[Any] = [None] * dist.get_world_size()
-    with _all_there():
-        dist.all_gather_object(answers, mine, group=_group())
-    return answers
-
-
-def broadcast(mine: Said) -> Said:
-    """What the process of rank 0 has to say; what the others give is left aside. All must ask.
+    Args:
+        value: This process's value; anything that can be pickled.
 
     Raises:
-        InputError: another process has ended before this one heard.
+        InputError: Another process has ended.
+
+    Example:
+        >>> from renoise.utils.distributed import all_gather
+        >>> all_gather("one process alone")
+        ['one process alone']
     """
-    if not _several():
-        return mine
-    answer = [mine]
-    with _all_there():
-        dist.broadcast_object_list(answer, src=0, group=_group())
-    return answer[0]
+    if not _is_distributed():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    with _noticing_ended_processes():
+        dist.all_gather_object(values, value, group=_group())
+    return values
+
+
+def broadcast(value: Value) -> Value:
+    """Returns the value of the process of rank 0. Every process must call it.
+
+    Args:
+        value: This process's value; only that of rank 0 matters.
+
+    Raises:
+        InputError: Another process has ended.
+    """
+    if not _is_distributed():
+        return value
+    values = [value]
+    with _noticing_ended_processes():
+        dist.broadcast_object_list(values, src=0, group=_group())
+    return values[0]
+
+
+def barrier() -> None:
+    """Waits until every process has called it.
+
+    Raises:
+        InputError: Another process has ended.
+    """
+    if _is_distributed():
+        with _noticing_ended_processes():
+            dist.barrier(group=_group())
 
 
 @contextmanager
 def raise_together() -> Iterator[None]:
-    """Wraps what may go wrong in some processes only: then all of them end, and the first one says why.
+    """Ends all processes where an `InputError` occurs inside the block in at least one of them.
+
+    Every process must enter the block.
 
     Raises:
-        InputError: in the process of rank 0, where a process raised one inside the block; it says which, and where.
-        SystemExit: in the other processes then, with status 2.
+        InputError: In the process of rank 0. It holds the message of the first process that failed, and names that
+            process.
+        SystemExit: In all other processes, with status 2.
     """
-    problem: InputError | None = None
+    failure: InputError | None = None
     try:
         yield
     except InputError as error:
-        problem = error
-    if not _several():
-        if problem is not None:
-            raise problem
+        failure = error
+    if not _is_distributed():
+        if failure is not None:
+            raise failure
         return
-    found = all_gather(None if problem is None else (str(problem), socket.gethostname()))
-    wrong = {rank: answer for rank, answer in enumerate(found) if answer is not None}
-    if not wrong:
+    answers = all_gather(None if failure is None else (str(failure), socket.gethostname()))
+    failures = {rank: answer for rank, answer in enumerate(answers) if answer is not None}
+    if not failures:
         return
     if dist.get_rank() > 0:
         sys.exit(2)
-    rank, (message, host) = next(iter(wrong.items()))
-    # What the first one finds it looks for alone, or is the first to find.
-    raise InputError(message if rank == 0 else f"process {rank} of {len(found)}, on {host}: {message}")
+    rank, (message, host) = next(iter(failures.items()))
+    # Rank 0 often checks something for all, so its message stands for itself.
+    raise InputError(message if rank == 0 else f"process {rank} of {len(answers)}, on {host}: {message}")
 
 
-def check_starter() -> None:
-    """Raises InputError in a process that another started and that has outlived it, so as not to go on unattended.
+def check_parent() -> None:
+    """Checks that the process that started this one still runs, so that no process goes on unattended.
 
-    The first process of a run is left alone: it may outlive a terminal.
+    The process of rank 0 is not checked, because it may outlive its terminal.
+
+    Raises:
+        InputError: The parent process has ended.
     """
-    if _several() and dist.get_rank() > 0 and os.getppid() != STARTED_BY:
-        raise InputError(GONE)
+    if _is_distributed() and dist.get_rank() > 0 and os.getppid() != PARENT_PID:
+        raise InputError(PROCESS_ENDED)
 
 
-def _several() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 @cache
 def _group() -> Any:
-    """Every process, over gloo: it needs no device, and sees at once where a connection has ended."""
-    return dist.new_group(backend="gloo", timeout=PATIENCE)
+    """All processes, over gloo: it needs no device, and notices at once when a connection ends."""
+    return dist.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
 @contextmanager
-def _all_there() -> Iterator[None]:
+def _noticing_ended_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError(GONE) from error
+        raise InputError(PROCESS_ENDED) from error

@@ -1,31 +1,33 @@
-"""Files of one JSON object per line that several processes add to, and that may be cut off at any moment."""
+"""Files of one JSON object per line that several processes append to, and that a kill may cut off at any point."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes under a temporary name and renames, so that no reader and no killed run ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+from renoise.utils.files import write_atomically
 
 
 class JsonLines:
-    """The rows of `name.jsonl`: the first process adds to the file itself, process r > 0 to `name.r.jsonl`.
+    r"""The rows of `name.jsonl`. The process of rank 0 appends to that file, the process of rank r to `name.r.jsonl`.
 
-    No file has two writers, because not every file system that machines share lets several add to one. `merge` brings
-    all rows into one file again; `lines` gives them all at any time.
+    No file has two writers, because not every shared file system lets several processes append to one file. `lines`
+    reads all files at any time; `merge` leaves one file again.
 
     Args:
-        path: of the file, ending in .jsonl.
-        rank: of this process.
+        path: The file; it ends in .jsonl.
+        rank: Rank of this process.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from renoise.utils.jsonl import JsonLines
+        >>> rows = JsonLines(Path(tempfile.mkdtemp()) / "rows.jsonl")
+        >>> rows.append([{"file_name": "a.png"}])
+        >>> [line for _, _, line in rows.lines()]
+        [b'{"file_name": "a.png"}\n']
     """
 
     def __init__(self, path: Path, rank: int = 0) -> None:
@@ -34,32 +36,45 @@ class JsonLines:
 
     @property
     def files(self) -> list[Path]:
-        """Those that there are, the merged one first."""
+        """The files that exist, that of rank 0 first."""
         parts = sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))
         return [path for path in [self.path, *parts] if path.exists()]
 
     def lines(self) -> Iterator[tuple[Path, int, bytes]]:
-        """Every line with its file and its number. A last one that is cut off is left out: it has not been written."""
+        """Yields every complete line with its file and its number, from 1 on. A last line without its end is skipped.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
         for path in self.files:
             for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
                 if line.endswith(b"\n"):
                     yield path, number, line
 
     def repair(self) -> None:
-        """Cuts off unfinished last lines, so that the next row begins a line of its own; for one process alone."""
+        """Cuts off incomplete last lines, so that the next row starts a new line. Only one process may call it.
+
+        Raises:
+            OSError: The file system refuses.
+        """
         for path in self.files:
             content = path.read_bytes()
             if content and not content.endswith(b"\n"):
                 write_atomically(path, content[: content.rfind(b"\n") + 1])
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Adds rows at the end of this process's file; where not all of them can be written, none is.
+        """Appends rows to this process's file: all of them, or none where the file system refuses.
+
+        Args:
+            rows: Objects of JSON types, without NaN and infinity.
 
         Raises:
-            OSError: the file system refuses.
+            OSError: The file system refuses.
+            ValueError: A row contains NaN or infinity, which JSON cannot represent.
         """
         rest = memoryview(as_lines(rows))
-        with self.own.open("ab", buffering=0) as file:  # unbuffered: what a buffer holds back would follow on closing
+        # Unbuffered: a buffer would write the rest of a refused row when the file is closed.
+        with self.own.open("ab", buffering=0) as file:
             before = file.tell()
             try:
                 while rest:
@@ -69,10 +84,13 @@ class JsonLines:
                 raise
 
     def merge(self, content: bytes) -> None:
-        """Makes `content` the only file; for one process alone, while no other writes.
+        """Makes `content` the only file. Only one process may call it, while no other appends.
+
+        Args:
+            content: All lines; see `as_lines`.
 
         Raises:
-            OSError: the file system refuses; then nothing has changed.
+            OSError: The file system refuses; then all files are as before.
         """
         files = self.files
         if not files or files != [self.path] or self.path.read_bytes() != content:
@@ -83,6 +101,18 @@ class JsonLines:
 
 
 def as_lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    """Rows as the content of a file. What is not valid Unicode, in a name say, becomes an escape that JSON knows."""
+    r"""Returns rows as the content of a file. Characters that are not valid Unicode become JSON escapes.
+
+    Args:
+        rows: Objects of JSON types, without NaN and infinity.
+
+    Raises:
+        ValueError: A row contains NaN or infinity, which JSON cannot represent.
+
+    Example:
+        >>> from renoise.utils.jsonl import as_lines
+        >>> as_lines([{"psnr": 26.3}, {"psnr": None}])
+        b'{"psnr": 26.3}\n{"psnr": null}\n'
+    """
     lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     return lines.encode("utf-8", "backslashreplace")

@@ -14,31 +14,41 @@ Base = TypeVar("Base")
 def load_plugins(group: str, base: type[Base]) -> dict[str, type[Base]]:
     """Imports every class that is registered under a group. Importing them lets YAML use their short names.
 
-    A class that cannot be imported, is not a subclass of `base`, or has the name of another one, is named in a warning
-    and left out.
+    A class is left out, with a warning, where it cannot be imported, is not a subclass of `base`, or has the name of
+    a class that was found before.
 
     Args:
         group: Entry-point group, such as `renoise.editors`.
-        base: What the classes must derive from.
+        base: Base class of the plugins.
 
     Returns:
         The classes by their class names.
+
+    Example:
+        >>> from renoise.utils.plugins import load_plugins
+        >>> load_plugins("a.group.that.nobody.uses", object)
+        {}
     """
     found: dict[str, type[Base]] = {}
     for entry_point in entry_points(group=group):
-        plugin, problem = None, ""
         try:
             plugin = entry_point.load()
-        except Exception as error:  # a package of somebody else may raise anything; the others must still load
-            problem = f"cannot be imported: {error}"
+        except Exception as error:  # another package's import may raise anything; the other plugins must still load
+            plugin, problem = None, f"cannot be imported: {error}"
         else:
-            if not (isinstance(plugin, type) and issubclass(plugin, base)):
-                problem = f"is not a subclass of {base.__module__}.{base.__qualname__}"
-            elif found.get(plugin.__name__, plugin) is not plugin:
-                problem = f"is left out, because another class is called {plugin.__name__}; use full class paths"
-        if problem:
-            described = f"{group}: {entry_point.name} ({entry_point.value}) {problem}"
-            warnings.warn(described, InputWarning, stacklevel=2)
-        elif plugin is not None:
+            problem = _problem(plugin, base, found)
+        if problem is None:
             found[plugin.__name__] = plugin
+        else:
+            message = f"{group}: {entry_point.name} ({entry_point.value}) {problem}"
+            warnings.warn(message, InputWarning, stacklevel=2)
     return found
+
+
+def _problem(plugin: object, base: type[Base], found: dict[str, type[Base]]) -> str | None:
+    """Returns why an imported plugin cannot be used, or None."""
+    if not (isinstance(plugin, type) and issubclass(plugin, base)):
+        return f"is not a subclass of {base.__module__}.{base.__qualname__}"
+    if found.get(plugin.__name__, plugin) is not plugin:
+        return f"is left out, because another class is called {plugin.__name__}; use full class paths"
+    return None

@@ -16,11 +16,16 @@ _shown: ContextVar[bool] = ContextVar("shown", default=False)
 
 
 def track(items: Sequence[Item], description: str) -> Iterator[Item]:
-    """Yields the items, with a progress bar inside `show_progress`.
+    """Yields the items, with a progress bar where the loop runs inside `show_progress`.
 
     Args:
-        items: What the loop goes over.
-        description: Stands before the bar.
+        items: Items of the loop.
+        description: Text before the bar.
+
+    Example:
+        >>> from renoise.utils.progress import track
+        >>> list(track([3, 2, 1], "Inverting"))
+        [3, 2, 1]
     """
     yield from tqdm(items, desc=description, disable=not _shown.get(), leave=False)
 

@@ -12,7 +12,13 @@ import pytest
 from helpers.runs import free_port
 
 from renoise.errors import InputError
-from renoise.utils.distributed import all_gather, broadcast, check_starter, raise_together
+from renoise.utils.distributed import (
+    all_gather,
+    barrier,
+    broadcast,
+    check_parent,
+    raise_together,
+)
 
 PROGRAM = """
 import json, os, sys
@@ -21,70 +27,89 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from renoise.errors import InputError
-from renoise.utils.distributed import check_starter, raise_together, all_gather, broadcast
+from renoise.utils.distributed import all_gather, barrier, broadcast, check_parent, raise_together
 
 dist.init_process_group("gloo", timeout=timedelta(seconds=60))
 rank = dist.get_rank()
-told = {"everybody": all_gather(f"I am {rank}"), "first": broadcast({"rank": rank})}
-check_starter()
+seen = {"gathered": all_gather(f"I am {rank}"), "broadcast": broadcast({"rank": rank})}
+check_parent()
+barrier()
 with raise_together():
-    told["agreed"] = True
+    seen["passed"] = True
 try:
     with raise_together():
         if rank in json.loads(sys.argv[1]):
             raise InputError(f"{rank} cannot")
 except InputError as error:
-    told["error"] = str(error)
+    seen["error"] = str(error)
 except SystemExit as end:
-    told["status"] = end.code
-print(json.dumps(told), flush=True)
+    seen["status"] = end.code
+print(json.dumps(seen), flush=True)
 if rank == 1:
     os._exit(9)
-try:
-    all_gather(None)
-except InputError as error:
-    print(str(error), flush=True)
+for wait in (barrier, lambda: all_gather(None)):
+    try:
+        wait()
+    except InputError as error:
+        print(str(error), flush=True)
 """
 
 
-def told(tmp_path: Path, wrong: list[int]) -> tuple[list[dict[str, Any]], str]:
-    """What two processes found out, and what the first says after the second has died."""
+def run_two_processes(
+    tmp_path: Path, failing_ranks: list[int]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Returns what each process has seen, and what the first one prints after the second has died."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
     running = [
         subprocess.Popen(
-            [sys.executable, str(tmp_path / "program.py"), json.dumps(wrong)],
+            [sys.executable, str(tmp_path / "program.py"), json.dumps(failing_ranks)],
             env=os.environ | shared | {"RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
-    first, second = (process.communicate(timeout=120)[0].splitlines() for process in running)
-    return [json.loads(first[0]), json.loads(second[0])], first[1]
+    first, second = (
+        process.communicate(timeout=120)[0].splitlines() for process in running
+    )
+    return [json.loads(first[0]), json.loads(second[0])], first[1:]
 
 
-def test_processes_hear_each_other_and_end_together(tmp_path: Path) -> None:
-    (first, second), last_words = told(tmp_path, wrong=[1])
-    for heard in (first, second):
-        assert heard["everybody"] == ["I am 0", "I am 1"]
-        assert heard["first"] == {"rank": 0}
-        assert heard["agreed"]
+def test_processes_exchange_values_and_end_together_and_notice_a_death(
+    tmp_path: Path,
+) -> None:
+    (first, second), last_lines = run_two_processes(tmp_path, failing_ranks=[1])
+    for seen in (first, second):
+        assert seen["gathered"] == ["I am 0", "I am 1"]
+        assert seen["broadcast"] == {"rank": 0}
+        assert seen["passed"]
     assert first["error"] == f"process 1 of 2, on {socket.gethostname()}: 1 cannot"
-    assert second["status"] == 2, "one of them speaks, all end"
-    assert "another process of this run has ended" in last_words, "a death is noticed, not waited for"
+    assert second["status"] == 2, "one process reports the error, all end"
+    assert len(last_lines) == 2, (
+        "barrier and all_gather notice a death instead of waiting"
+    )
+    assert all("another process of this run has ended" in line for line in last_lines)
 
 
-def test_what_goes_wrong_everywhere_is_said_once_as_it_is(tmp_path: Path) -> None:
-    (first, second), _ = told(tmp_path, wrong=[0, 1])
+def test_an_error_of_every_process_is_reported_once_and_unchanged(
+    tmp_path: Path,
+) -> None:
+    (first, second), _ = run_two_processes(tmp_path, failing_ranks=[0, 1])
     assert first["error"] == "0 cannot"
     assert second["status"] == 2
 
 
-def test_a_process_alone_asks_nobody() -> None:
+def test_a_process_that_runs_alone_gets_its_own_value() -> None:
     assert all_gather(3) == [3]
     assert broadcast("x") == "x"
-    check_starter()
+    barrier()
+    check_parent()
     with pytest.raises(InputError, match="wrong"), raise_together():
         raise InputError("wrong")
     with raise_together():

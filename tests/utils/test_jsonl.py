@@ -16,7 +16,7 @@ def contents(file: JsonLines) -> list[bytes]:
     return [line for _, _, line in file.lines()]
 
 
-def test_every_process_has_a_file_of_its_own_and_the_first_the_files_name(tmp_path: Path) -> None:
+def test_every_process_appends_to_its_own_file(tmp_path: Path) -> None:
     for rank in (0, 1, 11):
         JsonLines(tmp_path / "rows.jsonl", rank).append([{"rank": rank}])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
@@ -26,14 +26,18 @@ def test_every_process_has_a_file_of_its_own_and_the_first_the_files_name(tmp_pa
     }
 
 
-def test_whoever_asks_gets_the_lines_of_all_processes_the_first_ones_first(tmp_path: Path) -> None:
+def test_every_process_reads_the_lines_of_all_in_the_order_of_their_ranks(
+    tmp_path: Path,
+) -> None:
     for rank in (1, 0, 2):
         JsonLines(tmp_path / "rows.jsonl", rank).append([{"rank": rank}])
     for rank in range(3):
-        assert contents(JsonLines(tmp_path / "rows.jsonl", rank)) == [as_lines([{"rank": each}]) for each in range(3)]
+        assert contents(JsonLines(tmp_path / "rows.jsonl", rank)) == [
+            as_lines([{"rank": each}]) for each in range(3)
+        ]
 
 
-def test_other_files_of_the_folder_are_nobodys_rows(tmp_path: Path) -> None:
+def test_other_files_of_the_folder_are_not_read(tmp_path: Path) -> None:
     for name in ("rows.txt", "other.1.jsonl", "rowsx.1.jsonl", "rows.jsonl.tmp"):
         (tmp_path / name).write_bytes(b"{}\n")
     assert contents(JsonLines(tmp_path / "rows.jsonl")) == []
@@ -48,7 +52,7 @@ def test_merging_leaves_one_file(tmp_path: Path) -> None:
     assert file.path.read_bytes() == as_lines(ROWS)
 
 
-def test_merging_what_is_there_already_touches_nothing(tmp_path: Path) -> None:
+def test_merging_the_same_content_does_not_touch_the_file(tmp_path: Path) -> None:
     file = JsonLines(tmp_path / "rows.jsonl")
     file.append(ROWS)
     before = file.path.stat().st_mtime_ns
@@ -56,14 +60,14 @@ def test_merging_what_is_there_already_touches_nothing(tmp_path: Path) -> None:
     assert file.path.stat().st_mtime_ns == before
 
 
-def test_where_there_is_nothing_merging_nothing_makes_an_empty_file(tmp_path: Path) -> None:
+def test_merging_nothing_makes_an_empty_file(tmp_path: Path) -> None:
     file = JsonLines(tmp_path / "rows.jsonl")
     file.merge(b"")
     assert file.path.read_bytes() == b""
 
 
 @given(cut=st.integers(0, len(as_lines(ROWS))), rank=st.integers(0, 2))
-def test_wherever_a_file_is_cut_off_whole_lines_stay_and_the_next_row_is_one(
+def test_wherever_a_file_is_cut_off_complete_lines_stay_and_the_next_row_starts_a_new_line(
     cut: int, rank: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = JsonLines(tmp_path_factory.mktemp("cut") / "rows.jsonl", rank)
@@ -77,12 +81,12 @@ def test_wherever_a_file_is_cut_off_whole_lines_stay_and_the_next_row_is_one(
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_where_the_disk_is_full_none_of_the_rows_is_written(tmp_path: Path, rank: int) -> None:
+def test_on_a_full_disk_none_of_the_rows_is_written(tmp_path: Path, rank: int) -> None:
     file = JsonLines(tmp_path / "rows.jsonl", rank)
     file.append([{"text": "a" * 300}])
     with no_file_larger_than(400), pytest.raises(OSError, match="File too large"):
         file.append([{"text": "b" * 30}, {"text": "c" * 300}])
     assert contents(file) == [as_lines([{"text": "a" * 300}])]
-    assert file.own.read_bytes().endswith(b"\n"), "what had been written of them is gone"
+    assert file.own.read_bytes().endswith(b"\n"), "the part that was written is removed"
     file.append([{"text": "d"}])
     assert contents(file)[1:] == [as_lines([{"text": "d"}])]

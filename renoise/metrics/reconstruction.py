@@ -1,0 +1,98 @@
+"""How close the reconstructions of a run are to the images."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from renoise.metrics import functional
+from renoise.metrics.base import Comparison, Metric, register
+
+
+@register
+class PSNR(Metric):
+    """Peak signal-to-noise ratio of the reconstruction. The autoencoder's share of the error is included.
+
+    Example:
+        >>> import torch
+        >>> from renoise.metrics import PSNR, Comparison
+        >>> images, latents = torch.zeros(2, 3, 32, 32), torch.zeros(2, 4, 8, 8)
+        >>> PSNR()(Comparison(images, images + 0.1, latents, latents, images))
+        tensor([20., 20.])
+    """
+
+    name = "psnr"
+    title = "PSNR (dB)"
+    format = ".2f"
+    higher_is_better = True
+
+    def __call__(self, comparison: Comparison) -> Tensor:
+        """See `Metric` and `functional.psnr`."""
+        return functional.psnr(comparison.reconstructions, comparison.images)
+
+
+@register
+class SSIM(Metric):
+    """Structural similarity of the reconstruction.
+
+    Example:
+        >>> import torch
+        >>> from renoise.metrics import SSIM, Comparison
+        >>> images, latents = torch.rand(2, 3, 32, 32), torch.zeros(2, 4, 8, 8)
+        >>> SSIM()(Comparison(images, images, latents, latents, images))
+        tensor([1., 1.])
+    """
+
+    name = "ssim"
+    title = "SSIM"
+    format = ".3f"
+    higher_is_better = True
+
+    def __call__(self, comparison: Comparison) -> Tensor:
+        """See `Metric` and `functional.ssim`."""
+        return functional.ssim(comparison.reconstructions, comparison.images)
+
+
+@register
+class PSNRVAE(Metric):
+    """Peak signal-to-noise ratio of the autoencoder's round trip without inversion: the ceiling of `psnr`.
+
+    Example:
+        >>> import torch
+        >>> from renoise.metrics import PSNRVAE, Comparison
+        >>> images, latents = torch.zeros(2, 3, 32, 32), torch.zeros(2, 4, 8, 8)
+        >>> PSNRVAE()(Comparison(images, images, latents, latents, decoded=images + 0.01))
+        tensor([40., 40.])
+    """
+
+    name = "psnr_vae"
+    title = "autoencoder's PSNR (dB)"
+    format = ".2f"
+    higher_is_better = True
+
+    def __call__(self, comparison: Comparison) -> Tensor:
+        """See `Metric` and `functional.psnr`."""
+        return functional.psnr(comparison.decoded, comparison.images)
+
+
+@register
+class LatentMSE(Metric):
+    """Mean squared error between z_0 as encoded and z_0 as sampling gives it; the autoencoder has no share in it.
+
+    Example:
+        >>> import torch
+        >>> from renoise.metrics import Comparison, LatentMSE
+        >>> images, latents = torch.zeros(2, 3, 32, 32), torch.zeros(2, 4, 8, 8)
+        >>> LatentMSE()(Comparison(images, images, latents, latents + 2, images))
+        tensor([4., 4.])
+    """
+
+    name = "latent_mse"
+    title = "latent MSE"
+    format = ".2e"
+    higher_is_better = False
+
+    def __call__(self, comparison: Comparison) -> Tensor:
+        """See `Metric` and `functional.mean_squared_error`."""
+        return functional.mean_squared_error(
+            comparison.rebuilt_latents, comparison.latents
+        )

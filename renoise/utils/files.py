@@ -1,0 +1,52 @@
+"""Writing files so that neither a killed run nor a full disk leaves a broken one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from renoise.errors import InputError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it, so that nobody ever sees half a file.
+
+    Args:
+        path: The file. Its folder is created where it is missing.
+        content: All bytes of the file.
+
+    Raises:
+        OSError: The file system refuses.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from renoise.utils.files import write_atomically
+        >>> path = Path(tempfile.mkdtemp()) / "sub" / "a.txt"
+        >>> write_atomically(path, b"content")
+        >>> path.read_bytes()
+        b'content'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turns an `OSError` inside the block into an `InputError` that names the option of the output folder.
+
+    Args:
+        folder: The output folder, `trainer.default_root_dir`.
+
+    Raises:
+        InputError: The file system refused something.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"trainer.default_root_dir: {folder} cannot be written: {reason}") from error

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from renoise.errors import InputError
+from renoise.metrics import METRICS, Comparison, Metric, make_metrics, register
+from renoise.metrics.base import as_markdown
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+BEGIN, END = "<!-- begin metrics -->\n", "<!-- end metrics -->"
+
+
+@pytest.fixture
+def brightness() -> Iterator[type[Metric]]:
+    """A metric that is registered during one test."""
+
+    @register
+    class Brightness(Metric):
+        """Mean brightness of the reconstruction."""
+
+        name, title, format, higher_is_better = "brightness", "brightness", ".1f", True
+
+        def __call__(self, comparison: Comparison) -> torch.Tensor:
+            return comparison.reconstructions.mean(dim=(1, 2, 3))
+
+    yield Brightness
+    del METRICS["brightness"]
+
+
+def test_metrics_are_made_in_the_order_asked_for() -> None:
+    metrics = make_metrics(["ssim", "psnr"])
+    assert list(metrics) == ["ssim", "psnr"]
+    assert [type(metric) for metric in metrics.values()] == [
+        METRICS["ssim"],
+        METRICS["psnr"],
+    ]
+    assert make_metrics([]) == {}
+
+
+def test_an_unknown_metric_is_an_error_that_lists_those_that_exist() -> None:
+    with pytest.raises(
+        InputError,
+        match="metrics: there is no 'lpips'; there are psnr, ssim, psnr_vae, latent_mse",
+    ):
+        make_metrics(["psnr", "lpips"])
+
+
+def test_a_metric_given_twice_is_an_error() -> None:
+    with pytest.raises(InputError, match="metrics: 'psnr' is given twice"):
+        make_metrics(["psnr", "ssim", "psnr"])
+
+
+def test_a_registered_class_can_be_asked_for_by_name(brightness: type[Metric]) -> None:
+    assert type(make_metrics(["brightness"])["brightness"]) is brightness
+
+
+def test_two_metrics_cannot_have_one_name(brightness: type[Metric]) -> None:
+    another = type("Another", (brightness,), {})
+    with pytest.raises(
+        ValueError, match="two metrics are called 'brightness': Brightness, Another"
+    ):
+        register(another)
+    assert METRICS["brightness"] is brightness
+
+
+def test_every_metric_gives_one_number_per_image() -> None:
+    images, latents = torch.rand(3, 3, 32, 32), torch.zeros(3, 4, 8, 8)
+    comparison = Comparison(
+        images, images.flip(0), latents, latents + 1, images.roll(1, 0)
+    )
+    for name, metric in make_metrics(list(METRICS)).items():
+        assert metric(comparison).shape == (3,), name
+
+
+def test_every_metric_has_a_documented_format_and_title() -> None:
+    assert len({metric.title for metric in METRICS.values()}) == len(METRICS)
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert format(0.5, metric.format)
+        assert metric.__doc__
+
+
+def test_the_table_in_the_documentation_is_up_to_date() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    expected = as_markdown(METRICS.values())
+    assert table == expected, (
+        f"replace the table in docs/metrics.md by this one:\n{expected}"
+    )
