@@ -1,0 +1,17 @@
+"""Lists the packages of the wheel; everything else is in pyproject.toml.
+
+pyproject.toml can find packages only in folders of the same name. `plugins/` is installed as `renoise_plugins` and
+`configs/presets/` as `renoise_presets`, so they are found here.
+"""
+
+from setuptools import find_packages, setup
+
+setup(
+    package_dir={"renoise_plugins": "plugins", "renoise_presets": "configs/presets"},
+    packages=[
+        *find_packages(include=["renoise", "renoise.*"]),
+        "renoise_plugins",
+        *(f"renoise_plugins.{package}" for package in find_packages("plugins")),
+        "renoise_presets",
+    ],
+)
