@@ -86,9 +86,7 @@ def register(metric: Registered) -> Registered:
         ValueError: Another metric has the same name.
     """
     if METRICS.get(metric.name, metric) is not metric:
-        raise ValueError(
-            f"two metrics are called {metric.name!r}: {METRICS[metric.name].__name__}, {metric.__name__}"
-        )
+        raise ValueError(f"two metrics are called {metric.name!r}: {METRICS[metric.name].__name__}, {metric.__name__}")
     METRICS[metric.name] = metric
     return metric
 
@@ -110,9 +108,7 @@ def make_metrics(names: Sequence[str]) -> dict[str, Metric]:
     metrics: dict[str, Metric] = {}
     for name in names:
         if name not in METRICS:
-            raise InputError(
-                f"metrics: there is no {name!r}; there are {', '.join(METRICS)}"
-            )
+            raise InputError(f"metrics: there is no {name!r}; there are {', '.join(METRICS)}")
         if name in metrics:
             raise InputError(f"metrics: {name!r} is given twice; give each metric once")
         metrics[name] = METRICS[name]()
@@ -129,7 +125,5 @@ def as_markdown(metrics: Iterable[type[Metric]]) -> str:
     for metric in metrics:
         measures = (metric.__doc__ or "").strip().splitlines()[0]
         better = "Higher" if metric.higher_is_better else "Lower"
-        lines.append(
-            f"| {metric.title} | `{metric.name}` | {measures} {better} is better. |"
-        )
+        lines.append(f"| {metric.title} | `{metric.name}` | {measures} {better} is better. |")
     return "".join(f"{line}\n" for line in lines)

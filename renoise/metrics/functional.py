@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
@@ -27,9 +24,7 @@ def psnr(images: Tensor, targets: Tensor) -> Tensor:
         >>> psnr(targets + 0.1, targets)
         tensor([20., 20.])
     """
-    ratio: Tensor = peak_signal_noise_ratio(
-        images, targets, data_range=1.0, dim=(1, 2, 3), reduction="none"
-    )
+    ratio: Tensor = peak_signal_noise_ratio(images, targets, data_range=1.0, dim=(1, 2, 3), reduction="none")
     return ratio
 
 
@@ -50,12 +45,8 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
         >>> ssim(targets, targets)
         tensor([1., 1.])
     """
-    similarity: Tensor = structural_similarity_index_measure(
-        images, targets, data_range=1.0, reduction="none"
-    )
-    return similarity.reshape(
-        len(images)
-    )  # torchmetrics drops the axis of a batch of one
+    similarity: Tensor = structural_similarity_index_measure(images, targets, data_range=1.0, reduction="none")
+    return similarity.reshape(len(images))  # torchmetrics drops the axis of a batch of one
 
 
 def mean_squared_error(latents: Tensor, targets: Tensor) -> Tensor:
@@ -151,11 +142,7 @@ def structure_distance(features: Tensor, target_features: Tensor) -> Tensor:
         >>> structure_distance(features, target_features)
         tensor([0.5000])
     """
-    return (
-        (_self_similarity(features) - _self_similarity(target_features))
-        .square()
-        .mean(dim=(1, 2))
-    )
+    return (_self_similarity(features) - _self_similarity(target_features)).square().mean(dim=(1, 2))
 
 
 def _self_similarity(features: Tensor) -> Tensor:

@@ -93,6 +93,4 @@ class LatentMSE(Metric):
 
     def __call__(self, comparison: Comparison) -> Tensor:
         """See `Metric` and `functional.mean_squared_error`."""
-        return functional.mean_squared_error(
-            comparison.rebuilt_latents, comparison.latents
-        )
+        return functional.mean_squared_error(comparison.rebuilt_latents, comparison.latents)

@@ -34,18 +34,12 @@ def brightness() -> Iterator[type[Metric]]:
 def test_metrics_are_made_in_the_order_asked_for() -> None:
     metrics = make_metrics(["ssim", "psnr"])
     assert list(metrics) == ["ssim", "psnr"]
-    assert [type(metric) for metric in metrics.values()] == [
-        METRICS["ssim"],
-        METRICS["psnr"],
-    ]
+    assert [type(metric) for metric in metrics.values()] == [METRICS["ssim"], METRICS["psnr"]]
     assert make_metrics([]) == {}
 
 
 def test_an_unknown_metric_is_an_error_that_lists_those_that_exist() -> None:
-    with pytest.raises(
-        InputError,
-        match="metrics: there is no 'lpips'; there are psnr, ssim, psnr_vae, latent_mse",
-    ):
+    with pytest.raises(InputError, match="metrics: there is no 'lpips'; there are psnr, ssim, psnr_vae, latent_mse"):
         make_metrics(["psnr", "lpips"])
 
 
@@ -60,18 +54,14 @@ def test_a_registered_class_can_be_asked_for_by_name(brightness: type[Metric]) -
 
 def test_two_metrics_cannot_have_one_name(brightness: type[Metric]) -> None:
     another = type("Another", (brightness,), {})
-    with pytest.raises(
-        ValueError, match="two metrics are called 'brightness': Brightness, Another"
-    ):
+    with pytest.raises(ValueError, match="two metrics are called 'brightness': Brightness, Another"):
         register(another)
     assert METRICS["brightness"] is brightness
 
 
 def test_every_metric_gives_one_number_per_image() -> None:
     images, latents = torch.rand(3, 3, 32, 32), torch.zeros(3, 4, 8, 8)
-    comparison = Comparison(
-        images, images.flip(0), latents, latents + 1, images.roll(1, 0)
-    )
+    comparison = Comparison(images, images.flip(0), latents, latents + 1, images.roll(1, 0))
     for name, metric in make_metrics(list(METRICS)).items():
         assert metric(comparison).shape == (3,), name
 
@@ -87,6 +77,4 @@ def test_every_metric_has_a_documented_format_and_title() -> None:
 def test_the_table_in_the_documentation_is_up_to_date() -> None:
     table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     expected = as_markdown(METRICS.values())
-    assert table == expected, (
-        f"replace the table in docs/metrics.md by this one:\n{expected}"
-    )
+    assert table == expected, f"replace the table in docs/metrics.md by this one:\n{expected}"

@@ -10,9 +10,7 @@ from renoise.metrics import functional
 def image_pairs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, 32, 32, generator=generator)
-    return images, (
-        images + 0.1 * torch.randn(images.shape, generator=generator)
-    ).clamp(0, 1)
+    return images, (images + 0.1 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
 
 
 def test_psnr_of_each_image_is_the_closed_form() -> None:
@@ -60,22 +58,17 @@ def half_masks(batch: int = 3) -> torch.Tensor:
 def test_masked_psnr_under_a_full_mask_is_psnr() -> None:
     images, others = image_pairs()
     torch.testing.assert_close(
-        functional.masked_psnr(others, images, torch.ones(3, 32, 32)),
-        functional.psnr(others, images),
+        functional.masked_psnr(others, images, torch.ones(3, 32, 32)), functional.psnr(others, images)
     )
 
 
 def test_masked_psnr_weights_pixels_and_ignores_those_outside() -> None:
     images, mask = torch.zeros(3, 3, 32, 32), half_masks()
     others = images.clone()
-    others[:, :, :, 16] = (
-        0.2  # half of it counts, so of 16.5 columns 0.5 hold an error of 0.04
-    )
+    others[:, :, :, 16] = 0.2  # half of it counts, so of 16.5 columns 0.5 hold an error of 0.04
     others[:, :, :, 17:] = torch.rand(3, 3, 32, 15)
     expected = -10 * torch.tensor(0.5 * 0.04 / 16.5).log10()
-    torch.testing.assert_close(
-        functional.masked_psnr(others, images, mask), expected.expand(3)
-    )
+    torch.testing.assert_close(functional.masked_psnr(others, images, mask), expected.expand(3))
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -86,9 +79,7 @@ def test_masked_ssim_under_a_full_mask_is_ssim(batch: int) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_masked_ssim_ignores_pixels_outside_even_where_windows_reach_across(
-    batch: int,
-) -> None:
+def test_masked_ssim_ignores_pixels_outside_even_where_windows_reach_across(batch: int) -> None:
     images, others = image_pairs(batch)
     mask = (half_masks(batch) == 1).float()
     changed = others.clone()
@@ -98,9 +89,7 @@ def test_masked_ssim_ignores_pixels_outside_even_where_windows_reach_across(
     assert found.shape == (batch,)
     assert (found < 1).all()
     changed[:, :, :, :16] = images[:, :, :, :16]
-    torch.testing.assert_close(
-        functional.masked_ssim(changed, images, mask), torch.ones(batch)
-    )
+    torch.testing.assert_close(functional.masked_ssim(changed, images, mask), torch.ones(batch))
 
 
 def test_structure_distance_ignores_the_scale_and_rotation_of_features() -> None:
@@ -108,10 +97,7 @@ def test_structure_distance_ignores_the_scale_and_rotation_of_features() -> None
     features, others = torch.randn(2, 2, 8, 4, 4, generator=generator)
     rotation, _ = torch.linalg.qr(torch.randn(8, 8, generator=generator))
     rotated = torch.einsum("dc,bchw->bdhw", rotation, features)
-    same = [
-        functional.structure_distance(features, each)
-        for each in (features, 3 * features, rotated)
-    ]
+    same = [functional.structure_distance(features, each) for each in (features, 3 * features, rotated)]
     torch.testing.assert_close(torch.stack(same), torch.zeros(3, 2), atol=1e-10, rtol=0)
     assert (functional.structure_distance(features, others) > 0.01).all()
 

@@ -11,12 +11,8 @@ COMPARISON = Comparison(IMAGES, RECONSTRUCTIONS, LATENTS, REBUILT, DECODED)
 
 
 def test_psnr_and_ssim_compare_reconstructions_with_the_images() -> None:
-    torch.testing.assert_close(
-        PSNR()(COMPARISON), functional.psnr(RECONSTRUCTIONS, IMAGES)
-    )
-    torch.testing.assert_close(
-        SSIM()(COMPARISON), functional.ssim(RECONSTRUCTIONS, IMAGES)
-    )
+    torch.testing.assert_close(PSNR()(COMPARISON), functional.psnr(RECONSTRUCTIONS, IMAGES))
+    torch.testing.assert_close(SSIM()(COMPARISON), functional.ssim(RECONSTRUCTIONS, IMAGES))
 
 
 def test_psnr_vae_compares_the_autoencoders_round_trip_with_the_images() -> None:
@@ -24,6 +20,4 @@ def test_psnr_vae_compares_the_autoencoders_round_trip_with_the_images() -> None
 
 
 def test_latent_mse_compares_latents_before_and_after() -> None:
-    torch.testing.assert_close(
-        LatentMSE()(COMPARISON), functional.mean_squared_error(REBUILT, LATENTS)
-    )
+    torch.testing.assert_close(LatentMSE()(COMPARISON), functional.mean_squared_error(REBUILT, LATENTS))

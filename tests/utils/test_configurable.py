@@ -55,13 +55,8 @@ def test_changing_an_attribute_does_not_change_the_arguments() -> None:
     assert part.init_args["size"] == 3
 
 
-@pytest.mark.parametrize(
-    ("part", "init_args"),
-    [(Layer(3), {"inputs": 3, "outputs": 2}), (FrozenPart(2), {"size": 2})],
-)
-def test_torch_modules_and_frozen_dataclasses_can_be_configurable(
-    part: Configurable, init_args: Any
-) -> None:
+@pytest.mark.parametrize(("part", "init_args"), [(Layer(3), {"inputs": 3, "outputs": 2}), (FrozenPart(2), {"size": 2})])
+def test_torch_modules_and_frozen_dataclasses_can_be_configurable(part: Configurable, init_args: Any) -> None:
     assert part.init_args == init_args
     assert copy.deepcopy(part).init_args == init_args
 
@@ -69,28 +64,14 @@ def test_torch_modules_and_frozen_dataclasses_can_be_configurable(
 def test_a_wrong_argument_is_the_usual_type_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'sizes'"):
         Part(sizes=3)  # type: ignore[call-arg]
-    with pytest.raises(
-        TypeError, match="missing 1 required positional argument: 'weight'"
-    ):
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'weight'"):
         LargePart()  # type: ignore[call-arg]
 
 
 def test_a_description_has_only_json_types() -> None:
-    described = describe(
-        {
-            "weights": Weights([0.5], LargePart(1.0)),
-            "path": Path("a/b"),
-            "pair": (1, None),
-            3: True,
-        }
-    )
+    described = describe({"weights": Weights([0.5], LargePart(1.0)), "path": Path("a/b"), "pair": (1, None), 3: True})
     part = {"class_path": f"{__name__}.LargePart", "init_args": {"weight": 1.0}}
-    assert described == {
-        "weights": {"below": [0.5], "part": part},
-        "path": "a/b",
-        "pair": [1, None],
-        "3": True,
-    }
+    assert described == {"weights": {"below": [0.5], "part": part}, "path": "a/b", "pair": [1, None], "3": True}
     assert json.loads(json.dumps(described)) == described
 
 
@@ -99,10 +80,5 @@ def test_the_command_line_makes_an_object_again_from_its_description() -> None:
     parser.add_argument("--part", type=Part)
     options = parser.parse_object({"part": describe(LargePart(2.5, size=3))})
     made = parser.instantiate(options).part
-    assert (type(made), made.weight, made.size, made.name) == (
-        LargePart,
-        2.5,
-        3,
-        "part",
-    )
+    assert (type(made), made.weight, made.size, made.name) == (LargePart, 2.5, 3, "part")
     assert made.init_args == {"weight": 2.5, "size": 3, "name": "part"}

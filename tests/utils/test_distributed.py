@@ -12,13 +12,7 @@ import pytest
 from helpers.runs import free_port
 
 from renoise.errors import InputError
-from renoise.utils.distributed import (
-    all_gather,
-    barrier,
-    broadcast,
-    check_parent,
-    raise_together,
-)
+from renoise.utils.distributed import all_gather, barrier, broadcast, check_parent, raise_together
 
 PROGRAM = """
 import json, os, sys
@@ -55,17 +49,10 @@ for wait in (barrier, lambda: all_gather(None)):
 """
 
 
-def run_two_processes(
-    tmp_path: Path, failing_ranks: list[int]
-) -> tuple[list[dict[str, Any]], list[str]]:
+def run_two_processes(tmp_path: Path, failing_ranks: list[int]) -> tuple[list[dict[str, Any]], list[str]]:
     """Returns what each process has seen, and what the first one prints after the second has died."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-    }
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
             [sys.executable, str(tmp_path / "program.py"), json.dumps(failing_ranks)],
@@ -75,15 +62,11 @@ def run_two_processes(
         )
         for rank in range(2)
     ]
-    first, second = (
-        process.communicate(timeout=120)[0].splitlines() for process in running
-    )
+    first, second = (process.communicate(timeout=120)[0].splitlines() for process in running)
     return [json.loads(first[0]), json.loads(second[0])], first[1:]
 
 
-def test_processes_exchange_values_and_end_together_and_notice_a_death(
-    tmp_path: Path,
-) -> None:
+def test_processes_exchange_values_and_end_together_and_notice_a_death(tmp_path: Path) -> None:
     (first, second), last_lines = run_two_processes(tmp_path, failing_ranks=[1])
     for seen in (first, second):
         assert seen["gathered"] == ["I am 0", "I am 1"]
@@ -91,15 +74,11 @@ def test_processes_exchange_values_and_end_together_and_notice_a_death(
         assert seen["passed"]
     assert first["error"] == f"process 1 of 2, on {socket.gethostname()}: 1 cannot"
     assert second["status"] == 2, "one process reports the error, all end"
-    assert len(last_lines) == 2, (
-        "barrier and all_gather notice a death instead of waiting"
-    )
+    assert len(last_lines) == 2, "barrier and all_gather notice a death instead of waiting"
     assert all("another process of this run has ended" in line for line in last_lines)
 
 
-def test_an_error_of_every_process_is_reported_once_and_unchanged(
-    tmp_path: Path,
-) -> None:
+def test_an_error_of_every_process_is_reported_once_and_unchanged(tmp_path: Path) -> None:
     (first, second), _ = run_two_processes(tmp_path, failing_ranks=[0, 1])
     assert first["error"] == "0 cannot"
     assert second["status"] == 2

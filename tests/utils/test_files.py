@@ -9,9 +9,7 @@ from renoise.errors import InputError
 from renoise.utils.files import write_atomically, writing_to
 
 
-def test_a_file_is_written_under_a_temporary_name_and_renamed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_written_under_a_temporary_name_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sub/a"
     write_atomically(path, b"old")
 
@@ -29,14 +27,8 @@ def test_a_file_is_written_under_a_temporary_name_and_renamed(
 
 
 def test_a_refused_write_names_the_output_folder_and_its_option(tmp_path: Path) -> None:
-    message = (
-        rf"trainer\.default_root_dir: {tmp_path} cannot be written: File too large"
-    )
-    with (
-        no_file_larger_than(10),
-        pytest.raises(InputError, match=message),
-        writing_to(tmp_path),
-    ):
+    message = rf"trainer\.default_root_dir: {tmp_path} cannot be written: File too large"
+    with no_file_larger_than(10), pytest.raises(InputError, match=message), writing_to(tmp_path):
         (tmp_path / "a").write_bytes(b"a" * 100)
 
 

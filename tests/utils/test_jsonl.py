@@ -26,15 +26,11 @@ def test_every_process_appends_to_its_own_file(tmp_path: Path) -> None:
     }
 
 
-def test_every_process_reads_the_lines_of_all_in_the_order_of_their_ranks(
-    tmp_path: Path,
-) -> None:
+def test_every_process_reads_the_lines_of_all_in_the_order_of_their_ranks(tmp_path: Path) -> None:
     for rank in (1, 0, 2):
         JsonLines(tmp_path / "rows.jsonl", rank).append([{"rank": rank}])
     for rank in range(3):
-        assert contents(JsonLines(tmp_path / "rows.jsonl", rank)) == [
-            as_lines([{"rank": each}]) for each in range(3)
-        ]
+        assert contents(JsonLines(tmp_path / "rows.jsonl", rank)) == [as_lines([{"rank": each}]) for each in range(3)]
 
 
 def test_other_files_of_the_folder_are_not_read(tmp_path: Path) -> None:

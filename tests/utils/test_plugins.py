@@ -36,26 +36,14 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setitem(sys.modules, "somebodys_package", module)
 
     def register(**values: str) -> None:
-        registered = [
-            EntryPoint(name, value, "group") for name, value in values.items()
-        ]
-        monkeypatch.setattr(
-            plugins,
-            "entry_points",
-            lambda group: registered if group == "group" else [],
-        )
+        registered = [EntryPoint(name, value, "group") for name, value in values.items()]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: registered if group == "group" else [])
 
     return register
 
 
-def test_registered_classes_are_found_by_their_class_names(
-    install: Callable[..., None],
-) -> None:
-    install(
-        first="somebodys_package:One",
-        second="somebodys_package:Two",
-        again="somebodys_package:One",
-    )
+def test_registered_classes_are_found_by_their_class_names(install: Callable[..., None]) -> None:
+    install(first="somebodys_package:One", second="somebodys_package:Two", again="somebodys_package:One")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_plugins("group", Base) == {"One": One, "Two": Two}
@@ -66,16 +54,10 @@ def test_registered_classes_are_found_by_their_class_names(
     ("value", "problem"),
     [
         ("somebodys_package:Missing", "cannot be imported: .*Missing"),
-        (
-            "no_such_package:One",
-            "cannot be imported: No module named 'no_such_package'",
-        ),
+        ("no_such_package:One", "cannot be imported: No module named 'no_such_package'"),
         ("somebodys_package:number", r"is not a subclass of .*\.Base"),
         ("somebodys_package:Stranger", r"is not a subclass of .*\.Base"),
-        (
-            "somebodys_package:OtherOne",
-            "is left out, because another class is called One; use full class paths",
-        ),
+        ("somebodys_package:OtherOne", "is left out, because another class is called One; use full class paths"),
     ],
 )
 def test_a_plugin_that_cannot_be_used_is_left_out_with_a_warning(
