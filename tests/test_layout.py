@@ -1,94 +1,153 @@
-"""The building's rules: which room imports from which, and what every public name owes its reader."""
+"""The rules of the code: which package imports which, the public names, docstrings and the size of files."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
-import re
-import shlex
+import json
+import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+import renoise
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-ROOMS = re.findall(r"^  (\w+) ", CONTRIBUTING.partition("\nrenoise/\n")[2].partition("\nplugins/")[0], re.MULTILINE)
-"""From the ground up, as CONTRIBUTING.md lists them."""
-MODULES = sorted([*REPOSITORY.glob("renoise/**/*.py"), *REPOSITORY.glob("plugins/**/*.py")])
-each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+API_SURFACE = json.loads((REPOSITORY / "tests/api_surface.json").read_text(encoding="utf-8"))
 
-MATHEMATICS = {
-    "streams",
-    "step",
-    "schedule",
-    "regularization",
-    "edit_losses",
-    "solver",
-    "noise_correction",
-    "enhancement",
+BASICS = {"errors", "utils"}
+CORE = BASICS | {"core"}
+MODELS = CORE | {"models"}
+INVERSION = MODELS | {"inversion"}
+EDITING = INVERSION | {"editing"}
+RUNS = EDITING | {"data", "metrics", "outputs", "presets", "api"}
+ALLOWED = {
+    "errors": set(),
+    "utils": {"errors"},
+    "core": {"utils"},
+    "models": CORE,
+    "inversion": MODELS,
+    "editing": INVERSION,
+    "presets": EDITING,
+    "data": INVERSION,
+    "metrics": INVERSION,
+    "outputs": INVERSION | {"data", "metrics"},
+    "api": EDITING | {"data", "outputs", "presets"},
+    "module": RUNS,
+    "writer": RUNS | {"module"},
+    "parser": RUNS,
+    "cli": RUNS | {"module", "writer", "parser"},
+    "__main__": {"cli"},
 }
-NOT_MATHEMATICS = {"lightning", "transformers", "torchvision", "PIL", "safetensors", "pathlib", "os", "io", "json"}
-PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+"""Each package or module of `renoise`, and those that it may import."""
+OUTSIDE = {
+    "plugins": {"renoise_plugins"},
+    "tiny_models": {"tiny_models"},
+    "benchmarks": {"benchmarks", "renoise_plugins", "tiny_models"},
+}
+"""Code outside of `renoise`, and what of the repository it may import besides the public names."""
+
+NOT_IN_CORE = {"io", "json", "lightning", "os", "pathlib", "PIL", "safetensors", "torchvision", "transformers"}
+SLOW = {"diffusers", "lightning", "numpy", "PIL", "torch", "transformers"}
+PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 
-def room(path: Path) -> str:
-    """`solver` for renoise/solver.py, `zoo` for tiny_models/data.py, `plugins` for a plugin."""
-    first, second = path.relative_to(REPOSITORY).parts[:2]
-    return first if first == "plugins" else Path(second).stem
+def files_of(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
+
+
+def each_file(*folders: str) -> pytest.MarkDecorator:
+    """Runs a test once for each Python file of these folders."""
+    return pytest.mark.parametrize("path", files_of(*folders), ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+
+
+def module_name(path: Path) -> str:
+    """`renoise.core.step` for renoise/core/step.py, `renoise.core` for renoise/core/__init__.py."""
+    folder, *rest = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(["renoise_plugins" if folder == "plugins" else folder, *rest]).removesuffix(".__init__")
 
 
 def imports(path: Path) -> Iterator[str]:
     """Full dotted names of everything that a file imports, inside functions too."""
-    package = path.relative_to(REPOSITORY).parent.parts
+    name = module_name(path).split(".")
+    package = name if path.stem == "__init__" else name[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) + 1 - node.level] if node.level else ()
-            origin = ".".join([*above, *([node.module] if node.module else [])])
+            parents = package[: len(package) + 1 - node.level] if node.level else ()
+            origin = ".".join([*parents, *([node.module] if node.module else [])])
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
-def rooms_entered(path: Path) -> set[str]:
-    """The rooms of `renoise` that a file imports from, other than its own."""
-    names = (name.split(".") for name in imports(path))
-    return {parts[1] for parts in names if parts[0] == "renoise" and len(parts) > 1} - {room(path)}
+def imported_roots(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
 
 
-def test_every_room_is_listed_and_every_listed_room_exists() -> None:
-    there = {room(path) for path in MODULES} - {"__init__", "plugins"}
-    assert len(ROOMS) == len(set(ROOMS))
-    assert there == set(ROOMS)
+def layer(path: Path) -> str:
+    """`core` for renoise/core/step.py, `cli` for renoise/cli.py."""
+    return path.relative_to(REPOSITORY / "renoise").parts[0].removesuffix(".py")
 
 
-@each_module
-def test_a_room_imports_only_from_rooms_below_it(path: Path) -> None:
-    if room(path) == "__init__":
-        assert rooms_entered(path) == {"saved_inversions"}, "what is offered as `renoise.…`, and nothing else"
-        return
-    ceiling = ROOMS.index("editing") + 1 if room(path) == "plugins" else ROOMS.index(room(path))
-    assert rooms_entered(path) <= set(ROOMS[:ceiling])
+def imported_layers(path: Path) -> set[str]:
+    """The packages and modules of `renoise` that a file imports, without its own."""
+    names = [name.split(".") for name in imports(path)]
+    return {parts[1] for parts in names if parts[0] == "renoise" and len(parts) > 1} - {layer(path)}
 
 
-@each_module
-def test_renoise_finds_plugins_by_their_entry_points_alone(path: Path) -> None:
-    if room(path) != "plugins":
-        assert {name.split(".")[0] for name in imports(path)}.isdisjoint({"plugins", "renoise_plugins"})
+def test_the_table_of_packages_is_complete() -> None:
+    assert {layer(path) for path in files_of("renoise")} - {"__init__"} == set(ALLOWED)
 
 
-@each_module
-def test_the_mathematics_knows_nothing_of_lightning_files_or_prompts(path: Path) -> None:
-    if room(path) in MATHEMATICS:
-        assert {name.split(".")[0] for name in imports(path)}.isdisjoint(NOT_MATHEMATICS)
-        assert "prompt" not in path.read_text(encoding="utf-8")
+def test_the_table_of_packages_has_no_cycle() -> None:
+    TopologicalSorter(ALLOWED).prepare()
 
 
-@each_module
+@each_file("renoise")
+def test_a_package_imports_only_packages_below_it(path: Path) -> None:
+    if layer(path) != "__init__":
+        assert imported_layers(path) <= ALLOWED[layer(path)]
+
+
+def test_no_modules_import_each_other_in_a_cycle() -> None:
+    paths = {module_name(path): path for path in files_of("renoise", *OUTSIDE)}
+    graph = {
+        module: {name if name in paths else name.rpartition(".")[0] for name in imports(path)} & paths.keys() - {module}
+        for module, path in paths.items()
+        if module != "renoise"  # its imports are lazy
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports form a cycle: {' ← '.join(error.args[1])}")
+
+
+@each_file("renoise")
+def test_nothing_in_renoise_imports_plugins_benchmarks_or_tiny_models(path: Path) -> None:
+    assert imported_roots(path).isdisjoint({*OUTSIDE, "renoise_plugins", "tests"})
+
+
+@each_file(*OUTSIDE)
+def test_code_outside_renoise_imports_only_public_names(path: Path) -> None:
+    public = {f"renoise.{name}" for name in API_SURFACE}
+    assert {name for name in imports(path) if name.startswith("renoise.")} <= public
+    allowed = OUTSIDE[path.relative_to(REPOSITORY).parts[0]]
+    assert imported_roots(path) & {*OUTSIDE, "renoise_plugins", "tests"} <= allowed
+
+
+@each_file("renoise/core")
+def test_core_imports_neither_lightning_nor_files_nor_prompts(path: Path) -> None:
+    assert imported_roots(path).isdisjoint(NOT_IN_CORE)
+    assert "prompt" not in path.read_text(encoding="utf-8").lower()
+
+
+@each_file("renoise", *OUTSIDE)
 def test_nothing_unpickles(path: Path) -> None:
-    names = set(imports(path))
-    assert {name.split(".")[0] for name in names}.isdisjoint(PICKLES)
-    assert "torch.load" not in names
+    assert imported_roots(path).isdisjoint(PICKLES)
+    assert "torch.load" not in set(imports(path))
     assert "torch.load(" not in path.read_text(encoding="utf-8")
 
 
@@ -104,29 +163,37 @@ def undocumented(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
                 yield f"{name}.{child.name}"
 
 
-@each_module
-def test_every_public_name_has_a_docstring(path: Path) -> None:
+@each_file("renoise", *OUTSIDE)
+def test_every_public_function_and_class_has_a_docstring(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not list(undocumented(tree, path.stem))
 
 
-def words(document: str) -> Iterator[str]:
-    """Every word of the commands in a document's bash blocks, `--name=value` as two, without what `>` writes to."""
-    text = (REPOSITORY / document).read_text(encoding="utf-8")
-    for block in re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            command = re.sub(r">+\s*\S+", "", line)
-            for word in shlex.split(command, comments=True):
-                yield from word.split("=")
+def length(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
-def test_documented_commands_name_files_that_exist(document: str) -> None:
-    written = {".venv", "out", "tiny_models"}  # by the commands themselves
-    kept = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} - written
-    seen = list(words(document))
-    paths = [word.split("::")[0] for word in seen if word.split("/")[0] in kept or re.search(r"^[\w./]+\.py$", word)]
-    modules = [word for word in seen if word.startswith("renoise.")]
-    assert paths, "no command names a file: are the blocks still marked as bash?"
-    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
-    assert [module for module in modules if importlib.util.find_spec(module) is None] == []
+@each_file("renoise", *OUTSIDE)
+def test_no_file_is_longer_than_250_lines(path: Path) -> None:
+    assert length(path) <= 250
+
+
+def test_half_of_the_files_have_at_most_120_lines() -> None:
+    assert statistics.median(map(length, files_of("renoise", "plugins"))) <= 120
+
+
+def test_the_public_names_are_those_of_api_surface_json() -> None:
+    assert sorted(renoise.__all__) == API_SURFACE, "if the change is intended, write it to tests/api_surface.json"
+
+
+@pytest.mark.parametrize("name", API_SURFACE)
+def test_every_public_name_has_an_example(name: str) -> None:
+    value = getattr(renoise, name)
+    if callable(value):
+        assert "Example:" in (value.__doc__ or "")
+
+
+def test_importing_renoise_imports_no_slow_library() -> None:
+    code = "import sys, renoise; print(*{name.split('.')[0] for name in sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert SLOW.isdisjoint(result.stdout.split())
