@@ -1,1 +1,1 @@
-"""Editing methods that ship with ReNoise, installed as the package `renoise_plugins`."""
+"""The editing methods that come with ReNoise, installed as the package `renoise_plugins`."""

@@ -1,21 +1,21 @@
-"""Edit-friendly DDPM editing: the new prompt under the noise that leads back to the image."""
+"""Edit-friendly DDPM editing (Huberman-Spiegelglas et al., arXiv 2304.06140)."""
 
 from __future__ import annotations
 
-from .prompt_swap import PromptSwap
+from renoise import PromptEditor
 
 
-class EditFriendly(PromptSwap):
-    """Samples under the new prompt with the inversion's own noise, leaving out the noisiest steps (arXiv 2304.06140).
+class EditFriendly(PromptEditor):
+    """Samples under the edit prompt with the inversion's own noise, and skips the noisiest steps (arXiv 2304.06140).
 
-    Made for `--model.inversion edit_friendly`, whose noise carries the image; any inversion of a sampler that draws
-    noise will do.
+    It is made for `EditFriendlyInversion`, whose noise carries the image. It works with every inversion method under a
+    sampler that draws noise.
 
     Args:
-        replace: words to replace in the prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes each image's
-            `edit_text`.
-        guidance_scale: how strongly the new prompt pulls.
-        strength: share of the sampler's steps that see the new prompt, in (0, 1]; the paper leaves out 36 of 100.
+        replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the image's
+            `edit_text` as the edit prompt.
+        guidance_scale: Guidance scale of the edit prompt, 0 or more.
+        strength: Share of the sampler's steps to run, in (0, 1]. The paper skips 36 of 100 steps.
     """
 
     def __init__(

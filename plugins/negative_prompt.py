@@ -1,4 +1,4 @@
-"""Negative-prompt inversion: the source prompt takes the unconditional branch, so that what is common stays put."""
+"""Negative-prompt inversion: the image's own prompt replaces the empty prompt of the unconditional branch."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise.editing.base import EditRequest
-from renoise.errors import InputError
-from renoise.inversion.base import Inversion, walk
-from renoise.models.base import DiffusionModel, guide
-
-from .prompt_swap import PromptSwap
+from renoise import DiffusionModel, EditRequest, InputError, Inversion, PromptEditor, guide, walk
 
 
-class NegativePrompt(PromptSwap):
-    """Guides from the image's own prompt to the new one (Miyake et al., arXiv 2305.16807).
+class NegativePrompt(PromptEditor):
+    """Guides from the image's own prompt to the edit prompt (Miyake et al., arXiv 2305.16807).
 
-    ε = ε_source + s · (ε_new − ε_source): at s = 0 it reconstructs, at s = 1 it is `PromptSwap` without guidance. It
-    costs as many network rows as guidance does, and no optimization as null-text inversion.
+    ε = ε_source + s · (ε_target − ε_source). It reconstructs the image at s = 0, and equals `PromptSwap` without
+    guidance at s = 1. It takes as many function evaluations as guidance does, and no optimization.
 
     Args:
-        replace: words to replace in the prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes each image's
-            `edit_text`.
-        guidance_scale: s; more changes more.
-        strength: share of the sampler's steps that see the new prompt, in (0, 1].
-        proximal_quantile: share of the latents' entries, in [0, 1), where the prompts' predictions differ least and the
-            source's is kept (proximal guidance, Han et al., arXiv 2306.05414); null guides everywhere.
+        replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the image's
+            `edit_text` as the edit prompt.
+        guidance_scale: s, 0 or more. More changes more.
+        strength: Share of the sampler's steps to run, in (0, 1].
+        proximal_quantile: Share of the entries of ε_target − ε_source, in [0, 1), that are set to 0: the smallest ones
+            (proximal guidance, Han et al., arXiv 2306.05414). Null keeps all of them.
     """
 
     def __init__(
@@ -38,34 +33,38 @@ class NegativePrompt(PromptSwap):
     ) -> None:
         super().__init__(replace, guidance_scale, strength)
         if proximal_quantile is not None and not 0 <= proximal_quantile < 1:
-            raise InputError(
-                f"NegativePrompt: proximal_quantile must lie in [0, 1) or be null, got {proximal_quantile}"
-            )
+            raise InputError(f"{self.name}: proximal_quantile must be in [0, 1), or null, got {proximal_quantile}")
         self.proximal_quantile = proximal_quantile
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
-        """Samples every image from its prompt towards its new one, [B, 3, H, W] in [0, 1]."""
+        """Samples the images with guidance from their own prompts to their edit prompts; see `Editor.edit`."""
         if self.guidance_scale == 1 and self.proximal_quantile is None:
-            return super().edit(model, inversion, requests)  # the source has no say
-        sizes = inversion.conditioning.time_ids
-        prompts = [request.prompt for request in requests], self.edit_prompts(model, requests)
-        branches = [model.encode_prompts(each, time_ids=sizes) for each in prompts]
+            return super().edit(model, inversion, requests)  # ε_source cancels out
+        time_ids = inversion.conditioning.time_ids
+        source = model.encode_prompts([request.prompt for request in requests], time_ids=time_ids)
+        target = model.encode_prompts(self.edit_prompts(model, requests), time_ids=time_ids)
 
-        def predict(index: int, latents: torch.Tensor) -> torch.Tensor:
-            step = inversion.schedule.steps[index]
-            source, new = model.predict_branches([step.input_scale * latents] * 2, step.timestep, branches)
+        def predict(step_index: int, latents: torch.Tensor) -> torch.Tensor:
+            step = inversion.schedule.steps[step_index]
+            inputs = step.input_scale * latents
+            eps_source, eps_target = model.predict_branches([inputs, inputs], step.timestep, [source, target])
             if self.proximal_quantile is not None:
-                new = source + proximal(new - source, self.proximal_quantile)
-            return guide([source, new], self.guidance_scale)
+                eps_target = eps_source + proximal(eps_target - eps_source, self.proximal_quantile)
+            return guide([eps_source, eps_target], self.guidance_scale)
 
         return model.decode_latents(walk(inversion, predict, self.strength))
 
 
 def proximal(difference: torch.Tensor, quantile: float) -> torch.Tensor:
-    """Each image's entries [B, C, h, w] whose size is above its `quantile`; the others become 0.
+    """Sets the smallest entries of each image to 0: the proximal operator of λ‖·‖_0.
 
-    The proximal operator of λ‖·‖_0, with the λ that leaves that share.
+    Args:
+        difference: [B, C, h, w].
+        quantile: Share of the entries to set to 0, in [0, 1). It determines λ for each image.
+
+    Returns:
+        `difference` where its absolute value exceeds the quantile, else 0, [B, C, h, w].
     """
     sizes = difference.abs()
-    least = sizes.flatten(1).quantile(quantile, dim=1)
-    return torch.where(sizes > least[:, None, None, None], difference, 0.0)
+    threshold = sizes.flatten(1).quantile(quantile, dim=1)
+    return torch.where(sizes > threshold[:, None, None, None], difference, 0.0)

@@ -1,35 +1,30 @@
-"""Null-text editing: the new prompt, guided away from embeddings that lead back to the image."""
+"""Null-text editing: guidance away from optimized unconditional embeddings (Mokady et al., arXiv 2211.09794)."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
-from renoise.inversion.null_text import NullTextOptimization
 
-from renoise.editing.base import EditRequest
-from renoise.errors import InputError
-from renoise.inversion.base import Inversion, walk
-from renoise.models.base import DiffusionModel
-
-from .prompt_swap import PromptSwap
+from renoise import DiffusionModel, EditRequest, InputError, Inversion, NullTextOptimization, PromptEditor, walk
 
 
-class NullText(PromptSwap):
-    """Samples under the new prompt with an unconditional embedding of its own at every step (arXiv 2211.09794).
+class NullText(PromptEditor):
+    """Samples under the edit prompt with an optimized unconditional embedding at every step (arXiv 2211.09794).
 
-    Under the image's own prompt these embeddings lead back to the image at the same guidance. They are optimized along
-    whatever path the inversion took; only where `--model.inversion null_text` ran with this guidance its own are taken.
+    Under the image's own prompt and the same guidance scale, these embeddings lead back to the image. The editor
+    optimizes them along the trajectory of any inversion. After `NullTextInversion` with the same scale, it uses
+    the embeddings of the inversion.
 
     Args:
-        replace: words to replace in the prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes each image's
-            `edit_text`.
-        guidance_scale: how strongly the new prompt pulls; at 1, where the unconditional branch has no say, it is
-            `PromptSwap`.
-        strength: share of the sampler's steps that see the new prompt, in (0, 1].
-        iterations: of the optimization, per step.
-        learning_rate: of the optimization.
+        replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the image's
+            `edit_text` as the edit prompt.
+        guidance_scale: Guidance scale of the edit prompt, 0 or more. At 1 there is no unconditional branch, and the
+            editor equals `PromptSwap`.
+        strength: Share of the sampler's steps to run, in (0, 1].
+        iterations: Most iterations of the optimization per step, 1 or more.
+        learning_rate: Learning rate of the optimization, in (0, 1).
     """
 
     def __init__(
@@ -41,33 +36,38 @@ class NullText(PromptSwap):
         learning_rate: float = 1e-2,
     ) -> None:
         super().__init__(replace, guidance_scale, strength)
-        if iterations < 1:
-            raise InputError(f"NullText: iterations must be 1 or more, got {iterations}")
-        if not 0 < learning_rate < 1:
-            raise InputError(f"NullText: learning_rate must lie in (0, 1), got {learning_rate}")
-        self.optimization = NullTextOptimization(iterations, learning_rate)
+        try:
+            self.optimization = NullTextOptimization(iterations, learning_rate)
+        except ValueError as error:
+            raise InputError(f"{self.name}: {error}") from error
         if guidance_scale != 1:
             self.needs |= {"trajectory"}
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
-        """Samples every image under its new prompt, [B, 3, H, W] in [0, 1]."""
+        """Samples the images under their edit prompts and the optimized embeddings; see `Editor.edit`."""
         if self.guidance_scale == 1:
             return super().edit(model, inversion, requests)
-        sizes = inversion.conditioning.time_ids
-        new = model.encode_prompts(self.edit_prompts(model, requests), self.guidance_scale, time_ids=sizes)
-        embeddings = self._embeddings(model, inversion, requests)
+        target = model.encode_prompts(
+            self.edit_prompts(model, requests), self.guidance_scale, time_ids=inversion.conditioning.time_ids
+        )
+        embeddings = self._null_embeddings(model, inversion, requests)
+        first_step = len(inversion.schedule) - len(embeddings)
 
-        def predict(index: int, latents: torch.Tensor) -> torch.Tensor:
-            step = inversion.schedule.steps[index]
-            told = replace(new, negative_prompt_embeds=embeddings[index - len(inversion.schedule)])
-            return model.predict(step.input_scale * latents, step.timestep, told)
+        def predict(step_index: int, latents: torch.Tensor) -> torch.Tensor:
+            step = inversion.schedule.steps[step_index]
+            conditioning = dataclasses.replace(target, negative_prompt_embeds=embeddings[step_index - first_step])
+            return model.predict(step.input_scale * latents, step.timestep, conditioning)
 
         return model.decode_latents(walk(inversion, predict, self.strength))
 
-    def _embeddings(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
-        """∅_t of every step that is taken, [steps, B, length, D]; the last is that of the schedule's last."""
+    def _null_embeddings(
+        self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]
+    ) -> torch.Tensor:
+        """Returns ∅_t of the last steps of the schedule, [steps, B, length, D], at least of those that are run."""
         if inversion.null_embeddings is not None and inversion.conditioning.guidance_scale == self.guidance_scale:
             return inversion.null_embeddings
-        prompts = [request.prompt for request in requests]
-        own = model.encode_prompts(prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
-        return self.optimization.run(model, inversion, own, self.strength)[0]
+        source = model.encode_prompts(
+            [request.prompt for request in requests], self.guidance_scale, time_ids=inversion.conditioning.time_ids
+        )
+        embeddings, _ = self.optimization.run(model, inversion, source, self.strength)
+        return embeddings

@@ -1,4 +1,4 @@
-"""Which words of one prompt stand for which words of another."""
+"""Aligns the words of two prompts."""
 
 from __future__ import annotations
 
@@ -8,38 +8,53 @@ from typing import NamedTuple
 
 
 class Word(NamedTuple):
-    """A word or a mark of punctuation, and where in its prompt it stands."""
+    """A word or punctuation mark: its text, its first character in the prompt, and the one after its last."""
 
     text: str
     begin: int
     end: int
 
 
-class Passage(NamedTuple):
-    """Words of the source prompt that became words of the new one, as positions; either may be none."""
+class AlignedWords(NamedTuple):
+    """Consecutive words of the source prompt and those of the target prompt in their place. Either may be empty."""
 
     source: range
+    """Positions of the words in the source prompt."""
     target: range
-    same: bool
+    """Positions of the words in the target prompt."""
+    equal: bool
+    """Whether both are the same words, ignoring case."""
 
 
-def words(prompt: str) -> list[Word]:
-    """The words and marks of a prompt, in order."""
+def split_words(prompt: str) -> list[Word]:
+    """Splits a prompt into words and punctuation marks."""
     return [Word(match.group(), *match.span()) for match in re.finditer(r"\w+|[^\w\s]+", prompt)]
 
 
-def alignment(source: str, target: str) -> list[Passage]:
-    """Both prompts in full, passage by passage: what they share, and what gave way to what; case does not matter."""
-    old, new = ([word.text.lower() for word in words(prompt)] for prompt in (source, target))
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    return [Passage(range(i, j), range(k, m), kind == "equal") for kind, i, j, k, m in matcher.get_opcodes()]
-
-
-def replaced(source: str, target: str) -> list[tuple[str, str]]:
-    """What gave way to what, as the prompts have it; nothing that was only added or only left out."""
-    old, new = words(source), words(target)
+def align(source: str, target: str) -> list[AlignedWords]:
+    """Aligns two prompts by their longest common passages, ignoring case. The result covers both prompts in order."""
+    source_words = [word.text.lower() for word in split_words(source)]
+    target_words = [word.text.lower() for word in split_words(target)]
+    matcher = difflib.SequenceMatcher(None, source_words, target_words, autojunk=False)
     return [
-        (source[old[i.start].begin : old[i.stop - 1].end], target[new[j.start].begin : new[j.stop - 1].end])
-        for i, j, same in alignment(source, target)
-        if i and j and not same
+        AlignedWords(range(source_begin, source_end), range(target_begin, target_end), kind == "equal")
+        for kind, source_begin, source_end, target_begin, target_end in matcher.get_opcodes()
     ]
+
+
+def substitutions(source: str, target: str) -> list[tuple[str, str]]:
+    """Returns the words of the source that the target replaces with others, as (source, target).
+
+    Words that are only added or only removed are left out.
+    """
+    return [
+        (_text(source, aligned.source), _text(target, aligned.target))
+        for aligned in align(source, target)
+        if aligned.source and aligned.target and not aligned.equal
+    ]
+
+
+def _text(prompt: str, positions: range) -> str:
+    """Returns the part of a prompt from the first to the last of some consecutive words."""
+    words = split_words(prompt)
+    return prompt[words[positions[0]].begin : words[positions[-1]].end]

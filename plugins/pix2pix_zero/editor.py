@@ -1,4 +1,4 @@
-"""The editor: a direction in embedding space, and latents that descend towards the image's own cross-attention."""
+"""The pix2pix-zero editor: an edit direction in embedding space and guidance by cross-attention maps."""
 
 from __future__ import annotations
 
@@ -9,41 +9,45 @@ from pathlib import Path
 
 import torch
 
-from renoise.editing.base import EditRequest
-from renoise.errors import InputError
-from renoise.inversion.base import Inversion
-from renoise.models.attention import controlled_attention
-from renoise.models.base import Conditioning, DiffusionModel
+from renoise import (
+    Conditioning,
+    DiffusionModel,
+    EditRequest,
+    InputError,
+    Inversion,
+    PromptEditor,
+    Step,
+    controlled_attention,
+)
 
-from ..prompt_swap import PromptSwap
-from ..word_alignment import replaced
-from .attention_distance import DistanceFromMaps, SourceMaps
-from .direction import TEMPLATES, Direction, moved, read_bank
+from ..word_alignment import substitutions
+from .attention_distance import AttentionDistance, SourceMaps
+from .direction import TEMPLATES, Direction, add_directions, read_bank
 
-NEWEST_DIRECTIONS = 64
-"""So many are kept, for data sets where every image has words of its own."""
+CACHED_DIRECTIONS = 64
+"""How many edit directions are kept. Every image of a data set may have its own."""
 
 Banks = tuple[tuple[str, ...], tuple[str, ...]]
-"""Sentences about what the images show, and about what they shall show."""
+"""Sentences about the source and sentences about the target of an edit."""
 
 
-class Pix2PixZero(PromptSwap):
-    """Moves the prompt's embedding from sentences about one thing towards sentences about another.
+class Pix2PixZero(PromptEditor):
+    """Moves the prompt's embedding from sentences about the source towards sentences about the target.
 
-    At every step the latents first descend the distance of the edit's cross-attention maps from those of the image,
-    which is sampled beside.
+    At every step it samples the image too, and moves the edit's latents down the gradient of the distance between both
+    cross-attention maps (arXiv 2302.03027).
 
     Args:
-        replace: words to replace in the prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the words in which
-            each image's `edit_text` differs from its prompt.
-        guidance_scale: how strongly the new embedding pulls.
-        strength: share of the sampler's steps that see it, in (0, 1].
-        cross_attention_guidance_amount: rate at which the network's inputs descend the gradient; 0 leaves them alone.
-        source_sentences: a text file, a sentence a line, about what the images show. With `target_sentences` it stands
-            for the words of every image; null builds banks around them. A run that goes on does not notice that the
-            file has changed.
-        target_sentences: likewise, about what they shall show.
-        templates: what banks are built of: sentences with `{}` where the words go; null takes ones about any thing.
+        replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the words in
+            which the image's `edit_text` differs from its prompt.
+        guidance_scale: Guidance scale of the moved embedding, 0 or more.
+        strength: Share of the sampler's steps to run, in (0, 1].
+        cross_attention_guidance_amount: Step size of the gradient descent, 0 or more. 0 switches it off.
+        source_sentences: Text file of sentences about the source, one per line. Needs `target_sentences`. The two
+            files then determine the direction of every image. Null builds the sentences from `templates`. A resumed run
+            does not notice that the file has changed.
+        target_sentences: Text file of sentences about the target, one per line.
+        templates: Sentences with `{}` in place of the source or target words. Null takes 16 that fit any thing.
     """
 
     def __init__(
@@ -59,88 +63,95 @@ class Pix2PixZero(PromptSwap):
         super().__init__(replace, guidance_scale, strength)
         amount = cross_attention_guidance_amount
         if not (math.isfinite(amount) and amount >= 0):
-            raise InputError(f"Pix2PixZero: cross_attention_guidance_amount must be 0 or more, got {amount}")
+            raise InputError(f"{self.name}: cross_attention_guidance_amount must be 0 or more, got {amount}")
+        self.cross_attention_guidance_amount = amount
         if amount > 0:
             self.needs |= {"attention"}
-        self.cross_attention_guidance_amount = amount
         self.templates = TEMPLATES if templates is None else tuple(templates)
         if not self.templates or not all("{}" in template for template in self.templates):
-            raise InputError(f"Pix2PixZero: templates must be sentences with {{}} in them, got {list(self.templates)}")
-        self.banks: Banks | None = None
-        if source_sentences is not None and target_sentences is not None:
-            named = {"source_sentences": source_sentences, "target_sentences": target_sentences}
-            source, target = (tuple(read_bank(path, option)) for option, path in named.items())
-            self.banks = source, target
-        elif source_sentences is not None or target_sentences is not None:
-            raise InputError("Pix2PixZero: source_sentences and target_sentences go together; only one is given")
-        if self.banks is not None and replace is not None:
-            raise InputError("Pix2PixZero: source_sentences and target_sentences leave replace no say; give either")
-        self._denoiser: DiffusionModel | None = None
+            raise InputError(f"{self.name}: templates must be sentences that contain {{}}, got {list(self.templates)}")
+        self.banks = self._read_banks(source_sentences, target_sentences)
+        self._model: DiffusionModel | None = None
+
+    def _read_banks(self, source_sentences: Path | None, target_sentences: Path | None) -> Banks | None:
+        """Reads the banks of sentences that stand for every image, or returns None where there are no files."""
+        if source_sentences is None and target_sentences is None:
+            return None
+        if source_sentences is None or target_sentences is None:
+            raise InputError(f"{self.name}: source_sentences and target_sentences need each other; only one is given")
+        source = read_bank(source_sentences, "source_sentences")
+        target = read_bank(target_sentences, "target_sentences")
+        if self.replace is not None:
+            raise InputError(f"{self.name}: replace cannot be combined with source_sentences and target_sentences")
+        return tuple(source), tuple(target)
 
     def refusal(self, request: EditRequest) -> str | None:
-        """The reason where an image has no direction to go in."""
+        """Returns why an image has no edit direction, or None where it has one."""
         if self.banks is not None:
             return None
         refusal = super().refusal(request)
-        if refusal is None and not self._banks(request):
+        if refusal is None and not self._banks_of(request):
             return (
-                f"no word of the prompt {request.prompt!r} gives way to another in {self.edit_prompt(request)!r}; "
-                "Pix2PixZero goes from words to words, or from source_sentences to target_sentences"
+                f"no word of the prompt {request.prompt!r} is replaced by another in {self.edit_prompt(request)!r}; "
+                f"{self.name} needs one that is, or source_sentences and target_sentences"
             )
         return refusal
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
-        """Samples every image along its direction, [B, 3, H, W] in [0, 1]."""
-        prompts, sizes = [request.prompt for request in requests], inversion.conditioning.time_ids
-        own = model.encode_prompts(prompts, self.guidance_scale, time_ids=sizes)
-        new = moved(own, [self._direction(model, request) for request in requests])
-        steps, edited = inversion.start(self.strength)
-        source = edited
-        for index in steps:
-            step = inversion.schedule.steps[index]
+        """Samples the images along their edit directions; see `Editor.edit`."""
+        prompts = [request.prompt for request in requests]
+        source = model.encode_prompts(prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
+        target = add_directions(source, [self._direction(model, request) for request in requests])
+        steps, latents = inversion.start(self.strength)
+        source_latents = latents
+        for step_index in steps:
+            step = inversion.schedule.steps[step_index]
             if self.cross_attention_guidance_amount > 0:
                 maps = SourceMaps(len(requests))
-                with controlled_attention(model.pipeline.unet, maps):
-                    told = inversion.conditioning_at(index)
-                    prediction = model.predict(step.input_scale * source, step.timestep, told)
-                source = inversion.denoise_reference(index, source, prediction)
-                edited = self._descend(model, inversion, index, edited, new, maps)
-            edited = inversion.denoise(index, edited, model.predict(step.input_scale * edited, step.timestep, new))
-        return model.decode_latents(edited)
+                with controlled_attention(model.network, maps):
+                    conditioning = inversion.conditioning_at(step_index)
+                    prediction = model.predict(step.input_scale * source_latents, step.timestep, conditioning)
+                source_latents = inversion.denoise_reference(step_index, source_latents, prediction)
+                latents = self._descend(model, step, latents, target, maps.layers)
+            prediction = model.predict(step.input_scale * latents, step.timestep, target)
+            latents = inversion.denoise(step_index, latents, prediction)
+        return model.decode_latents(latents)
 
     @torch.enable_grad()
     def _descend(
         self,
         model: DiffusionModel,
-        inversion: Inversion,
-        index: int,
+        step: Step,
         latents: torch.Tensor,
-        new: Conditioning,
-        maps: SourceMaps,
+        target: Conditioning,
+        source_maps: list[torch.Tensor],
     ) -> torch.Tensor:
-        """z_t, [B, C, h, w], whose scaled self took a step down the gradient of its distance from the source's maps."""
-        step = inversion.schedule.steps[index]
+        """Moves z_t, [B, C, h, w], by one step of gradient descent on the network's input x = input_scale · z_t.
+
+        x ← x − amount · ∇_x ‖M(x) − M_source‖²
+        """
         inputs = (step.input_scale * latents.detach()).requires_grad_()
-        distance = DistanceFromMaps(maps.layers)
-        with controlled_attention(model.pipeline.unet, distance):
-            model.predict(inputs, step.timestep, new.conditional)
+        distance = AttentionDistance(source_maps)
+        with controlled_attention(model.network, distance):
+            model.predict(inputs, step.timestep, target.conditional)
         (gradient,) = torch.autograd.grad(distance.total, inputs)
         return latents.detach() - self.cross_attention_guidance_amount / step.input_scale * gradient
 
-    def _banks(self, request: EditRequest) -> list[Banks]:
-        """The banks of every passage that gives way to another; empty where none does."""
+    def _banks_of(self, request: EditRequest) -> list[Banks]:
+        """Returns the banks of every substitution of an image's words. The list is empty where there is none."""
         if self.banks is not None:
             return [self.banks]
 
-        def built(words: str) -> tuple[str, ...]:
+        def bank(words: str) -> tuple[str, ...]:
             return tuple(template.replace("{}", words) for template in self.templates)
 
-        return [(built(old), built(new)) for old, new in replaced(request.prompt, self.edit_prompt(request) or "")]
+        pairs = substitutions(request.prompt, self.edit_prompt(request) or "")
+        return [(bank(source), bank(target)) for source, target in pairs]
 
     def _direction(self, model: DiffusionModel, request: EditRequest) -> Direction:
-        """Of one image; banks are encoded once, as long as they are among the newest."""
-        if self._denoiser is not model:
-            self._denoiser = model
-            self._between = lru_cache(NEWEST_DIRECTIONS)(partial(Direction.between, model))
-        first, *others = (self._between(*banks) for banks in self._banks(request))
+        """Returns the sum of an image's edit directions. The latest directions of the model are cached."""
+        if self._model is not model:
+            self._model = model
+            self._between = lru_cache(CACHED_DIRECTIONS)(partial(Direction.between, model))
+        first, *others = (self._between(*banks) for banks in self._banks_of(request))
         return sum(others, start=first)

@@ -1,49 +1,58 @@
-"""The attention of the image, given to its edit: what prompt-to-prompt is."""
+"""Replaces the attention of an edit by the attention of its image."""
 
 from __future__ import annotations
 
 import torch
 
-from renoise.models.attention import AttentionControl
+from renoise import AttentionControl
 
 from .token_map import TokenMap
 from .word_maps import WordMaps
 
 FINEST_SELF_ATTENTION = 32 * 32
-"""Positions of the finest self-attention that is replaced, as in the published code; finer ones hold texture."""
+"""Most positions of a self-attention layer that is replaced, as in the published code. Finer layers hold texture."""
 
 
 class AttentionReplacement(AttentionControl):
-    """Of the network's rows, the last B are the edits', and B rows further up are the images'.
+    """Gives the edits, the last B of the network's batch of N, the attention of their images.
 
     Args:
-        tokens: which token stands for which.
-        source_rows: the images'.
-        record: is told where the changed words attend to; None where nobody asks.
+        tokens: Token maps of the B pairs of prompts.
+        source_index: Where the images' prompts are in the network's batch: B positions.
+        record: Collects the maps of the changed words. None collects nothing.
     """
 
-    def __init__(self, tokens: TokenMap, source_rows: slice, record: WordMaps | None = None) -> None:
-        self.tokens, self.source_rows, self.record = tokens, source_rows, record
-        self.edit_rows = slice(-len(tokens.share), None)
-        self.replaces_cross = self.replaces_self = False
-        """Whether it does at the current step."""
+    def __init__(self, tokens: TokenMap, source_index: slice, record: WordMaps | None = None) -> None:
+        self.tokens = tokens
+        self.source_index = source_index
+        self.record = record
+        self.replaces_cross = False
+        """Whether cross-attention is replaced at the current step."""
+        self.replaces_self = False
+        """Whether self-attention is replaced at the current step."""
 
     def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
-        """The edits' maps, taken over from the images' token by token; [rows, heads, positions, tokens]."""
-        source, edit = maps[self.source_rows], maps[self.edit_rows]
+        """Returns the maps of one layer, [N, heads, positions, tokens], with those of the edits replaced."""
+        batch_size = len(self.tokens.mapped)
+        source, target = maps[self.source_index], maps[-batch_size:]
         if self.replaces_cross:
-            taken = source @ self.tokens.source_to_new[:, None].to(maps)
-            edit = torch.where(self.tokens.share[:, None, None] > 0, taken, edit)
-            edit = edit * self.tokens.weights[:, None, None].to(maps)
-            maps = torch.cat([maps[: -len(edit)], edit])
+            from_source = source @ self.tokens.mapper[:, None].to(maps)
+            mapped = self.tokens.mapped[:, None, None] > 0  # [B, 1, 1, tokens]
+            weights = self.tokens.weights[:, None, None].to(maps)
+            target = torch.where(mapped, from_source, target) * weights
+            maps = torch.cat([maps[:-batch_size], target])
         if self.record is not None:
-            self.record.add(source, edit)
+            self.record.add(source, target)
         return maps
 
     def self_attention(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images' queries and keys for their edits: those make the same maps, without writing them out."""
+        """Returns the queries and keys of one layer, each [N, heads, positions, d], with those of the edits replaced.
+
+        The images' queries and keys give the edits the images' maps, which are never computed explicitly.
+        """
         if not self.replaces_self or query.shape[2] > FINEST_SELF_ATTENTION:
             return query, key
-        images = len(self.tokens.share)
-        query, key = (torch.cat([each[:-images], each[self.source_rows]]) for each in (query, key))
+        batch_size = len(self.tokens.mapped)
+        query = torch.cat([query[:-batch_size], query[self.source_index]])
+        key = torch.cat([key[:-batch_size], key[self.source_index]])
         return query, key

@@ -1,45 +1,50 @@
-"""The editor: image and edit are sampled side by side, the edit under the image's attention."""
+"""The prompt-to-prompt editor: samples the image and its edit together, the edit with the image's attention."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
-from renoise.editing.base import EditRequest
-from renoise.errors import InputError
-from renoise.inversion.base import Inversion
-from renoise.models.attention import controlled_attention
-from renoise.models.base import Conditioning, DiffusionModel, guide
+from renoise import (
+    Conditioning,
+    DiffusionModel,
+    EditRequest,
+    InputError,
+    Inversion,
+    PromptEditor,
+    controlled_attention,
+    guide,
+)
 
-from ..prompt_swap import PromptSwap
-from ..word_alignment import words
+from ..word_alignment import split_words
 from .attention_replacement import AttentionReplacement
 from .local_blend import blend
 from .token_map import Mode, map_tokens
 from .word_maps import WordMaps
 
 BLEND_FROM = 0.2
-"""Share of the steps before which the words' maps are not yet trusted, as in the paper."""
+"""Share of the steps without local blend at the start, as in the paper. The maps are not reliable there."""
 
 
-class PromptToPrompt(PromptSwap):
-    """Gives the edit the attention of the image, so that it keeps to its layout.
+class PromptToPrompt(PromptEditor):
+    """Gives the edit the attention of the image, which keeps the image's layout (arXiv 2208.01626).
 
     Args:
-        replace: words to replace in the prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes each image's
-            `edit_text`, or with `reweight` its prompt as it is.
-        guidance_scale: how strongly the new prompt pulls.
-        strength: share of the sampler's steps to take, in (0, 1].
-        mode: `swap`, where each word stands for the one in its place and prompts are as long as one another; `refine`,
-            where what the new prompt adds or changes attends by itself.
-        cross_replace_steps: share of the steps, from the first on, whose cross-attention is the image's.
-        self_replace_steps: likewise of self-attention.
-        reweight: factors of words of the new prompt, such as `{red: 2}`, while cross-attention is replaced.
-        local_blend: whether to keep the image wherever the changed words do not attend to.
-        blend_threshold: share of the way from the weakest attention to the strongest from which on a word is there, in
+        replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the image's
+            `edit_text` as the edit prompt. With `reweight` and no `edit_text`, the prompt stays as it is.
+        guidance_scale: Guidance scale of the edit prompt, 0 or more.
+        strength: Share of the sampler's steps to run, in (0, 1].
+        mode: `swap` replaces words one by one, in prompts of equally many words. `refine` takes prompts of any length;
+            words that the edit prompt adds or changes keep their own attention.
+        cross_replace_steps: Share of the steps, from the first, that use the image's cross-attention, in [0, 1].
+        self_replace_steps: Share of the steps, from the first, that use the image's self-attention, in [0, 1].
+        reweight: Factors of the attention to words of the edit prompt, such as `{red: 2}`. They apply while
+            cross-attention is replaced.
+        local_blend: Whether to keep the image where the changed words do not attend to.
+        blend_threshold: A word attends to where its map exceeds minimum + blend_threshold · (maximum − minimum), in
             (0, 1).
     """
 
@@ -56,82 +61,94 @@ class PromptToPrompt(PromptSwap):
         blend_threshold: float = 0.3,
     ) -> None:
         super().__init__(replace, guidance_scale, strength)
-        self.needs |= {"attention"}
         for name, share in (("cross_replace_steps", cross_replace_steps), ("self_replace_steps", self_replace_steps)):
             if not 0 <= share <= 1:
-                raise InputError(f"PromptToPrompt: {name} must lie in [0, 1], got {share}")
+                raise InputError(f"{self.name}: {name} must be in [0, 1], got {share}")
         if not 0 < blend_threshold < 1:
-            raise InputError(f"PromptToPrompt: blend_threshold must lie in (0, 1), got {blend_threshold}")
+            raise InputError(f"{self.name}: blend_threshold must be in (0, 1), got {blend_threshold}")
         if reweight is not None and not all(math.isfinite(factor) for factor in reweight.values()):
-            raise InputError(f"PromptToPrompt: reweight must hold finite factors, got {reweight}")
+            raise InputError(f"{self.name}: reweight must contain finite factors, got {reweight}")
         if reweight and cross_replace_steps == 0:
-            raise InputError("PromptToPrompt: reweight weighs while cross_replace_steps last, which is 0")
+            raise InputError(f"{self.name}: reweight needs cross_replace_steps above 0, got 0")
+        self.needs |= {"attention"}
         self.mode: Mode = mode
-        self.cross_replace_steps, self.self_replace_steps = cross_replace_steps, self_replace_steps
+        self.cross_replace_steps = cross_replace_steps
+        self.self_replace_steps = self_replace_steps
         self.reweight = {word.lower(): factor for word, factor in (reweight or {}).items()}
-        self.local_blend, self.blend_threshold = local_blend, blend_threshold
+        self.local_blend = local_blend
+        self.blend_threshold = blend_threshold
 
     def edit_prompt(self, request: EditRequest) -> str | None:
-        """The prompt to sample under; the image's own where words are only weighed."""
-        new = super().edit_prompt(request)
-        return request.prompt if new is None and self.replace is None and self.reweight else new
+        """Returns the prompt to sample under: the image's own where words only have a weight."""
+        prompt = super().edit_prompt(request)
+        if prompt is None and self.replace is None and self.reweight:
+            return request.prompt
+        return prompt
 
     def refusal(self, request: EditRequest) -> str | None:
-        """The reason where there is nothing to edit to, or the words do not stand for one another."""
-        new = self.edit_prompt(request)
-        if new is None:
+        """Returns why an image has no edit prompt, or why its words cannot be mapped. None where it can be edited."""
+        prompt = self.edit_prompt(request)
+        if prompt is None:
             return super().refusal(request)
-        missing = self.reweight.keys() - {word.text.lower() for word in words(new)}
+        target_words = split_words(prompt)
+        missing = self.reweight.keys() - {word.text.lower() for word in target_words}
         if missing:
-            return f"the prompt {new!r} holds none of the words to weigh: {', '.join(sorted(missing))}"
-        lengths = len(words(request.prompt)), len(words(new))
-        if self.mode == "swap" and lengths[0] != lengths[1]:
+            return f"the prompt {prompt!r} does not contain these words of reweight: {', '.join(sorted(missing))}"
+        source_words = split_words(request.prompt)
+        if self.mode == "swap" and len(source_words) != len(target_words):
             return (
-                f"the prompts {request.prompt!r} and {new!r} have {lengths[0]} and {lengths[1]} words and marks, and a "
-                "swap goes one by one; PromptToPrompt with mode: refine takes prompts of any length"
+                f"the prompts {request.prompt!r} and {prompt!r} have {len(source_words)} and {len(target_words)} words;"
+                f" mode swap needs equally many, so use {self.name} with mode: refine"
             )
         return None
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
-        """Samples every image under its new prompt and its own attention, [B, 3, H, W] in [0, 1]."""
-        prompts, new_prompts = [request.prompt for request in requests], self.edit_prompts(model, requests)
-        new = model.encode_prompts(new_prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
-        length = new.prompt_embeds.shape[1]
-        tokens = map_tokens(model, self.mode, self.reweight, prompts, new_prompts, length)
-        steps, source = inversion.start(self.strength)
-        edited = source
-        maps = WordMaps(tokens, (source.shape[-2], source.shape[-1])) if self.local_blend else None
-        above = inversion.conditioning.nfe * len(requests)  # rows of the images, which come first
-        control = AttentionReplacement(tokens, slice(above - len(requests), above), maps)
-        with controlled_attention(model.pipeline.unet, control):
-            for index in steps:
-                done = (index - steps.start) / len(steps)
-                control.replaces_cross = done < self.cross_replace_steps
-                control.replaces_self = done < self.self_replace_steps
-                source, edited = _step(model, inversion, index, source, edited, new)
-                if maps is not None and done >= BLEND_FROM:
-                    edited = blend(maps, self.blend_threshold, source, edited)
-        images = model.decode_latents(edited)
+        """Samples the images under their edit prompts with their own attention; see `Editor.edit`."""
+        sources = [request.prompt for request in requests]
+        targets = self.edit_prompts(model, requests)
+        target = model.encode_prompts(targets, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
+        tokens = map_tokens(model, self.mode, self.reweight, sources, targets, length=target.prompt_embeds.shape[1])
+        steps, source_latents = inversion.start(self.strength)
+        latents = source_latents
+        maps = WordMaps(tokens, (latents.shape[-2], latents.shape[-1])) if self.local_blend else None
+        end_of_sources = inversion.conditioning.nfe * len(requests)  # their conditional branch comes last
+        control = AttentionReplacement(tokens, slice(end_of_sources - len(requests), end_of_sources), maps)
+        with controlled_attention(model.network, control):
+            for step_index in steps:
+                progress = (step_index - steps.start) / len(steps)
+                control.replaces_cross = progress < self.cross_replace_steps
+                control.replaces_self = progress < self.self_replace_steps
+                source_latents, latents = _denoise_both(model, inversion, step_index, source_latents, latents, target)
+                if maps is not None and progress >= BLEND_FROM:
+                    latents = blend(maps, self.blend_threshold, source_latents, latents)
+        images = model.decode_latents(latents)
         if maps is None:
             return images
-        # Again in pixels: the autoencoder's normalization spreads what changed at one place over the whole picture.
-        return blend(maps, self.blend_threshold, model.decode_latents(source), images)
+        # The pixels are blended too: the autoencoder's normalization spreads a local change over the whole image.
+        return blend(maps, self.blend_threshold, model.decode_latents(source_latents), images)
 
 
-def _step(
+def _denoise_both(
     model: DiffusionModel,
     inversion: Inversion,
-    index: int,
-    source: torch.Tensor,
-    edited: torch.Tensor,
-    new: Conditioning,
+    step_index: int,
+    source_latents: torch.Tensor,
+    latents: torch.Tensor,
+    target: Conditioning,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """z_{t-1} of the images and of their edits, from one call of the network."""
-    step, own = inversion.schedule.steps[index], inversion.conditioning_at(index)
-    if inversion.null_embeddings is not None and new.negative_prompt_embeds is not None:
-        new = replace(new, negative_prompt_embeds=inversion.null_embeddings[index])
-    latents = [step.input_scale * source] * own.nfe + [step.input_scale * edited] * new.nfe
-    predictions = model.predict_branches(latents, step.timestep, [*own.branches, *new.branches])
-    images, edits = predictions[: own.nfe], predictions[own.nfe :]
-    source = inversion.denoise_reference(index, source, guide(images, own.guidance_scale))
-    return source, inversion.denoise(index, edited, guide(edits, new.guidance_scale))
+    """Returns z_{t-1} of the images and of their edits, from one call of the network."""
+    step = inversion.schedule.steps[step_index]
+    source = inversion.conditioning_at(step_index)
+    if inversion.null_embeddings is not None and target.negative_prompt_embeds is not None:
+        target = dataclasses.replace(target, negative_prompt_embeds=inversion.null_embeddings[step_index])
+    source_inputs = [step.input_scale * source_latents] * source.nfe
+    target_inputs = [step.input_scale * latents] * target.nfe
+    predictions = model.predict_branches(
+        source_inputs + target_inputs, step.timestep, source.branches + target.branches
+    )
+    source_prediction = guide(predictions[: source.nfe], source.guidance_scale)
+    target_prediction = guide(predictions[source.nfe :], target.guidance_scale)
+    return (
+        inversion.denoise_reference(step_index, source_latents, source_prediction),
+        inversion.denoise(step_index, latents, target_prediction),
+    )

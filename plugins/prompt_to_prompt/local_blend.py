@@ -1,4 +1,4 @@
-"""Local blend: the edit is kept where the changed words attend to, and the image everywhere else."""
+"""Local blend: keeps the edit where the changed words attend to, and the image everywhere else."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from .word_maps import WordMaps
 
 
 def blend(maps: WordMaps, threshold: float, source: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
-    """`edited` where the changed words are and `source` elsewhere, [B, channels, height, width]; latents or pixels.
+    """Returns `edited` where the changed words attend to, and `source` elsewhere.
 
     Args:
-        maps: of the words.
-        threshold: see `blend_mask`.
-        source: of the images.
-        edited: of their edits.
+        maps: Attention maps of the changed words.
+        threshold: See `blend_mask`.
+        source: Latents or pixels of the images, [B, C, H, W].
+        edited: Latents or pixels of their edits, [B, C, H, W].
     """
     mask = blend_mask(maps, (source.shape[-2], source.shape[-1]), threshold)
     return torch.where(mask, edited, source)
 
 
 def blend_mask(maps: WordMaps, size: tuple[int, int], threshold: float) -> torch.Tensor:
-    """Where the old words or the new ones are, bool [B, 1, height, width].
+    """Returns where the changed words of the source or of the target attend to, bool [B, 1, H, W].
 
     Args:
-        maps: of the words.
-        size: (height, width) of the latents or pixels to part.
-        threshold: share of the way from a map's weakest attention to its strongest from which on a word is there.
+        maps: Attention maps of the changed words.
+        size: (H, W) of the latents or pixels.
+        threshold: Attention above minimum + threshold · (maximum − minimum) of its map counts, in (0, 1).
     """
-    fine = F.interpolate(maps.summed(), size=size, mode="bilinear", align_corners=False)
-    weakest, strongest = fine.amin(dim=(-2, -1), keepdim=True), fine.amax(dim=(-2, -1), keepdim=True)
-    there = (fine - weakest > threshold * (strongest - weakest)).any(dim=0)
-    return there[:, None]
+    resized = F.interpolate(maps.summed(), size=size, mode="bilinear", align_corners=False)  # [2, B, H, W]
+    minimum, maximum = resized.amin(dim=(-2, -1), keepdim=True), resized.amax(dim=(-2, -1), keepdim=True)
+    attended = resized - minimum > threshold * (maximum - minimum)
+    return attended.any(dim=0)[:, None]

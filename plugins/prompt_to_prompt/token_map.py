@@ -1,4 +1,4 @@
-"""How the tokens of an image's prompt stand for those of its new one."""
+"""Maps the tokens of an image's prompt to the tokens of its edit prompt."""
 
 from __future__ import annotations
 
@@ -7,40 +7,48 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from renoise.models.base import DiffusionModel
+from renoise import DiffusionModel
 
-from ..word_alignment import Passage, alignment, words
+from ..word_alignment import AlignedWords, align, split_words
 
 Mode = Literal["swap", "refine"]
 
 
 class TokenMap(NamedTuple):
-    """Of B pairs of prompts with L tokens each; of one pair, without the first axis."""
+    """Token maps of B pairs of prompts with L tokens each. The map of a single pair lacks the first axis."""
 
-    source_to_new: torch.Tensor
-    """What of a source token's attention each new token takes, [B, L, L]."""
-    share: torch.Tensor
-    """1 where a new token's attention comes from there, 0 where it stays its own, [B, L]."""
+    mapper: torch.Tensor
+    """Share of a source token's attention that each target token takes, [B, L source, L target]."""
+    mapped: torch.Tensor
+    """1 where a target token takes its attention from the source, 0 where it keeps its own, [B, L]."""
     weights: torch.Tensor
-    """What its attention is multiplied by, [B, L]."""
+    """Factor of each target token's attention, [B, L]."""
     source_changed: torch.Tensor
-    """1 at the source's tokens that gave way, [B, L]."""
-    new_changed: torch.Tensor
-    """1 at the new prompt's tokens that are new, or weigh more or less, [B, L]."""
+    """1 at the source tokens that are replaced, [B, L]."""
+    target_changed: torch.Tensor
+    """1 at the target tokens that are new or have a weight, [B, L]."""
 
+    @classmethod
+    def empty(cls, length: int) -> TokenMap:
+        """Returns the map of a pair of L tokens each, in which every target token keeps its own attention."""
+        return cls(
+            mapper=torch.zeros(length, length),
+            mapped=torch.zeros(length),
+            weights=torch.ones(length),
+            source_changed=torch.zeros(length),
+            target_changed=torch.zeros(length),
+        )
 
-def passages(mode: Mode, source: str, new: str) -> list[Passage]:
-    """Which words stand for which: in a swap the first for the first and so on, in a refinement as the prompts align.
+    def map(self, source_tokens: Sequence[int], target_tokens: Sequence[int]) -> None:
+        """Lets target tokens take their attention from source tokens, in the map of a single pair.
 
-    A swap's prompts must have as many words.
-    """
-    if mode == "refine":
-        return alignment(source, new)
-    pairs = enumerate(zip(words(source), words(new), strict=True))
-    return [
-        Passage(range(place, place + 1), range(place, place + 1), old.text.lower() == young.text.lower())
-        for place, (old, young) in pairs
-    ]
+        As many tokens map one to one. Otherwise each target token takes an equal share of all source tokens.
+        """
+        if len(source_tokens) == len(target_tokens):
+            self.mapper[source_tokens, target_tokens] = 1
+        else:
+            self.mapper[torch.tensor(source_tokens)[:, None], target_tokens] = 1 / len(target_tokens)
+        self.mapped[target_tokens] = 1
 
 
 def map_tokens(
@@ -48,67 +56,75 @@ def map_tokens(
     mode: Mode,
     reweight: Mapping[str, float],
     sources: Sequence[str],
-    news: Sequence[str],
+    targets: Sequence[str],
     length: int,
 ) -> TokenMap:
-    """The maps of B pairs of prompts.
+    """Returns the token maps of B pairs of prompts.
 
     Args:
-        model: whose tokenizer counts.
-        mode: a swap's new words attend to where the old ones did, a refinement's by themselves.
-        reweight: factors by word of the new prompts, in lower case.
-        sources: the images' own prompts.
-        news: the new ones.
-        length: L, of the network's embeddings.
+        model: The model whose tokenizer splits the prompts.
+        mode: In a `swap` the new words take the attention of the words that they replace. In `refine` they keep their
+            own.
+        reweight: Factors of words of the edit prompts, in lower case.
+        sources: The images' own prompts.
+        targets: The edit prompts. In a `swap` they have as many words as the images' own.
+        length: L, the length of the prompt embeddings.
     """
-    maps = [_one(model, mode, reweight, *pair, length) for pair in zip(sources, news, strict=True)]
-    return TokenMap(*(torch.stack(each).to(model.device) for each in zip(*maps, strict=True)))
+    maps = [
+        _map_pair(model, mode, reweight, source, target, length)
+        for source, target in zip(sources, targets, strict=True)
+    ]
+    return TokenMap(*(torch.stack(tensors).to(model.device) for tensors in zip(*maps, strict=True)))
 
 
-def _one(
-    model: DiffusionModel, mode: Mode, reweight: Mapping[str, float], source: str, new: str, length: int
+def _map_pair(
+    model: DiffusionModel, mode: Mode, reweight: Mapping[str, float], source: str, target: str, length: int
 ) -> TokenMap:
-    """The map of one pair."""
-    old, old_end = _tokens_of_words(model, source)
-    young, young_end = _tokens_of_words(model, new)
-    found = TokenMap(torch.zeros(length, length), *(torch.zeros(length) for _ in range(4)))
-    found.weights.fill_(1)
-
-    def take_over(old_tokens: Sequence[int], new_tokens: Sequence[int]) -> None:
-        """Token by token where there are as many, else each new one a share of all that the old ones had."""
-        if len(old_tokens) == len(new_tokens):
-            found.source_to_new[old_tokens, new_tokens] = 1
-        else:
-            found.source_to_new[torch.tensor(old_tokens)[:, None], new_tokens] = 1 / len(new_tokens)
-        found.share[new_tokens] = 1
-
-    take_over([0], [0])  # the token that prompts begin with
-    tail = min(length - old_end, length - young_end)  # the one that they end with, and the padding
-    take_over(range(old_end, old_end + tail), range(young_end, young_end + tail))
-    for passage in passages(mode, source, new):
-        old_tokens = [token for word in passage.source for token in old[word]]
-        new_tokens = [token for word in passage.target for token in young[word]]
-        if passage.same:
-            for here, there in zip(passage.source, passage.target, strict=True):
-                common = min(len(old[here]), len(young[there]))  # one prompt may be cut off where the other goes on
-                take_over(old[here][:common], young[there][:common])
+    source_words, source_end = _tokens_of_words(model, source)
+    target_words, target_end = _tokens_of_words(model, target)
+    tokens = TokenMap.empty(length)
+    tokens.map([0], [0])  # the start token
+    rest = min(length - source_end, length - target_end)  # the end token and the padding
+    tokens.map(range(source_end, source_end + rest), range(target_end, target_end + rest))
+    for aligned in _align(mode, source, target):
+        if aligned.equal:
+            for source_position, target_position in zip(aligned.source, aligned.target, strict=True):
+                # The text encoder may cut off a word in one prompt only.
+                kept = min(len(source_words[source_position]), len(target_words[target_position]))
+                tokens.map(source_words[source_position][:kept], target_words[target_position][:kept])
             continue
-        if old_tokens and new_tokens and mode == "swap":
-            take_over(old_tokens, new_tokens)
-        found.source_changed[old_tokens] = 1
-        found.new_changed[new_tokens] = 1
-    for word, tokens in zip(words(new), young, strict=True):
+        source_tokens = [token for position in aligned.source for token in source_words[position]]
+        target_tokens = [token for position in aligned.target for token in target_words[position]]
+        if source_tokens and target_tokens and mode == "swap":
+            tokens.map(source_tokens, target_tokens)
+        tokens.source_changed[source_tokens] = 1
+        tokens.target_changed[target_tokens] = 1
+    for word, word_tokens in zip(split_words(target), target_words, strict=True):
         if word.text.lower() in reweight:
-            found.weights[tokens] = reweight[word.text.lower()]
-            found.new_changed[tokens] = 1
-    return found
+            tokens.weights[word_tokens] = reweight[word.text.lower()]
+            tokens.target_changed[word_tokens] = 1
+    return tokens
+
+
+def _align(mode: Mode, source: str, target: str) -> list[AlignedWords]:
+    """Aligns two prompts: word by word in a swap, by their common passages in a refinement."""
+    if mode == "refine":
+        return align(source, target)
+    pairs = enumerate(zip(split_words(source), split_words(target), strict=True))
+    return [
+        AlignedWords(range(i, i + 1), range(i, i + 1), source_word.text.lower() == target_word.text.lower())
+        for i, (source_word, target_word) in pairs
+    ]
 
 
 def _tokens_of_words(model: DiffusionModel, prompt: str) -> tuple[list[list[int]], int]:
-    """The tokens of every word, none of those cut off, and the position of the one that ends the prompt."""
+    """Returns the token positions of every word, and the position of the end token.
+
+    Words that the text encoder cuts off have no tokens. Position 0 is the start token.
+    """
     spans = model.token_spans(prompt)
-    of_words = [
+    tokens_of_words = [
         [1 + token for token, (begin, _) in enumerate(spans) if word.begin <= begin < word.end]
-        for word in words(prompt)
+        for word in split_words(prompt)
     ]
-    return of_words, 1 + len(spans)
+    return tokens_of_words, 1 + len(spans)

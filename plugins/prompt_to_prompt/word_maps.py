@@ -1,47 +1,57 @@
-"""Where the words that change attend to, while image and edit are sampled."""
+"""Attention maps of the words that change between the prompts."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 
 from .token_map import TokenMap
 
 FINEST_MAPS = 16 * 16
-"""Positions of the maps that tell best where a word is, as in the paper."""
+"""Most positions of the maps that are used, as in the paper. They tell best where a word is."""
 
 
 class WordMaps:
-    """Cross-attention to the changed words, summed over steps and over the layers of one resolution.
+    """Sums the cross-attention to the changed words over steps, heads and the layers of one resolution.
 
-    That is the finest of `FINEST_MAPS` positions or fewer, else the coarsest there is.
+    The resolution is the finest of at most `FINEST_MAPS` positions, else the coarsest of all.
 
     Args:
-        tokens: says which words they are.
+        tokens: Token maps of B pairs of prompts, which mark the changed words.
         size: (h, w) of the latents.
     """
 
     def __init__(self, tokens: TokenMap, size: tuple[int, int]) -> None:
         self.size = size
-        self._changed = tokens.source_changed[:, None, :, None], tokens.new_changed[:, None, :, None]
-        self._positions, self._fitness = 0, -math.inf
+        self._source_changed = tokens.source_changed[:, None, :, None]  # [B, 1, tokens, 1]
+        self._target_changed = tokens.target_changed[:, None, :, None]
+        self._positions: int | None = None
         self._sums = torch.zeros(())
 
-    def add(self, source: torch.Tensor, edit: torch.Tensor) -> None:
-        """Maps of one layer: of the images and of their edits, each [B, heads, positions, tokens]."""
+    def add(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Adds the maps of one layer.
+
+        Args:
+            source: Maps of the images, [B, heads, positions, tokens].
+            target: Maps of their edits, [B, heads, positions, tokens].
+        """
         positions = source.shape[2]
-        fitness = positions if positions <= FINEST_MAPS else -positions
-        if fitness < self._fitness:
+        if self._positions is not None and _preference(positions) < _preference(self._positions):
             return
-        heads = torch.stack([maps @ of.to(maps) for maps, of in zip((source, edit), self._changed, strict=True)])
-        words = heads.squeeze(-1).float().sum(dim=2)
-        self._sums = self._sums + words if fitness == self._fitness else words
-        self._positions, self._fitness = positions, fitness
+        attention = torch.stack(
+            [source @ self._source_changed.to(source), target @ self._target_changed.to(target)]
+        )  # [2, B, heads, positions, 1]
+        summed = attention.squeeze(-1).float().sum(dim=2)
+        self._sums = self._sums + summed if positions == self._positions else summed
+        self._positions = positions
 
     def summed(self) -> torch.Tensor:
-        """[2, B, rows, columns]: the first are of the images' words, the second of their edits'."""
-        rows, columns = self.size
-        while rows * columns > self._positions:  # as UNets halve: an odd side upwards
-            rows, columns = -(-rows // 2), -(-columns // 2)
-        return self._sums.reshape(*self._sums.shape[:-1], rows, columns)
+        """Returns the sums, [2, B, height, width]: first of the source's changed words, then of the target's."""
+        height, width = self.size
+        while height * width > (self._positions or 0):  # a UNet halves the size and rounds up
+            height, width = -(-height // 2), -(-width // 2)
+        return self._sums.unflatten(-1, (height, width))
+
+
+def _preference(positions: int) -> int:
+    """Ranks resolutions: the finest of at most `FINEST_MAPS` positions first, then the others from coarse to fine."""
+    return positions if positions <= FINEST_MAPS else -positions

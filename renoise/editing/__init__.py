@@ -1,1 +1,1 @@
-"""What an editing method is, and how editors are found and run."""
+"""Editing methods: their interface, and how they are found and run."""

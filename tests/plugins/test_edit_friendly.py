@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.evaluation import SWAP_SEED, UNSEEN_SEED, images_of, prompts_of
 from diffusers import DDIMScheduler
-from renoise.inversion.edit_friendly import EditFriendlyInverter
 from renoise_plugins.edit_friendly import EditFriendly
 
-from benchmarks.evaluation import SWAP_SEED, UNSEEN_SEED, images_of, prompts_of
 from renoise.core.renoise import Renoising
 from renoise.core.schedule import Schedule
 from renoise.editing.base import EditRequest, check_needs
 from renoise.errors import InputError
+from renoise.inversion.edit_friendly import EditFriendlyInverter
 from renoise.models.base import DiffusionModel
 from tiny_models.data import labels
 from tiny_models.judge import SceneJudge

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from renoise.inversion.null_text import NullTextInverter, NullTextOptimization
+from benchmarks.evaluation import UNSEEN_SEED, images_of
 from renoise_plugins.null_text import NullText
 from renoise_plugins.prompt_swap import PromptSwap
 
-from benchmarks.evaluation import UNSEEN_SEED, images_of
 from renoise.core.renoise import Renoising
 from renoise.core.schedule import Schedule
 from renoise.editing.base import EditRequest
 from renoise.errors import InputError
 from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.inversion.null_text import NullTextInverter, NullTextOptimization
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model
 from tiny_models.scenes import random_scenes

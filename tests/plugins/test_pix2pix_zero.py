@@ -11,7 +11,6 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_di
     Pix2PixZeroAttnProcessor,
     Pix2PixZeroL2Loss,
 )
-from renoise.inversion.direct import DirectInverter
 from renoise_plugins.pix2pix_zero import Pix2PixZero
 from renoise_plugins.pix2pix_zero import editor as editor_module
 from renoise_plugins.pix2pix_zero.attention_distance import DistanceFromMaps, SourceMaps
@@ -23,6 +22,7 @@ from renoise.core.schedule import Schedule
 from renoise.editing.base import EditRequest
 from renoise.errors import InputError
 from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.inversion.direct import DirectInverter
 from renoise.models.attention import controlled_attention
 from renoise.models.base import Conditioning, DiffusionModel
 from renoise.models.loading import load_model

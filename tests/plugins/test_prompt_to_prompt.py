@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from renoise.inversion.direct import DirectInverter
-from renoise.inversion.null_text import NullTextInverter, NullTextOptimization
 from renoise_plugins.prompt_swap import PromptSwap
 from renoise_plugins.prompt_to_prompt import PromptToPrompt
 
@@ -16,6 +14,8 @@ from renoise.core.schedule import Schedule
 from renoise.editing.base import EditRequest
 from renoise.errors import InputError
 from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.inversion.direct import DirectInverter
+from renoise.inversion.null_text import NullTextInverter, NullTextOptimization
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model
 

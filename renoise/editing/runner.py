@@ -1,0 +1,113 @@
+"""Runs an editor on a batch, so that an editor that fails costs only its own edits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import get_args
+
+import torch
+
+from renoise.core.schedule import Schedule
+from renoise.editing.base import Editor, EditRequest, Need
+from renoise.inversion.base import Inversion
+from renoise.models.attention import check_attention, kept_attention
+from renoise.models.base import DiffusionModel
+
+
+def check_needs(editor: Editor, model: DiffusionModel, schedule: Schedule) -> None:
+    """Checks that a model and its sampler provide what an editor needs, then calls the editor's own `check`.
+
+    Args:
+        editor: The editor.
+        model: The model that images will be inverted with.
+        schedule: The sampler's steps.
+
+    Raises:
+        ValueError: They do not, or `needs` contains an unknown name.
+    """
+    name = type(editor).__name__
+    known = get_args(Need)
+    if not (isinstance(editor.needs, Set) and editor.needs <= set(known)):
+        raise ValueError(f"{name}: needs must be a set of {', '.join(map(repr, known))}, got {editor.needs!r}")
+    if "noise" in editor.needs:
+        schedule.check_stochastic(name)
+    if "attention" in editor.needs:
+        check_attention(model.network, name)
+    editor.check(model, schedule)
+
+
+def check_inversion(editor: Editor, inversion: Inversion) -> None:
+    """Checks that an inversion kept what an editor needs.
+
+    Args:
+        editor: The editor.
+        inversion: The inversion to edit.
+
+    Raises:
+        ValueError: It did not.
+    """
+    name = type(editor).__name__
+    if "trajectory" in editor.needs and inversion.trajectory is None:
+        strength = getattr(editor, "strength", 1)
+        subject = f"{name} with strength {strength:g}" if strength < 1 else name
+        raise ValueError(f"{subject} needs an inversion that kept its trajectory: invert with keep_trajectory=True")
+    if "noise" in editor.needs and inversion.noise is None:
+        inversion.schedule.check_stochastic(name)
+        raise ValueError(f"{name} needs an inversion that kept its noise, and this one has none")
+
+
+def run_editor(
+    editor: Editor, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]
+) -> list[torch.Tensor | str]:
+    """Edits B images. If the editor raises for several images, each of them is tried alone.
+
+    Args:
+        editor: The editor.
+        model: The model that the images were inverted with.
+        inversion: The inversion of the B images.
+        requests: B requests, in the order of `inversion`.
+
+    Returns:
+        For each image the edited image, float32 [3, H, W] on the CPU, or the reason why there is none.
+    """
+    outcomes: list[torch.Tensor | str | None] = [_refusal(editor, request) for request in requests]
+    accepted = [index for index, outcome in enumerate(outcomes) if outcome is None]
+    if accepted:
+        edited = _edit(editor, model, inversion.select(accepted), [requests[index] for index in accepted])
+        for index, outcome in zip(accepted, edited, strict=True):
+            outcomes[index] = outcome
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _refusal(editor: Editor, request: EditRequest) -> str | None:
+    """Returns why an image is not edited, or None."""
+    try:
+        return editor.refusal(request)
+    except Exception as error:  # another package's editor may raise anything; the run must go on
+        return _describe(error)
+
+
+def _edit(
+    editor: Editor, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]
+) -> list[torch.Tensor | str]:
+    """Returns the edited image, or the reason why there is none, for each image that was not refused."""
+    try:
+        check_inversion(editor, inversion)
+    except ValueError as error:
+        return [str(error)] * len(requests)
+    try:
+        with kept_attention(model.network):
+            images = editor.edit(model, inversion, requests).float().cpu()
+        if images.ndim != 4 or images.shape[:2] != (len(requests), 3):
+            raise ValueError(f"the edits must be [{len(requests)}, 3, height, width], got {list(images.shape)}")
+    except Exception as error:  # another package's editor may raise anything; the run must go on
+        if len(requests) == 1:
+            return [_describe(error)]
+        alone = [_edit(editor, model, inversion.select([i]), [request]) for i, request in enumerate(requests)]
+        return [outcome for outcomes in alone for outcome in outcomes]
+    return [image if image.isfinite().all() else "the edited image contains NaN or infinity" for image in images]
+
+
+def _describe(error: Exception) -> str:
+    """Returns an error as one line for the manifest."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
