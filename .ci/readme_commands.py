@@ -1,13 +1,13 @@
 """Prints a command of README.md: `python3 .ci/readme_commands.py install`.
 
-README marks a command by a comment of its own, invisible to readers, above the fenced block:
+A comment above the fenced block, invisible to readers, marks a command:
 
     <!-- ci:install -->
     ```bash
     pip install .
     ```
 
-So what is tested is what is promised, to the letter.
+So CI runs exactly what README says.
 """
 
 from __future__ import annotations
@@ -20,12 +20,20 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def command(text: str, name: str) -> str:
-    """The bash block below the marker `name` in README's `text`; ends with a message unless there is exactly one."""
+    """Returns the bash block below a marker.
+
+    Args:
+        text: README's text.
+        name: Name of the marker.
+
+    Raises:
+        SystemExit: README does not contain the marker with its block exactly once.
+    """
     blocks = re.findall(rf"^<!-- ci:{re.escape(name)} -->\n+```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     if len(blocks) != 1:
         sys.exit(
-            f"README.md must hold exactly one line '<!-- ci:{name} -->' with a ```bash block right below it; "
-            f"it holds {len(blocks)}"
+            f"README.md must contain the line '<!-- ci:{name} -->' with a ```bash block right below it once, "
+            f"but contains it {len(blocks)} times"
         )
     return str(blocks[0]).strip()
 
