@@ -1,1 +1,1 @@
-"""The measurement of every claim; see README.md."""
+"""The measurement of every claim. Runs from a checkout: see README.md."""

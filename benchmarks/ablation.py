@@ -1,181 +1,154 @@
-"""The paper's ablation on the shipped models, row by row: `python -m benchmarks.ablation` writes docs/results.md's tables.
+"""The paper's ablation on the shipped models: `python -m benchmarks.ablation` writes the first half of docs/results.md.
 
-Each preset of configs/tiny is taken apart: plain reversal of the sampler, more and more renoising, averaging, edit
-losses, noise correction.
+It takes each preset apart: plain reversal of the sampler, more and more renoising iterations, averaging, edit
+regularization, noise correction.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jsonargparse import auto_cli
-from omegaconf import OmegaConf
-from rich.console import Console
 
-from benchmarks.evaluation import UNSEEN_SEED, Evaluation, PromptSwapping, evaluate
-from benchmarks.kept_rows import append_row, fingerprint, read_rows
-from benchmarks.marked_text import check_block, replace_block
-from renoise.core.edit_regularization import EditRegularization
-from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import AveragingWeights, Renoising
-from renoise.core.schedule import Schedule
-from renoise.errors import InputError
-from renoise.inversion.base import Inverter
-from renoise.models.base import DiffusionModel
-from renoise.models.loading import load_model
-from renoise.models.schedulers import replace_scheduler
+from benchmarks.shared.evaluation import RoundTrip, evaluate_edits, evaluate_round_trip
+from benchmarks.shared.kept_rows import KeptRows, fingerprint
+from benchmarks.shared.pages import check_block, replace_block
+from benchmarks.shared.presets import load, only_editor, read_tiny
+from benchmarks.shared.scenes import invert_scenes, swapped, unseen_scenes
+from benchmarks.shared.tables import markdown
+from renoise import InversionPipeline, Inverter, NoiseCorrection, PromptEditor, ReNoise
 from tiny_models.judge import SceneJudge
-from tiny_models.scenes import random_scenes
+from tiny_models.scenes import Scene
 
 PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
-MEASURED = {"checkpoint", "lora", "scheduler", "scheduler_options", "num_inference_steps", "renoise_iterations"}
-MEASURED |= {"averaging_weights", "edit_losses", "noise_correction", "guidance_scale", "editors"}
-"""What a preset's `model` may hold; guidance during inversion is 1 in all of them."""
 KL_WEIGHT = 20.0
-"""λ of L_KL where it stands in for L_patch-KL, as pix2pix-zero has it."""
-HEADER = (
-    "| | latent MSE | PSNR (dB) | SSIM | rows | mean of z_T | std of z_T | target animal | edit's PSNR (dB) |\n"
-    "|---|---|---|---|---|---|---|---|---|\n"
-)
+"""λ of L_KL where it replaces L_patch-KL, as in pix2pix-zero."""
+COLUMNS = {
+    "latent_mse": "latent MSE",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "nfe": "NFE",
+    "latent_mean": "mean of z_T",
+    "latent_std": "std of z_T",
+    "target_share": "target animal",
+    "target_psnr": "edit's PSNR (dB)",
+}
+FORMATS = {
+    "latent MSE": ".2e",
+    "PSNR (dB)": ".2f",
+    "SSIM": ".3f",
+    "NFE": ".0f",
+    "mean of z_T": "+.3f",
+    "std of z_T": ".3f",
+    "target animal": ".1%",
+    "edit's PSNR (dB)": ".2f",
+}
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One row of the ablation: what of the method is switched on."""
+class AblationRow(RoundTrip):
+    """What one variant shows.
 
-    iterations: int = 0
-    averaging_weights: AveragingWeights | None = None
-    edit_losses: EditRegularization | None = None
-    noise_correction: NoiseCorrection = field(default_factory=NoiseCorrection)
+    Args:
+        target_share: See `EditQuality`. None if nothing was edited.
+        target_psnr: Likewise.
+    """
+
+    target_share: float | None = None
+    target_psnr: float | None = None
 
 
 @dataclass(frozen=True)
-class Preset:
-    """The settings of a configuration's model."""
+class Bench:
+    """A loaded preset and the scenes that its variants are measured on.
 
-    model: dict[str, Any]
+    Args:
+        model: `model` of the preset.
+        pipeline: The same, loaded.
+        scenes: Unseen scenes.
+        judge: Recognizes the animals.
+        kept: Rows that were measured before.
+    """
 
-    @classmethod
-    def read(cls, path: Path) -> Preset:
-        """From one of configs/*.yaml."""
-        content = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(content, dict)
-        unknown = content["model"].keys() - MEASURED
-        if unknown:
-            raise InputError(f"{path}: the ablation knows nothing of {', '.join(sorted(unknown))}")
-        return cls(content["model"])
+    model: Mapping[str, Any]
+    pipeline: InversionPipeline
+    scenes: Sequence[Scene]
+    judge: SceneJudge
+    kept: KeptRows[AblationRow]
 
-    @property
-    def method(self) -> Variant:
-        """The whole of it."""
-        return Variant(
-            self.model["renoise_iterations"],
-            AveragingWeights(**self.model["averaging_weights"]),
-            EditRegularization(**self.model["edit_losses"]),
-            NoiseCorrection(self.model.get("noise_correction", "none")),
-        )
+    def rows(self, variants: Mapping[str, ReNoise], prompt: str | None = None) -> dict[str, AblationRow]:
+        """Measures variants of the method, or takes the rows that were measured before.
 
-    def fingerprint(self) -> str:
-        """Of the weights; see `benchmarks.kept_rows.fingerprint`."""
-        folders = [self.model["checkpoint"], *filter(None, [self.model.get("lora")])]
-        return fingerprint(folders)
+        Args:
+            variants: Inversion methods by the name of their row.
+            prompt: Replaces the captions. Then nothing is edited.
+        """
+        weights = fingerprint(filter(None, [self.model["checkpoint"], self.model.get("lora")]))
+        rows = {}
+        for name, variant in variants.items():
+            description = [len(self.scenes), weights, self.model, variant, prompt]
+            rows[name] = self.kept.get(description, partial(self._measure, variant, prompt))
+            print(table({name: rows[name]}).splitlines()[2], flush=True)
+        return rows
 
-    @property
-    def edit_guidance(self) -> float:
-        """Of the preset's prompt swap."""
-        return float(self.model["editors"][0]["init_args"]["guidance_scale"])
-
-    def load(self) -> tuple[DiffusionModel, Schedule]:
-        """The model and its sampler's steps."""
-        model = load_model(self.model["checkpoint"], self.model.get("lora"))
-        options = self.model.get("scheduler_options")
-        sampler = replace_scheduler(model.scheduler, self.model["scheduler"], options)
-        return model, Schedule.from_scheduler(sampler, self.model["num_inference_steps"])
-
-
-def methods(whole: Variant) -> dict[str, Variant]:
-    """The rows of the paper's ablation: what each adds to plain reversal, to averaging, or to both losses."""
-    plain = Variant()
-    rows = {"plain reversal (K = 0)": plain}
-    for iterations in sorted({1, 4, whole.iterations}):
-        rows[f"K = {iterations}"] = replace(plain, iterations=iterations)
-    averaged = replace(plain, iterations=whole.iterations, averaging_weights=whole.averaging_weights)
-    rows[f"K = {whole.iterations}, averaging"] = averaged
-    losses = whole.edit_losses
-    assert losses is not None
-    by_kl = replace(losses, lambda_patch_kl=0.0, lambda_kl=KL_WEIGHT)
-    rows["+ L_pair"] = replace(averaged, edit_losses=replace(losses, lambda_patch_kl=0.0))
-    rows["+ L_pair, L_KL"] = replace(averaged, edit_losses=by_kl)
-    rows["+ L_pair, L_patch-KL"] = enhanced = replace(averaged, edit_losses=losses)
-    if whole.noise_correction.method != "none":
-        corrections = [replace(whole.noise_correction, method=method) for method in ("override", "optimize")]
-        for name, uncorrected in (("averaging, no losses", averaged), ("both losses", enhanced)):
-            for correction in corrections:
-                rows[f"{name}, {correction.method}"] = replace(uncorrected, noise_correction=correction)
-    return rows
+    def _measure(self, variant: ReNoise, prompt: str | None) -> AblationRow:
+        """Inverts the scenes, reconstructs them and swaps their animals."""
+        prompts = None if prompt is None else [prompt] * len(self.scenes)
+        inversion = invert_scenes(self.pipeline, self.scenes, variant, prompts)
+        round_trip = asdict(evaluate_round_trip(self.pipeline.model, inversion, self.scenes))
+        if prompt is not None:
+            return AblationRow(**round_trip)
+        editor = PromptEditor(guidance_scale=only_editor(self.model)["init_args"]["guidance_scale"])
+        targets = swapped(self.scenes)
+        edits = evaluate_edits(editor, self.pipeline.model, inversion, self.scenes, targets, self.judge)
+        return AblationRow(**round_trip, target_share=edits.target_share, target_psnr=edits.target_psnr)
 
 
-def ablate(preset: Preset, images: int, judge: SceneJudge, kept: Path, console: Console) -> dict[str, Evaluation]:
-    """Every row of one preset; those that `kept` holds already are not measured again."""
-    known = read_rows(kept, Evaluation)
-    model, schedule = preset.load()
-    scenes, weights = random_scenes(images, UNSEEN_SEED), preset.fingerprint()
-    found = {}
-    for name, method in methods(preset.method).items():
-        key = json.dumps([images, weights, preset.model, dataclasses.asdict(method)])
-        if key not in known:
-            renoising = Renoising(method.iterations, method.averaging_weights)
-            inverter = Inverter(model, schedule, renoising, method.edit_losses, method.noise_correction)
-            known[key] = evaluate(inverter, scenes, PromptSwapping(judge, preset.edit_guidance))
-            append_row(kept, key, known[key])
-        found[name] = known[key]
-        console.print(_line(name, found[name]), highlight=False, soft_wrap=True)
+def variants(whole: Inverter) -> dict[str, ReNoise]:
+    """Returns the rows of the paper's ablation by name, from plain reversal to a preset's whole ReNoise method."""
+    iterations, regularization = whole.init_args["iterations"], whole.init_args["regularization"]
+    found = {"plain reversal (K = 0)": ReNoise(0)}
+    for number in sorted({1, 4, iterations}):
+        found[f"K = {number}"] = ReNoise(number)
+    averaged = ReNoise(iterations, whole.init_args["averaging_weights"])
+    found[f"K = {iterations}, averaging"] = averaged
+    pair_alone = replace(regularization, lambda_patch_kl=0.0)
+    found["+ L_pair"] = _changed(averaged, regularization=pair_alone)
+    found["+ L_pair, L_KL"] = _changed(averaged, regularization=replace(pair_alone, lambda_kl=KL_WEIGHT))
+    found["+ L_pair, L_patch-KL"] = regularized = _changed(averaged, regularization=regularization)
+    correction = whole.init_args["noise_correction"]
+    if correction is not None:
+        for name, uncorrected in (("averaging, no losses", averaged), ("both losses", regularized)):
+            found[f"{name}, override"] = _changed(uncorrected, noise_correction=NoiseCorrection("override"))
+            found[f"{name}, optimize"] = _changed(uncorrected, noise_correction=replace(correction, method="optimize"))
     return found
 
 
-def empty_prompt(preset: Preset, images: int, kept: Path) -> dict[str, Evaluation]:
-    """Figure 7 of the supplementary: DDIM inversion and one renoising iteration under the empty prompt."""
-    known, scenes = read_rows(kept, Evaluation), random_scenes(images, UNSEEN_SEED)
-    model, schedule = preset.load()
-    weights, found = preset.fingerprint(), {}
-    for iterations in (0, 1):
-        key = json.dumps([images, weights, preset.model, "empty prompt", iterations])
-        if key not in known:
-            inverter = Inverter(model, schedule, Renoising(iterations))
-            known[key] = evaluate(inverter, scenes, prompts=[""] * images)
-            append_row(kept, key, known[key])
-        found[f"empty prompt, K = {iterations}"] = known[key]
-    return found
+def _changed(method: ReNoise, **init_args: Any) -> ReNoise:
+    return ReNoise(**{**method.init_args, **init_args})
 
 
-def table(rows: dict[str, Evaluation]) -> str:
-    """In Markdown."""
+def table(rows: Mapping[str, AblationRow]) -> str:
+    """Returns the rows in Markdown."""
+    cells = pd.DataFrame([asdict(row) for row in rows.values()])[list(COLUMNS)].rename(columns=COLUMNS)
+    cells.insert(0, "variant", list(rows))
+    return markdown(cells, FORMATS)
+
+
+def block(rows: Mapping[str, AblationRow]) -> str:
+    """Returns what the page shows of one preset, in Markdown."""
     ceiling = next(iter(rows.values())).psnr_vae
-    lines = "\n".join(_line(name, found) for name, found in rows.items())
-    return f"{HEADER}{lines}\n\nThe autoencoder's own round trip: {ceiling:.2f} dB.\n"
-
-
-def _line(name: str, found: Evaluation) -> str:
-    cells = [
-        f"{found.latent_mse:.2e}",
-        f"{found.psnr:.2f}",
-        f"{found.ssim:.3f}",
-        f"{found.nfe:.0f}",
-        f"{found.latent_mean:+.3f}",
-        f"{found.latent_std:.3f}",
-        "" if found.target_share is None else f"{found.target_share:.1%}",
-        "" if found.target_psnr is None else f"{found.target_psnr:.2f}",
-    ]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"{table(rows)}\nThe autoencoder's own round trip: {ceiling:.2f} dB.\n"
 
 
 def main(
     images: int = 64,
-    presets: tuple[str, ...] = PRESETS,
+    presets: Sequence[str] = PRESETS,
     page: Path = Path("docs/results.md"),
     kept: Path = Path("out/ablation.jsonl"),
     classifier: str = "data/models/scene-classifier",
@@ -183,22 +156,24 @@ def main(
     """Measures every row and writes the tables into the page.
 
     Args:
-        images: unseen scenes to measure on.
-        presets: names of files in configs/tiny.
-        page: whose marked blocks are replaced.
-        kept: rows measured so far, by settings and weights, which an interrupted run goes on from; to be deleted where
-            the code has changed.
-        classifier: folder of the judge of edits.
+        images: Number of unseen scenes.
+        presets: Names of presets that have an overlay in configs/tiny.
+        page: Its marked blocks are replaced.
+        kept: Rows measured so far, by settings and weights. An interrupted run continues from them. Delete the file
+            after a change of the method's code.
+        classifier: Folder of the model that recognizes animals.
     """
-    console, judge = Console(), SceneJudge.from_pretrained(classifier)
-    read = {name: Preset.read(Path("configs/tiny", f"{name}.yaml")) for name in presets}
+    settings = {name: read_tiny(name) for name in presets}
     for name in presets:
         check_block(page, name)  # before hours of measuring
-    for name, preset in read.items():
-        console.print(f"{name}, {images} unseen scenes")
-        replace_block(page, name, table(ablate(preset, images, judge, kept, console)))
-        if name == "sdxl":
-            replace_block(page, "empty prompt", table(empty_prompt(preset, images, kept)))
+    judge, rows, scenes = SceneJudge.from_pretrained(classifier), KeptRows(kept, AblationRow), unseen_scenes(images)
+    for name, model in settings.items():
+        print(f"{name}, {images} unseen scenes", flush=True)
+        bench = Bench(model, load(model), scenes, judge, rows)
+        replace_block(page, name, block(bench.rows(variants(bench.pipeline.inversion))))
+        if name == "sdxl":  # Figure 7 of the supplement
+            plain_and_one = {f"empty prompt, K = {iterations}": ReNoise(iterations) for iterations in (0, 1)}
+            replace_block(page, "empty prompt", block(bench.rows(plain_and_one, prompt="")))
 
 
 if __name__ == "__main__":

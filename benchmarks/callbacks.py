@@ -1,25 +1,20 @@
-"""Callbacks that note what a run does, for whoever measures it: `--trainer.callbacks benchmarks.callbacks.BatchLog`."""
+"""Callbacks that record what a run does: `--trainer.callbacks benchmarks.callbacks.BatchLog`."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 
-from renoise.module import ReNoiseModule
-from renoise.outputs.image_result import ImageResult
-from renoise.utils.jsonl import JsonLines
-
 
 class BatchLog(L.Callback):
-    """Notes the images of every batch that has been inverted, before they are written.
+    """Records the images of every batch once it is inverted, before it is written.
 
     Args:
-        path: of a file of JSON lines; every process of a run adds to one of its own.
+        path: A file of JSON lines. All processes of a run append to it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,20 +29,21 @@ class BatchLog(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds a line with their names."""
-        results: Sequence[ImageResult] = outputs
-        names = [result.row["file_name"] for result in results]
-        JsonLines(self.path, trainer.global_rank).append([{"file_names": names}])
+        """Appends a line with the names of the batch's images."""
+        names = [result.row["file_name"] for result in outputs]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"file_names": names}) + "\n")
 
 
 class NetworkWaits(L.Callback):
-    """Measures how long the network waits: between batches, and within them while something else is computed.
+    """Measures how long the network waits: between batches, and inside them while something else is computed.
+
+    The first two batches are not measured. Nothing could be prepared before the first, and libraries warm up.
 
     Args:
-        path: of a JSON file with `batches` and seconds, from the third batch on: the first has nothing before it that
-            it could be made ready behind, and caches and libraries warm up. `working` is spent on batches, `waiting`
-            between them (for images, captions, latents and files), `network` in the UNet, which on a GPU, whose work
-            goes on behind the calls, says nothing.
+        path: A JSON file with `batches` and seconds: `working` inside batches, `waiting` between them (for images,
+            captions, latents and files), `network` inside the network. On a GPU `network` means nothing, because its
+            work continues after the call returns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,8 +53,8 @@ class NetworkWaits(L.Callback):
         self._since = self._called = time.perf_counter()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listens to the UNet."""
-        unet = cast(ReNoiseModule, pl_module).model.unet
+        """Begins to time the network's calls."""
+        network: Any = pl_module.model.network  # type: ignore[union-attr]
 
         def call(*_: Any) -> None:
             self._called = time.perf_counter()
@@ -66,12 +62,12 @@ class NetworkWaits(L.Callback):
         def done(*_: Any) -> None:
             self._network += time.perf_counter() - self._called
 
-        self._hooks = [unet.register_forward_pre_hook(call), unet.register_forward_hook(done)]
+        self._hooks = [network.register_forward_pre_hook(call), network.register_forward_hook(done)]
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """The wait is over."""
+        """Ends a wait."""
         now = time.perf_counter()
         self._waiting += now - self._since if batch_idx > 2 else 0.0
         if batch_idx == 2:
@@ -87,7 +83,7 @@ class NetworkWaits(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """It begins; what the callbacks after this one do counts."""
+        """Begins a wait. The callbacks after this one are part of it."""
         now = time.perf_counter()
         self._working += now - self._since if batch_idx > 1 else 0.0
         self._batches += batch_idx > 1

@@ -1,56 +1,63 @@
-"""What editing methods cost beyond their network calls, and what memory they take; see `benchmarks.edit_benchmark`."""
+"""What editing methods cost besides their network calls, and how much memory they take; see `benchmarks.edits`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 
-from benchmarks.edit_evaluation import requests_of
-from benchmarks.edit_settings import GUIDANCE, Suite
-from benchmarks.inversion_benchmark import peak_memory
-from benchmarks.network_calls import overhead
-from renoise.core.schedule import Schedule
-from renoise.models.base import DiffusionModel
+import pandas as pd
+
+from benchmarks.edit_suites import Suite
+from benchmarks.shared.network_calls import overhead
+from benchmarks.shared.runs import peak_memory
+from benchmarks.shared.scenes import invert_scenes, swap_requests
+from benchmarks.shared.tables import markdown
+from renoise import InversionPipeline
 from tiny_models.scenes import Scene
 
 GUIDED = {"model.editors": "[Pix2PixZero]"}
-"""Options under which cross-attention guidance edits every image, each along a direction of its own."""
+"""Options that edit every image by cross-attention guidance, each in a direction of its own."""
 GUIDED_IMAGES = (64, 512)
 
 
 def overheads(
     suite: Suite,
-    model: DiffusionModel,
-    schedule: Schedule,
+    pipeline: InversionPipeline,
     scenes: Sequence[Scene],
     targets: Sequence[Scene],
-    repeats: int = 5,
-) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Seconds of each editor over those of its bare network calls, at the lowest guidance and the highest.
+    guidance_scales: Sequence[float],
+) -> pd.DataFrame:
+    """Returns the time of each editor divided by the time of its network calls alone, see `overhead`.
 
-    What is not a call of the UNet counts, the autoencoder and the text encoder among it; see `overhead`.
+    Args:
+        suite: The editors. Scenes are inverted by the first inversion method.
+        pipeline: Model and sampler of the suite.
+        scenes: Scenes to edit.
+        targets: The same scenes with other animals.
+        guidance_scales: Guidances of the edits.
+
+    Returns:
+        A row per editor, a column per guidance.
     """
-    setting = replace(next(iter(suite.inversions.values())), per_guidance=False)
-    inversion, requests = setting.invert(model, schedule, scenes), requests_of(scenes, targets)
-    for name, editor in suite.editor_settings().items():
-        edits = [partial(editor.make(guidance).edit, model, inversion, requests) for guidance in _ends()]
-        low, high = (overhead(model.unet, edit, repeats) for edit in edits)
-        yield name, (low, high)
+    first = next(iter(suite.inversions.values()))
+    inversion = invert_scenes(pipeline, scenes, first.method, keep_trajectory=True)
+    requests, rows = swap_requests(scenes, targets), []
+    for name, editor in suite.editors.items():
+        row: dict[str, str | float] = {"editing method": name}
+        for guidance in guidance_scales:
+            edit = partial(editor.make(guidance).edit, pipeline.model, inversion, requests)
+            row[f"at guidance {guidance:g}"] = overhead(pipeline.model.network, edit)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def overhead_table(ratios: dict[str, tuple[float, float]]) -> str:
-    """One line per editor, in Markdown."""
-    low, high = _ends()
-    head = f"| editing method | at guidance {low:g} | at guidance {high:g} |\n|---|---|---|\n"
-    return head + "".join(f"| {name} | {first:.3f} x | {last:.3f} x |\n" for name, (first, last) in ratios.items())
+def overhead_table(ratios: pd.DataFrame) -> str:
+    """Returns the result of `overheads` in Markdown."""
+    cells = ratios.map(lambda value: value if isinstance(value, str) else f"{value:.3f} x")
+    return markdown(cells, {})
 
 
 def guided_memory(checkpoint: str) -> str:
-    """What cross-attention guidance takes at most over few images and over many, as a sentence."""
-    found = [f"{peak_memory(checkpoint, images, GUIDED) / 2**20:.0f} MiB over {images}" for images in GUIDED_IMAGES]
-    return f"Peak memory of a run with Pix2PixZero: {found[0]} images, {found[1]}.\n"
-
-
-def _ends() -> tuple[float, float]:
-    return min(GUIDANCE), max(GUIDANCE)
+    """Returns a sentence: peak memory of cross-attention guidance over few images and over many."""
+    few, many = (f"{peak_memory(checkpoint, images, GUIDED) / 2**20:.0f} MiB over {images}" for images in GUIDED_IMAGES)
+    return f"Peak memory of a run with Pix2PixZero: {few} images, {many}.\n"

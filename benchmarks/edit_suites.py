@@ -1,89 +1,150 @@
-"""What `benchmarks.edit_benchmark` compares: on each model, inversion settings by name and editing methods by name."""
+"""What `benchmarks.edits` compares: on each model, inversion methods by name and editing methods by name."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from benchmarks.edit_settings import EditorSetting, InversionSetting, PresetEditor, Suite
-from renoise.core.edit_regularization import EditRegularization
-from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import AveragingWeights
-
-OVERRIDE = NoiseCorrection("override")
-TURBO = InversionSetting(
-    "renoise",
-    9,
-    AveragingWeights(below=[0.25] * 4, above=[0.0] * 7 + [0.3333] * 3),
-    EditRegularization(lambda_pair=10, lambda_patch_kl=0.055),
-    NoiseCorrection("optimize"),
+from benchmarks.shared.presets import only_editor, read_model, read_tiny
+from renoise import (
+    DDIM,
+    DirectInversion,
+    EditFriendlyInversion,
+    Editor,
+    Inverter,
+    NoiseCorrection,
+    NullTextInversion,
+    Pix2PixZeroInversion,
+    ReNoise,
+    instantiate,
 )
-"""All of configs/tiny/sdxl_turbo.yaml."""
-TRAILING = {"timestep_spacing": "trailing"}
-PLAIN = ("ddim", "pix2pix_zero", "renoise, K = 1")
-"""What editors are measured on that never sample the image beside its edit: to them direct inversion is `ddim`."""
 
-SUITES = (
-    Suite(
-        name="tiny-sd",
-        checkpoint="data/models/tiny-sd",
-        scheduler="DDIMScheduler",
-        scheduler_options=TRAILING,
-        num_inference_steps=20,
-        inversions={
-            "ddim": InversionSetting("ddim"),
-            "pix2pix_zero": InversionSetting("pix2pix_zero"),
-            "direct": InversionSetting("direct"),
-            "null_text": InversionSetting("null_text", per_guidance=True),
-            "renoise, K = 1": InversionSetting("renoise", 1),
-            "renoise, K = 4": InversionSetting("renoise", 4),
+
+@dataclass(frozen=True)
+class InversionSetting:
+    """One way to invert scenes under their captions.
+
+    Args:
+        method: The inversion method.
+        at_edit_guidance: Whether scenes are inverted at the guidance of each edit, which must not be 1. Otherwise they
+            are inverted once, at guidance 1.
+    """
+
+    method: Inverter
+    at_edit_guidance: bool = False
+
+    def guidance_for(self, edit_guidance: float) -> float | None:
+        """Returns the guidance to invert with for an edit at some guidance. None if there is no such inversion."""
+        if not self.at_edit_guidance:
+            return 1.0
+        return None if edit_guidance == 1 else edit_guidance
+
+
+@dataclass(frozen=True)
+class EditorSetting:
+    """One editing method, at any guidance.
+
+    Args:
+        class_path: Of the editor; the class name is enough for those that are installed.
+        init_args: Its options. Their guidance is replaced.
+        inversions: Names of the inversion methods to measure it on. None takes all.
+    """
+
+    class_path: str
+    init_args: Mapping[str, Any] = field(default_factory=dict)
+    inversions: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, config: str, inversions: tuple[str, ...] | None = None, **changes: Any) -> EditorSetting:
+        """Returns the editor of configs/edits/`config`.yaml with some options changed."""
+        editor = only_editor(read_model(f"configs/edits/{config}.yaml"))
+        return cls(editor["class_path"], {**editor["init_args"], **changes}, inversions)
+
+    def make(self, guidance_scale: float) -> Editor:
+        """Returns the editor at some guidance."""
+        init_args = {**self.init_args, "guidance_scale": guidance_scale}
+        return instantiate(Editor, {"class_path": self.class_path, "init_args": init_args})
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One model with one sampler, and what is compared on it: every inversion method with every editor.
+
+    Args:
+        model: Checkpoint and sampler, as `model` of a configuration.
+        inversions: By the name that tables show.
+        editors: Likewise.
+    """
+
+    model: Mapping[str, Any]
+    inversions: Mapping[str, InversionSetting]
+    editors: Mapping[str, EditorSetting]
+
+
+TINY_SD = {
+    "checkpoint": "data/models/tiny-sd",
+    "scheduler": "DDIMScheduler",
+    "scheduler_options": {"timestep_spacing": "trailing"},
+    "num_inference_steps": 20,
+}
+TURBO = read_tiny("sdxl_turbo")
+PRESET = instantiate(Inverter, TURBO["inversion"])
+OVERRIDE = NoiseCorrection("override")
+PLAIN = ("ddim", "pix2pix_zero", "renoise, K = 1")
+"""For editors that do not sample the image beside its edit: for them direct inversion is the same as `ddim`."""
+
+SUITES = {
+    "tiny-sd": Suite(
+        TINY_SD,
+        {
+            "ddim": InversionSetting(DDIM()),
+            "pix2pix_zero": InversionSetting(Pix2PixZeroInversion()),
+            "direct": InversionSetting(DirectInversion()),
+            "null_text": InversionSetting(NullTextInversion(), at_edit_guidance=True),
+            "renoise, K = 1": InversionSetting(ReNoise(1)),
+            "renoise, K = 4": InversionSetting(ReNoise(4)),
         },
-        editors={
-            "PromptSwap": PresetEditor("prompt_swap", {"strength": 1.0}, (*PLAIN, "renoise, K = 4")),
-            "PromptSwap, strength 0.7": PresetEditor("prompt_swap", {}, PLAIN),
-            "PromptToPrompt": PresetEditor("prompt_to_prompt", {"local_blend": False}, (*PLAIN, "direct")),
-            "PromptToPrompt, local blend": PresetEditor("prompt_to_prompt", {}, (*PLAIN, "direct", "null_text")),
-            "Pix2PixZero": PresetEditor("pix2pix_zero", {}, (*PLAIN, "direct")),
-            "NegativePrompt": PresetEditor("negative_prompt", {}, PLAIN),
-            "NullText": PresetEditor("null_text", {}, ("null_text", "renoise, K = 1")),
+        {
+            "PromptSwap": EditorSetting.of("prompt_swap", (*PLAIN, "renoise, K = 4"), strength=1.0),
+            "PromptSwap, strength 0.7": EditorSetting.of("prompt_swap", PLAIN),
+            "PromptToPrompt": EditorSetting.of("prompt_to_prompt", (*PLAIN, "direct"), local_blend=False),
+            "PromptToPrompt, local blend": EditorSetting.of("prompt_to_prompt", (*PLAIN, "direct", "null_text")),
+            "Pix2PixZero": EditorSetting.of("pix2pix_zero", (*PLAIN, "direct")),
+            "NegativePrompt": EditorSetting.of("negative_prompt", PLAIN),
+            "NullText": EditorSetting.of("null_text", ("null_text", "renoise, K = 1")),
         },
     ),
-    Suite(
-        name="tiny-sdxl-turbo",
-        checkpoint="data/models/tiny-sdxl-turbo",
-        scheduler="EulerAncestralDiscreteScheduler",
-        scheduler_options=TRAILING,
-        num_inference_steps=4,
-        inversions={
-            "ddim": InversionSetting("ddim"),
-            "ddim, noise overridden": InversionSetting("ddim", noise_correction=OVERRIDE),
-            "pix2pix_zero": InversionSetting("pix2pix_zero"),
-            "edit_friendly": InversionSetting("edit_friendly"),
-            "renoise, the preset": TURBO,
-            "renoise, noise overridden": replace(TURBO, noise_correction=OVERRIDE),
+    "tiny-sdxl-turbo": Suite(
+        TURBO,
+        {
+            "ddim": InversionSetting(DDIM()),
+            "ddim, noise overridden": InversionSetting(DDIM(noise_correction=OVERRIDE)),
+            "pix2pix_zero": InversionSetting(Pix2PixZeroInversion()),
+            "edit_friendly": InversionSetting(EditFriendlyInversion(iterations=0)),
+            "renoise, the preset": InversionSetting(PRESET),
+            "renoise, noise overridden": InversionSetting(
+                ReNoise(**{**PRESET.init_args, "noise_correction": OVERRIDE})
+            ),
         },
-        editors={
+        {
             "PromptSwap": EditorSetting("PromptSwap"),
             "EditFriendly, strength 0.75": EditorSetting("EditFriendly", {"strength": 0.75}),
-            "PromptToPrompt, local blend": PresetEditor("prompt_to_prompt"),
-            "Pix2PixZero": PresetEditor("pix2pix_zero", {"cross_attention_guidance_amount": 1.0}),
-            "NegativePrompt": PresetEditor("negative_prompt"),
+            "PromptToPrompt, local blend": EditorSetting.of("prompt_to_prompt"),
+            "Pix2PixZero": EditorSetting.of("pix2pix_zero", cross_attention_guidance_amount=1.0),
+            "NegativePrompt": EditorSetting.of("negative_prompt"),
         },
     ),
-    Suite(
-        name="tiny-sd-eta-1",
-        checkpoint="data/models/tiny-sd",
-        scheduler="DDIMScheduler",
-        scheduler_options=TRAILING,
-        num_inference_steps=20,
-        eta=1.0,
-        inversions={
-            "edit_friendly": InversionSetting("edit_friendly"),
-            "ddim, noise overridden": InversionSetting("ddim", noise_correction=OVERRIDE),
-            "renoise, K = 1, noise overridden": InversionSetting("renoise", 1, noise_correction=OVERRIDE),
+    "tiny-sd-eta-1": Suite(
+        {**TINY_SD, "eta": 1.0},
+        {
+            "edit_friendly": InversionSetting(EditFriendlyInversion(iterations=0)),
+            "ddim, noise overridden": InversionSetting(DDIM(noise_correction=OVERRIDE)),
+            "renoise, K = 1, noise overridden": InversionSetting(ReNoise(1, noise_correction=OVERRIDE)),
         },
-        editors={
-            "EditFriendly": PresetEditor("edit_friendly"),
-            "PromptSwap": PresetEditor("prompt_swap", {"strength": 1.0}),
+        {
+            "EditFriendly": EditorSetting.of("edit_friendly"),
+            "PromptSwap": EditorSetting.of("prompt_swap", strength=1.0),
         },
     ),
-)
+}

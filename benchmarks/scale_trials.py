@@ -1,4 +1,4 @@
-"""What runs over whole data sets are put through: several processes, kills, damaged files, many rows."""
+"""What runs over whole data sets have to withstand: several processes, kills, damaged files, many finished images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks.scale_runs import damage, missing_or_broken, run, start, write_scenes
-from renoise.data.image_folder import ImageFolderDataModule
-from renoise.data.metadata import METADATA_NAME
-from renoise.outputs.manifest import Manifest, in_order
-from renoise.utils.jsonl import JsonLines
+from benchmarks.damage import damage
+from benchmarks.shared.runs import read_manifest, run, start, write_scenes
 
 FEW_STEPS: dict[str, Any] = {
     "model.checkpoint": "data/models/tiny-sd",
@@ -29,8 +27,9 @@ FEW_STEPS: dict[str, Any] = {
     "trainer.accelerator": "cpu",
 }
 MORE_STEPS = {"model.num_inference_steps": 20}
-"""As few-step runs are over before starting two processes, one after the other, has paid."""
+"""Two processes take longer to start than one. With few steps the run ends before that pays off."""
 TWO_PROCESSES = {"trainer.devices": 2, "trainer.strategy": "ddp"}
+NO_INVERSION = {"model.num_inference_steps": 1, "model.inversion.iterations": 0, "data.resolution": 32}
 SEED = 0
 
 
@@ -39,44 +38,37 @@ class Sharing:
     """One process and two over the same images.
 
     Args:
-        seconds: of the whole command, start included, under one process and under two.
-        same_rows: whether the manifests agree in all but seconds and the digits beyond the fourth.
-        furthest: largest difference of a latent between the two.
+        seconds: Of the whole command with one process and with two, start included.
+        same_rows: Whether the manifests are the same, except for seconds and digits beyond the fourth.
+        largest_difference: Between a latent of one and of the other.
     """
 
     seconds: tuple[float, float]
     same_rows: bool
-    furthest: float
+    largest_difference: float
 
 
 def share(folder: Path, images: int) -> Sharing:
-    """Inverts scenes by one process and by two."""
-    root = write_scenes(folder / "scenes", images)
-    seconds = []
+    """Inverts scenes with one process and with two."""
+    root, seconds = write_scenes(folder / "scenes", images), []
     for name, options in (("one", {}), ("two", TWO_PROCESSES)):
         started = time.perf_counter()
         run(root, folder / name, FEW_STEPS | MORE_STEPS | options)
         seconds.append(time.perf_counter() - started)
     one, two = (_comparable(folder / name) for name in ("one", "two"))
     differences = [
-        (
-            load_file(folder / "one" / row["inversion"])["latent"]
-            - load_file(folder / "two" / row["inversion"])["latent"]
-        )
+        load_file(folder / "one" / row["inversion"])["latent"] - load_file(folder / "two" / row["inversion"])["latent"]
         for row in one
     ]
     return Sharing((seconds[0], seconds[1]), one == two, float(torch.stack(differences).abs().max()))
 
 
 def _comparable(out: Path) -> list[dict[str, Any]]:
-    return [
-        {
-            name: round(value, 4) if isinstance(value, float) else value
-            for name, value in row.items()
-            if name != "seconds"
-        }
-        for row in Manifest(out).read()
+    rounded = [
+        {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+        for row in read_manifest(out).values()
     ]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rounded]
 
 
 @dataclass(frozen=True)
@@ -84,11 +76,11 @@ class Survival:
     """A run that was killed again and again.
 
     Args:
-        rows: of the manifest in the end, one per image.
-        complete: of these, that are ok.
-        problems: files that are missing, broken or unfinished.
-        batches_done_twice: batches that had been inverted, and had to be once more.
-        killed_at: images that had their row after each kill.
+        rows: Rows of the manifest in the end, one per image.
+        complete: Rows that are ok.
+        problems: Files that are missing, broken or unfinished.
+        batches_done_twice: Batches that were inverted, left no row and had to be inverted again.
+        killed_at: Images that had a row after each kill.
     """
 
     rows: int
@@ -98,37 +90,55 @@ class Survival:
     killed_at: list[int]
 
 
-def kill(folder: Path, images: int, kills: int, options: dict[str, Any] | None = None) -> Survival:
-    """Kills a run, all its processes at once, at random moments after a random new batch; then lets it finish."""
+def kill(folder: Path, images: int, kills: int) -> Survival:
+    """Kills all processes of a run at random moments after a random new batch. Then lets it finish."""
     root, out, log = write_scenes(folder / "scenes", images), folder / "out", folder / "batches.jsonl"
-    watch = f'[{{"class_path": "benchmarks.callbacks.BatchLog", "init_args": {{"path": "{log}"}}}}]'
-    everything = FEW_STEPS | {"trainer.callbacks": watch} | (options or {})
+    options = FEW_STEPS | {"trainer.callbacks": _callback("BatchLog", log)}
     rng, killed_at = random.Random(SEED), []
-    most = round(2 * images / FEW_STEPS["data.batch_size"] / (kills + 2))  # so that some is left after the last kill
+    most = round(2 * images / FEW_STEPS["data.batch_size"] / (kills + 2))  # leaves some batches for after the last kill
     for _ in range(kills):
-        process = start(root, out, everything)
-        wanted = _inverted(log) + rng.randint(1, max(1, most))
-        while _inverted(log) < wanted and process.poll() is None:
+        process = start(root, out, options)
+        wanted = len(_inverted(log)) + rng.randint(1, max(1, most))
+        while len(_inverted(log)) < wanted and process.poll() is None:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 2))
-        with suppress(ProcessLookupError):  # it was done before
+        with suppress(ProcessLookupError):  # it has ended
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        killed_at.append(len(Manifest(out).read()))
-    run(root, out, everything)
-    rows = Manifest(out).read()
-    inverted = sum(len(json.loads(line)["file_names"]) for _, _, line in JsonLines(log).lines())
+        process.wait()
+        killed_at.append(len(read_manifest(out)))
+    run(root, out, options)
+    rows, inverted = read_manifest(out), sum(_inverted(log))
     return Survival(
         rows=len(rows),
-        complete=sum(row["status"] == "ok" for row in rows),
+        complete=sum(row["status"] == "ok" for row in rows.values()),
         problems=missing_or_broken(out),
         batches_done_twice=(inverted - images) / FEW_STEPS["data.batch_size"],
         killed_at=killed_at,
     )
 
 
-def _inverted(log: Path) -> int:
-    return sum(1 for _ in JsonLines(log).lines())
+def missing_or_broken(out: Path) -> list[str]:
+    """Returns the files of a finished run that are missing, broken or unfinished."""
+    problems = [str(path) for path in out.rglob("*.tmp")]
+    for name, row in read_manifest(out).items():
+        if row["status"] == "ok":
+            try:
+                load_file(out / row["inversion"])
+                with Image.open(out / f"reconstructions/{name}.png") as image:
+                    image.load()
+            except Exception as error:  # a broken file can make a reader raise anything
+                problems.append(f"{name}: {error}")
+    return problems
+
+
+def _callback(name: str, path: Path) -> str:
+    return json.dumps([{"class_path": f"benchmarks.callbacks.{name}", "init_args": {"path": str(path)}}])
+
+
+def _inverted(log: Path) -> list[int]:
+    """Returns how many images each batch of a `BatchLog` had."""
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    return [len(json.loads(line)["file_names"]) for line in lines if line.endswith("\n")]
 
 
 @dataclass(frozen=True)
@@ -136,15 +146,19 @@ class Endurance:
     """A run over good files and damaged ones.
 
     Args:
-        good: good files, and of these those that came out.
-        damaged: damaged files, and of these those that have a row; what a decoder forgives is ok, all else failed.
-        forgiven: damaged files that are ok.
-        outside: files that were written outside the output folder.
+        good: Good files.
+        good_ok: Good files that were inverted.
+        damaged: Damaged files.
+        damaged_rows: Damaged files that have a row.
+        damaged_ok: Damaged files that were inverted, because their reader could still decode them.
+        outside: Files that were written outside the output folder.
     """
 
-    good: tuple[int, int]
-    damaged: tuple[int, int]
-    forgiven: int
+    good: int
+    good_ok: int
+    damaged: int
+    damaged_rows: int
+    damaged_ok: int
     outside: list[str]
 
 
@@ -152,19 +166,20 @@ def endure(folder: Path, images: int) -> Endurance:
     """Inverts as many damaged files as good ones, in one folder."""
     root, out = write_scenes(folder / "scenes", 2 * images, suffixes=(".png", ".jpg", ".webp")), folder / "out"
     rng = random.Random(SEED)
-    names = sorted(path.name for path in root.iterdir() if path.name != METADATA_NAME)
+    names = sorted(path.name for path in root.iterdir() if path.name != "metadata.jsonl")
     damaged = set(rng.sample(names, images))
     for name in sorted(damaged):
         damage(root / name, rng)
     before = _files(folder)
-    fast = {"model.num_inference_steps": 1, "model.renoise_iterations": 0, "data.resolution": 32, "data.batch_size": 50}
-    run(root, out, FEW_STEPS | fast)
-    status = {row["file_name"]: row["status"] for row in Manifest(out).read()}
-    good = [name for name in names if name not in damaged]
+    run(root, out, FEW_STEPS | NO_INVERSION | {"data.batch_size": 50})
+    rows = read_manifest(out)
+    ok = {name for name, row in rows.items() if row["status"] == "ok"}
     return Endurance(
-        good=(len(good), sum(status.get(name) == "ok" for name in good)),
-        damaged=(len(damaged), sum(name in status for name in damaged)),
-        forgiven=sum(status.get(name) == "ok" for name in damaged),
+        good=len(names) - len(damaged),
+        good_ok=len(ok - damaged),
+        damaged=len(damaged),
+        damaged_rows=len(rows.keys() & damaged),
+        damaged_ok=len(ok & damaged),
         outside=sorted(name for name in _files(folder) - before if not name.startswith("out/")),
     )
 
@@ -173,50 +188,34 @@ def _files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
-def take_over(folder: Path, images: int) -> dict[str, float]:
-    """Seconds that a run over many finished images takes for each thing before it would invert the next one."""
-    root = folder / "images"
-    root.mkdir(parents=True)
+def restart(folder: Path, images: int) -> tuple[float, float]:
+    """Returns the seconds of a command that finds everything done: over ten images, and over many."""
+    root, out, options = write_scenes(folder / "scenes", 10, captions=False), folder / "out", FEW_STEPS | NO_INVERSION
+    run(root, out, options)
+    few = _seconds(root, out, options)
+    row = read_manifest(out)["00000.png"]
     for number in range(images):
-        (root / f"{number:07d}.png").touch()
-    measured = {"psnr": 29.123456, "ssim": 0.9123, "psnr_vae": 30.1, "latent_mse": 1.2e-3, "nfe": 100}
-    rows = [
-        {"file_name": f"{number:07d}.png", "status": "ok", "error": None, "prompt": "", "edit_prompt": None}
-        | measured
-        | {"seconds": 1.5, "inversion": f"inversions/{number:07d}.png.safetensors", "edits": {"PromptSwap": "ok"}}
-        for number in range(images)
-    ]
-    for rank in range(4):
-        Manifest(folder, rank).append(rows[rank::4])
-    seconds, started = {}, time.perf_counter()
+        (root / f"made-up-{number:07d}.png").touch()
+    for process in range(4):  # as four processes of a killed run leave their rows
+        names = [f"made-up-{number:07d}.png" for number in range(process, images, 4)]
+        with (out / ("manifest.jsonl" if process == 0 else f"manifest.{process}.jsonl")).open("a") as file:
+            file.writelines(json.dumps({**row, "file_name": name}) + "\n" for name in names)
+    return few, _seconds(root, out, options)
 
-    def lap(what: str) -> None:
-        nonlocal started
-        seconds[what] = time.perf_counter() - started
-        started = time.perf_counter()
 
-    data = ImageFolderDataModule(root)
-    data.setup("predict")
-    lap("list the images")
-    manifest = Manifest(folder)
-    manifest.repair()
-    done = manifest.read()
-    lap("read what is done")
-    manifest.replace(in_order(done))
-    lap("merge four processes' rows")
-    data.exclude({row["file_name"] for row in done})
-    assert len(data.predict_dataloader()) == 0
-    lap("leave them out")
-    return seconds
+def _seconds(root: Path, out: Path, options: dict[str, Any]) -> float:
+    started = time.perf_counter()
+    run(root, out, options)
+    return time.perf_counter() - started
 
 
 @dataclass(frozen=True)
 class Waits:
-    """Shares of the time, where images are captioned, edited and written too.
+    """Shares of the time of a run that captions, inverts, edits and writes.
 
     Args:
-        between: that passes between batches.
-        idle: that the UNet does not compute; beside the above the autoencoder's part and all arithmetic.
+        between: Between batches.
+        idle: While the network does not compute: `between`, the autoencoder inside batches, and all other arithmetic.
     """
 
     between: float
@@ -224,11 +223,10 @@ class Waits:
 
 
 def wait(folder: Path, images: int) -> Waits:
-    """Inverts scenes without any text."""
+    """Inverts scenes that have no captions."""
     root, found = write_scenes(folder / "scenes", images, captions=False), folder / "waits.json"
-    watch = f'[{{"class_path": "benchmarks.callbacks.NetworkWaits", "init_args": {{"path": "{found}"}}}}]'
-    options = {"trainer.callbacks": watch, "config": "configs/tiny/captioned.yaml", "trainer.accelerator": "cpu"}
-    run(root, folder / "out", options)
+    options = {"config": "configs/tiny/captioned.yaml", "trainer.accelerator": "cpu"}
+    run(root, folder / "out", options | {"trainer.callbacks": _callback("NetworkWaits", found)})
     seconds = json.loads(found.read_text())
-    time_in_all = seconds["waiting"] + seconds["working"]
-    return Waits(between=seconds["waiting"] / time_in_all, idle=1 - seconds["network"] / time_in_all)
+    total = seconds["waiting"] + seconds["working"]
+    return Waits(between=seconds["waiting"] / total, idle=1 - seconds["network"] / total)

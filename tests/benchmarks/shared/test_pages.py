@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.marked_text import replace_block
-from renoise.errors import InputError
+from benchmarks.shared.pages import replace_block
+from renoise import InputError
 
 
-def test_the_block_is_replaced_and_all_else_stays(tmp_path: Path) -> None:
+def test_a_block_is_replaced_and_the_rest_of_the_page_stays(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("one\n<!-- begin a -->\nold\n<!-- end a -->\ntwo\n<!-- begin b -->\nkept\n<!-- end b -->\n")
     for _ in range(2):
@@ -18,7 +18,7 @@ def test_the_block_is_replaced_and_all_else_stays(tmp_path: Path) -> None:
         )
 
 
-def test_a_page_without_the_marks_is_left_alone_and_named(tmp_path: Path) -> None:
+def test_a_page_without_the_marks_is_not_changed_and_the_message_names_it(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- begin a -->\nno end\n")
     with pytest.raises(InputError, match=r"page\.md lacks the marks <!-- begin a --> and <!-- end a -->"):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.plots import Curve, plot_curves
+from benchmarks.shared.plots import Curve, plot_curves
 
 
-def test_a_figure_of_many_curves_is_a_small_png_the_same_every_time(tmp_path: Path) -> None:
+def test_a_figure_of_many_curves_is_a_small_png_and_always_the_same(tmp_path: Path) -> None:
     curve: Curve = [(50.0, 30.0, "1"), (90.0, 25.5, "1.5"), (100.0, 20.0, "3")]
     panels = {f"editor {number}": {f"inversion {other}": curve for other in range(5)} for number in range(4)}
     panels["one inversion only"] = {"inversion 4": curve}
