@@ -25,7 +25,8 @@ class Comparison:
 
     Example:
         >>> import torch
-        >>> from renoise.metrics import Comparison, LatentMSE
+        >>> from renoise import Comparison
+        >>> from renoise.metrics import LatentMSE
         >>> images, latents = torch.rand(2, 3, 32, 32), torch.zeros(2, 4, 8, 8)
         >>> LatentMSE()(Comparison(images, images, latents, latents + 0.5, images))
         tensor([0.2500, 0.2500])

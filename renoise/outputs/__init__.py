@@ -1,1 +1,1 @@
-"""What a run writes."""
+"""What a run writes to its output folder, and how it is read again."""

@@ -1,4 +1,4 @@
-"""`contact_sheet.png`: original | reconstruction | edits, a row per image."""
+"""`contact_sheet.png`: original, reconstruction and edits, one row per image."""
 
 from __future__ import annotations
 
@@ -12,42 +12,46 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from renoise.outputs.files import RECONSTRUCTION, read_output
 
-TILE, MARGIN, TEXT_WIDTH = 128, 6, 250
-MOST_ROWS = 32
-"""A sheet is for looking at; the first images by name stand for the rest."""
+TILE, MARGIN, TEXT_WIDTH, HEADER = 128, 6, 250, 24
+"""Pixels: side of a picture, gap between pictures, width of the captions, height of the titles."""
+MAX_ROWS = 32
 
 
 def contact_sheet(
     rows: list[dict[str, Any]], folder: Path, original: Callable[[str], Image.Image | None], editors: list[str]
 ) -> Image.Image:
-    """Draws the sheet of the images that did not fail.
+    """Draws the first images by name that did not fail, `MAX_ROWS` at most.
 
     Args:
-        rows: of the manifest.
-        folder: the run's output, which the pictures are read from.
-        original: gives the prepared original of a file name, None where there is none any more.
-        editors: names of the editors' folders.
+        rows: Rows of the manifest.
+        folder: The output folder, with the pictures.
+        original: Returns the prepared original of a file name, or None where it is gone.
+        editors: Names of the editors' folders.
     """
-    shown = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: str(row["file_name"]))[:MOST_ROWS]
+    shown = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: str(row["file_name"]))[:MAX_ROWS]
     titles = ["original", "reconstruction", *editors]
-    left = TEXT_WIDTH + MARGIN
-    size = (left + (TILE + MARGIN) * len(titles), 24 + (TILE + MARGIN) * len(shown))
-    sheet = Image.new("RGB", size, "white")
+    sheet = Image.new("RGB", (_left(len(titles)), _top(len(shown))), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for column, title in enumerate(titles):
-        draw.text((left + (TILE + MARGIN) * column, 4), title, "black", font)
+        draw.text((_left(column), 4), title, "black", font)
     for line, row in enumerate(shown):
-        top = 24 + (TILE + MARGIN) * line
-        caption = Image.new("RGB", (TEXT_WIDTH, TILE), "white")  # its edges keep a long text out of the next row
+        caption = Image.new("RGB", (TEXT_WIDTH, TILE), "white")  # a picture of its own, which cuts off a long text
         ImageDraw.Draw(caption).multiline_text((0, 0), _caption(row), "black", font)
-        sheet.paste(caption, (MARGIN, top))
-        name = row["file_name"]
+        sheet.paste(caption, (MARGIN, _top(line)))
         outputs = [_picture(read_output(folder, row, kind)) for kind in (RECONSTRUCTION, *editors)]
-        for column, picture in enumerate([original(name), *outputs]):
+        for column, picture in enumerate([original(row["file_name"]), *outputs]):
             if picture is not None:
                 tile = ImageOps.pad(picture, (TILE, TILE), Image.Resampling.BICUBIC, color="white")
-                sheet.paste(tile, (left + (TILE + MARGIN) * column, top))
+                sheet.paste(tile, (_left(column), _top(line)))
     return sheet
+
+
+def _left(column: int) -> int:
+    return TEXT_WIDTH + MARGIN + (TILE + MARGIN) * column
+
+
+def _top(line: int) -> int:
+    return HEADER + (TILE + MARGIN) * line
 
 
 def _picture(content: bytes | None) -> Image.Image | None:
@@ -59,6 +63,8 @@ def _picture(content: bytes | None) -> Image.Image | None:
 
 def _caption(row: dict[str, Any]) -> str:
     parts = [row["file_name"], f"“{row['prompt']}”"]
-    parts += [f"to “{row['edit_prompt']}”"] if row["edit_prompt"] else []
-    parts += [f"{row['psnr']:.2f} dB"] if row["psnr"] is not None else []
+    if row["edit_prompt"]:
+        parts.append(f"to “{row['edit_prompt']}”")
+    if row.get("psnr") is not None:
+        parts.append(f"{row['psnr']:.2f} dB")
     return "\n".join("\n".join(textwrap.wrap(part, 36)) for part in parts)

@@ -1,4 +1,4 @@
-"""Where the files of an image go: each a file of its own, or many images together in a shard."""
+"""Where the files of an image are stored: each on its own, or many images together in a shard."""
 
 from __future__ import annotations
 
@@ -12,35 +12,52 @@ from typing import Any, Protocol
 
 from renoise.data.images import read_part
 from renoise.errors import InputError
-from renoise.utils.jsonl import write_atomically
+from renoise.utils.files import write_atomically
 
 SHARDS = "shards"
 INVERSION, RECONSTRUCTION = "inversion", "reconstruction"
-"""What the files of an image are called here, beside the edits, which go by their editors' names."""
-UNWRITABLE_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-"""What the file system says to a name that is too long, or that is both an image and a folder of images."""
+"""The kinds of files of an image. Further kinds are edits; their kind is the name of the editor's folder."""
+INVALID_NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+"""For a name that is too long, or that is both an image and a folder of images."""
 BLOCK = tarfile.BLOCKSIZE
-END = bytes(2 * BLOCK)
-"""What an archive ends with."""
+ARCHIVE_END = bytes(2 * BLOCK)
 
 
 class OutputFiles(Protocol):
-    """Keeps the files of images."""
+    """Stores the files of images."""
 
     def add(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-        """Writes the files of one image, by what they are, and returns the columns that say where its inversion is.
+        """Writes the files of one image.
+
+        Args:
+            row: The image's row of the manifest.
+            files: Content by kind.
+
+        Returns:
+            The columns of the manifest that say where the inversion is.
 
         Raises:
-            InputError: no file can have such a name.
-            OSError: the file system refuses.
+            InputError: No file can have the image's name.
+            OSError: The file system refuses.
         """
 
     def close(self) -> None:
-        """Ends what is open."""
+        """Closes what is open."""
 
 
 class SeparateFiles:
-    """`inversions/<file_name>.safetensors`, `reconstructions/<file_name>.png`, `edits/<editor>/<file_name>.png`."""
+    """`inversions/<file_name>.safetensors`, `reconstructions/<file_name>.png`, `edits/<editor>/<file_name>.png`.
+
+    Args:
+        folder: The output folder.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from renoise.outputs.files import INVERSION, SeparateFiles
+        >>> SeparateFiles(Path(tempfile.mkdtemp())).add({"file_name": "sub/a.jpg"}, {INVERSION: b"content"})
+        {'inversion': 'inversions/sub/a.jpg.safetensors'}
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,26 +68,35 @@ class SeparateFiles:
             for kind, content in files.items():
                 write_atomically(self.folder / _path(row["file_name"], kind), content)
         except OSError as error:
-            if error.errno not in UNWRITABLE_NAMES:
+            if error.errno not in INVALID_NAME_ERRORS:
                 raise
             raise InputError(f"no file can be written under this name: {error.strerror}") from error
         return {"inversion": _path(row["file_name"], INVERSION)}
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Does nothing: no file stays open."""
 
 
 class Shards:
-    """`shards/<process>-<number>.tar`, WebDataset archives of many images each.
+    """`shards/<rank>-<number>.tar`: WebDataset archives of many images each.
 
-    The files of an image are neighbors of one key: `.json` (its line of the manifest), `.inversion.safetensors`,
-    `.reconstruction.png` and `.<editor>.png`. The manifest's column `members` says where each begins in the archive
-    and how long it is, so that nobody has to search.
+    The files of an image have one key and follow each other: `.json` (its row of the manifest),
+    `.inversion.safetensors`, `.reconstruction.png` and `.<editor>.png`. The manifest's column `members` has the start
+    and the length of each file in the archive, in bytes, so that reading one needs no search.
 
     Args:
-        folder: the output folder.
-        rank: of this process, which has archives of its own.
-        images_per_shard: how many go into one.
+        folder: The output folder.
+        rank: Rank of this process. Every process writes its own archives.
+        images_per_shard: Images per archive.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from renoise.outputs.files import INVERSION, Shards
+        >>> shards = Shards(Path(tempfile.mkdtemp()), rank=0, images_per_shard=1000)
+        >>> shards.add({"file_name": "a.jpg"}, {INVERSION: b"content"})
+        {'inversion': 'shards/00000-000000.tar', 'members': {'inversion': [1536, 7]}}
+        >>> shards.close()
     """
 
     def __init__(self, folder: Path, rank: int, images_per_shard: int) -> None:
@@ -93,8 +119,8 @@ class Shards:
         return {"inversion": f"{SHARDS}/{name}", "members": members}
 
     def close(self) -> None:
-        """Ends the archive that is open."""
-        if self._archive is not None and self._file is not None:
+        """Ends the open archive."""
+        if self._file is not None and self._archive is not None:
             self._archive.close()
             self._file.close()
             self._archive = self._file = None
@@ -108,7 +134,7 @@ class Shards:
         self._archive = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115 (it stays open for many images)
 
     def _put(self, name: str, content: bytes) -> list[int]:
-        """Adds a file to the archive: where it begins, and its length."""
+        """Adds a file to the archive and returns its start and its length in bytes."""
         assert self._archive is not None
         member = tarfile.TarInfo(name)
         member.size = len(content)
@@ -117,14 +143,14 @@ class Shards:
 
 
 def repair_shards(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Ends archives that a killed run left open behind the last image that the manifest knows.
+    """Ends every archive after the last image of the manifest. A killed run leaves archives without their end.
 
     Args:
-        folder: the output folder.
-        rows: of the manifest.
+        folder: The output folder.
+        rows: Rows of the manifest.
 
     Raises:
-        OSError: the file system refuses.
+        OSError: The file system refuses.
     """
     ends: dict[str, int] = {}
     for row in rows:
@@ -137,22 +163,22 @@ def repair_shards(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             continue
         with path.open("r+b") as file:
             file.seek(end)
-            if file.read(len(END)) != END:
+            if file.read(len(ARCHIVE_END)) != ARCHIVE_END:
                 file.truncate(end)
                 file.seek(end)
-                file.write(END)
+                file.write(ARCHIVE_END)
 
 
 def read_output(folder: Path, row: Mapping[str, Any], kind: str) -> bytes | None:
-    """One file of an image, wherever it is kept; None where there is none.
+    """Returns the content of one file of an image, from its own file or from a shard. None where there is none.
 
     Args:
-        folder: the output folder.
-        row: the image's line of the manifest.
-        kind: `INVERSION`, `RECONSTRUCTION` or the name of an editor.
+        folder: The output folder.
+        row: The image's row of the manifest.
+        kind: `INVERSION`, `RECONSTRUCTION` or the name of an editor's folder.
 
     Raises:
-        OSError: it is there, and cannot be read.
+        OSError: The file exists, and cannot be read.
     """
     if not row.get("members"):
         path = folder / (row["inversion"] if kind == INVERSION else _path(row["file_name"], kind))
@@ -164,8 +190,8 @@ def read_output(folder: Path, row: Mapping[str, Any], kind: str) -> bytes | None
 
 
 def _path(file_name: str, kind: str) -> str:
-    where = {INVERSION: "inversions", RECONSTRUCTION: "reconstructions"}.get(kind, f"edits/{kind}")
-    return f"{where}/{file_name}{_suffix(kind)}"
+    folder = {INVERSION: "inversions", RECONSTRUCTION: "reconstructions"}.get(kind, f"edits/{kind}")
+    return f"{folder}/{file_name}{_suffix(kind)}"
 
 
 def _suffix(kind: str) -> str:

@@ -1,105 +1,126 @@
-"""What one image comes to: its line of the manifest and its files."""
+"""The result of one image: its row of the manifest and the content of its files."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from renoise.data import Encoded, ImageBatch, ImageRecord
 from renoise.inversion.base import Inversion
-from renoise.metrics import functional as metrics
+from renoise.metrics import Comparison, Metric
+from renoise.outputs.inversion_file import inversion_metadata, inversion_tensors
 
 
 @dataclass
 class ImageResult:
-    """Everything that is written for one image: its line of the manifest, and its files where it did not fail."""
+    """Everything that is written for one image: its row of the manifest and, unless it failed, its files.
+
+    Args:
+        row: The row of the manifest.
+        tensors: The tensors of the inversion's file, see `inversion_tensors`.
+        metadata: The metadata of the inversion's file, see `inversion_metadata`.
+        reconstruction: [3, H, W] in [0, 1]; None for a failed image.
+        edits: The edited images, [3, H, W] in [0, 1], by the names of the editors' folders.
+    """
 
     row: dict[str, Any]
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
-    reconstruction: torch.Tensor | None = None
-    edits: dict[str, torch.Tensor] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    reconstruction: Tensor | None = None
+    edits: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def failed(cls, record: ImageRecord, error: str) -> ImageResult:
-        """Of an image that failed: every column is there, so that the manifest loads as a table."""
-        nothing = dict.fromkeys(("psnr", "ssim", "psnr_vae", "latent_mse", "nfe", "seconds", "inversion"))
-        return cls(_row(record, "failed", error) | nothing | {"edits": {}})
+    def failed(cls, record: ImageRecord, error: str, metrics: Iterable[str]) -> ImageResult:
+        """Returns the result of an image that failed. Its row has all columns, so that the manifest loads as a table.
+
+        Args:
+            record: The image.
+            error: What went wrong.
+            metrics: Names of the metrics of the run.
+        """
+        return cls(_row(record, metrics) | {"status": "failed", "error": error})
 
 
-def measured(
+def measure(
     batch: ImageBatch,
     encoded: Encoded,
     inversion: Inversion,
-    rebuilt: torch.Tensor,
-    reconstructions: torch.Tensor,
-    provenance: Mapping[str, Any],
+    rebuilt_latents: Tensor,
+    reconstructions: Tensor,
+    metrics: Mapping[str, Metric],
+    settings: Mapping[str, Any],
 ) -> list[ImageResult]:
-    """The results of B inverted images, without edits.
+    """Returns the results of B inverted images, without edits and without the seconds that they took.
 
     Args:
-        batch: the images.
-        encoded: theirs, z_0 and the autoencoder's ceiling.
-        inversion: of them.
-        rebuilt: z_0 as the sampler came back to it, [B, C, h, w].
-        reconstructions: the same as images, [B, 3, H, W] in [0, 1].
-        provenance: all that it takes to run the inversion again, but for the image's own facts.
+        batch: The images.
+        encoded: The images as latents, and the autoencoder's round trip.
+        inversion: The inversion of the images.
+        rebuilt_latents: z_0 as sampling from the inversion gives it, [B, C, h, w].
+        reconstructions: `rebuilt_latents` decoded, [B, 3, H, W] in [0, 1].
+        metrics: What to compute, by the name of its column.
+        settings: Everything that the inversion depends on beside the image, in JSON's types.
     """
-    columns = {
-        "psnr": metrics.psnr(reconstructions, batch.images),
-        "ssim": metrics.ssim(reconstructions, batch.images),
-        "psnr_vae": encoded.psnr_vae,
-        "latent_mse": metrics.mean_squared_error(rebuilt, encoded.latents),
-        "nfe": inversion.nfe,
-    }
-    lists = {name: values.tolist() for name, values in columns.items()}
+    comparison = Comparison(batch.images, reconstructions, encoded.latents, rebuilt_latents, encoded.decoded)
+    measured = {name: metric(comparison) for name, metric in metrics.items()}
+    solved = {"nfe": inversion.nfe, "residual": inversion.residual, "converged": inversion.converged}
+    columns = {name: values.tolist() for name, values in (measured | solved).items() if values is not None}
     results = []
-    for row, record in enumerate(batch.records):
-        values = {name: _finite_or_none(column[row]) for name, column in lists.items()}
-        per_step = {name: getattr(inversion, name) for name in ("noise", "trajectory", "null_embeddings")}
-        tensors = {"latent": inversion.latents[row]}
-        tensors |= {name: levels[:, row] for name, levels in per_step.items() if levels is not None}
-        facts = {
-            **provenance,
-            "file_name": record.file_name,
-            "prompt": record.prompt,
-            "image_sha256": batch.sha256[row],
-            "time_ids": batch.time_ids[row].tolist(),
-        }
+    for position, record in enumerate(batch.records):
+        metadata = inversion_metadata(
+            settings,
+            record.file_name,
+            record.prompt or "",
+            batch.time_ids[position].tolist(),
+            inversion.follows_trajectory,
+            batch.sha256[position],
+        )
         results.append(
             ImageResult(
-                row=_row(record, "ok", None) | values | {"seconds": None, "inversion": None, "edits": {}},
-                tensors={name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
-                metadata={name: json.dumps(value) for name, value in facts.items()},
-                reconstruction=reconstructions[row].cpu(),
+                row=_row(record, metrics) | {name: _finite(column[position]) for name, column in columns.items()},
+                tensors=inversion_tensors(inversion, position),
+                metadata=metadata,
+                reconstruction=reconstructions[position].cpu(),
             )
         )
     return results
 
 
-def not_finite(tensor: torch.Tensor) -> list[int]:
-    """Positions along the first axis that hold NaN or infinity."""
-    rows: list[int] = (~tensor.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
-    return rows
+def not_finite(tensor: Tensor) -> list[int]:
+    """Returns the positions along the first axis that contain NaN or infinity.
+
+    Args:
+        tensor: [B, …].
+
+    Example:
+        >>> import torch
+        >>> from renoise.outputs.image_result import not_finite
+        >>> not_finite(torch.tensor([[1.0, 2.0], [torch.nan, 0.0]]))
+        [1]
+    """
+    positions: list[int] = (~tensor.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
+    return positions
 
 
-def _row(record: ImageRecord, status: str, error: str | None) -> dict[str, Any]:
-    """The columns that every line of the manifest begins with; the metadata's own columns pass through."""
+def _row(record: ImageRecord, metrics: Iterable[str]) -> dict[str, Any]:
+    """Returns a row with all columns in order; what has to be measured is null. `record.extra` comes first."""
+    measured = dict.fromkeys((*metrics, "nfe", "residual", "converged", "seconds", "inversion"))
     return {
         **record.extra,
         "file_name": record.file_name,
-        "status": status,
-        "error": error,
+        "status": "ok",
+        "error": None,
         "prompt": record.prompt,
         "edit_prompt": record.edit_prompt,
+        **measured,
+        "edits": {},
     }
 
 
-def _finite_or_none(value: float) -> float | None:
-    """JSON has no infinity, which is the PSNR of an image rebuilt to the last bit."""
+def _finite(value: float) -> float | None:
+    """Returns None for NaN and infinity (the PSNR of two equal images), which JSON cannot represent."""
     return value if math.isfinite(value) else None

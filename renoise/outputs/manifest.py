@@ -1,119 +1,137 @@
-"""`manifest.jsonl` and `settings.json`: what has been done in an output folder, and under which settings."""
+"""`manifest.jsonl` and `settings.json`: what has been done in an output folder, and with which settings."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from renoise.errors import InputError
-from renoise.utils.jsonl import JsonLines, as_lines, write_atomically
+from renoise.utils.files import write_atomically, writing_to
+from renoise.utils.jsonl import JsonLines, as_lines
 
 SETTINGS, MANIFEST = "settings.json", "manifest.jsonl"
-WELL_WITHIN_THE_FIRST_PART = 1000
-"""Rows; the first part that `datasets` reads is 10 MB long."""
+FIRST_ROWS = 1000
+"""Libraries learn the types of the columns from so many rows; `datasets` reads the first 10 MB."""
 OUTPUTS = (MANIFEST, "summary.json", "contact_sheet.png", "inversions", "reconstructions", "edits", "shards")
 """In the order of their removal: without the manifest, nothing in the folder counts as done."""
 
 
 class Manifest(JsonLines):
-    """One line of JSON per image, by name once a run has ended; while it lasts, as images are finished.
+    """One JSON object per image. After a run the rows are sorted by name; before, they are in the order of completion.
 
     Args:
-        folder: the output folder.
-        rank: of this process.
+        folder: The output folder.
+        rank: Rank of this process.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from renoise.outputs.manifest import Manifest
+        >>> manifest = Manifest(Path(tempfile.mkdtemp()))
+        >>> manifest.append([{"file_name": "a.png", "psnr": 26.3}])
+        >>> manifest.read()
+        [{'file_name': 'a.png', 'psnr': 26.3}]
     """
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
         super().__init__(folder / MANIFEST, rank)
 
     def read(self) -> list[dict[str, Any]]:
-        """All rows, one per image; where a file has several of one, the last.
+        """Returns all rows, one per image. Where an image has several rows, the last one counts.
 
         Raises:
-            InputError: a line is no JSON.
+            InputError: A line is not JSON.
         """
         rows: dict[str, dict[str, Any]] = {}
         for path, number, line in self.lines():
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InputError(f"{path}, line {number} is no JSON ({error}); mend or remove it") from error
+                raise InputError(f"{path}, line {number} is not JSON ({error}); correct or remove the line") from error
             rows[row.get("file_name")] = row
         return list(rows.values())
 
     def replace(self, rows: list[dict[str, Any]]) -> None:
-        """Leaves these rows and no others, in one file; for one process alone, while no other writes."""
+        """Writes these rows and no others, into one file. Only one process may call it, while no other appends.
+
+        Args:
+            rows: Rows of JSON types.
+
+        Raises:
+            OSError: The file system refuses.
+        """
         self.merge(as_lines(rows))
 
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows by name, but that none is far behind the first which says something in a column that others leave null.
+    """Sorts rows by name, so that the first rows show the type of every column.
 
-    Libraries that read the file in parts, as `datasets` does, learn the type of every column from the first part.
+    Where all of the first `FIRST_ROWS` have null in a column, the first row that has a value there moves to the front.
+
+    Args:
+        rows: Rows of the manifest.
+
+    Example:
+        >>> from renoise.outputs.manifest import in_order
+        >>> [row["file_name"] for row in in_order([{"file_name": "b.png"}, {"file_name": "a.png"}])]
+        ['a.png', 'b.png']
     """
     by_name = sorted(rows, key=lambda row: str(row["file_name"]))
-    says_first: dict[str, int] = {}
+    first_with_value: dict[str, int] = {}
     for position, row in enumerate(by_name):
         for column, value in row.items():
             if value is not None:
-                says_first.setdefault(column, position)
-    front = {position for position in says_first.values() if position >= WELL_WITHIN_THE_FIRST_PART}
+                first_with_value.setdefault(column, position)
+    front = {position for position in first_with_value.values() if position >= FIRST_ROWS}
     others = (row for position, row in enumerate(by_name) if position not in front)
     return [*(by_name[position] for position in sorted(front)), *others]
 
 
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Turns what the file system refuses inside the block into an InputError that names the option."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"trainer.default_root_dir: {folder} cannot be written: {reason}") from error
-
-
 def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Makes sure that a run with `settings` may write to `folder`; creates it, and touches nothing in it.
+    """Checks that a run with `settings` may write to `folder`. Creates the folder, and changes nothing in it.
 
     Args:
-        folder: the output folder.
-        settings: everything that the results depend on, in JSON's types.
-        overwrite: whether the output of other settings may be thrown away.
+        folder: The output folder.
+        settings: Everything that the results depend on, in JSON's types: {"model": {…}, "data": {…}, …}.
+        overwrite: Whether the output of other settings may be removed.
 
     Raises:
-        InputError: the folder cannot be created, or holds the output of other settings (and `overwrite` is false).
+        InputError: The folder cannot be created, or holds the output of other settings and `overwrite` is false.
     """
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    differences = _differences(folder, settings)
-    if differences and not overwrite:
+    changes = _changes(folder, settings)
+    if changes and not overwrite:
         raise InputError(
             f"trainer.default_root_dir: {folder} holds the output of a run with other settings "
-            f"({'; '.join(differences)}); choose another folder, or say --model.overwrite true to replace it"
+            f"({'; '.join(changes)}); choose another folder, or replace the output with --writer.overwrite true"
         )
 
 
 def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes `folder` that of a run with `settings`: removes what others put out, keeps what the same put out.
+    """Prepares `folder` for a run with `settings`: removes the output of other settings, keeps that of the same.
+
+    Args:
+        folder: The output folder; it exists.
+        settings: See `open_folder`.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: The folder cannot be written.
     """
     with writing_to(folder):
-        if _differences(folder, settings):
+        if _changes(folder, settings):
             for name in [*OUTPUTS, *(path.name for path in Manifest(folder).files)]:
                 shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
-        # What is not valid Unicode, in a path say, becomes an escape that JSON knows too.
+        # Characters that are not valid Unicode, in a path for example, become JSON escapes.
         content = json.dumps(settings, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
         write_atomically(folder / SETTINGS, content)
 
 
-def _differences(folder: Path, settings: dict[str, Any]) -> list[str]:
-    """What the run whose output `folder` holds was told differently, in words.
+def _changes(folder: Path, settings: dict[str, Any]) -> list[str]:
+    """Returns how `settings` differ from those of the output in `folder`, in words.
 
     Settings without any finished image do not count, so that a corrected command may follow a mistaken one.
     """
@@ -123,9 +141,38 @@ def _differences(folder: Path, settings: dict[str, Any]) -> list[str]:
     except (FileNotFoundError, ValueError):
         old = None
     if not isinstance(old, dict) or not old.keys() & settings.keys():
-        return [f"{SETTINGS} is missing, damaged or not a run's"]
-    return [
-        f"{name} was {old.get(name)!r}, now {settings.get(name)!r}"
-        for name in sorted(old.keys() | settings.keys())
-        if started and old.get(name) != settings.get(name)
-    ]
+        return [f"{SETTINGS} is missing, damaged or not that of a run"]
+    return list(_differences(old, settings)) if started else []
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """Yields "name was …, now …" for each setting that differs. Objects of one class are compared by their options."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and _class(old) == _class(new):
+        if "class_path" in new:
+            old, new = old.get("init_args") or {}, new.get("init_args") or {}
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif _are_objects(old) and _are_objects(new) and len(old) == len(new):
+        for position, pair in enumerate(zip(old, new, strict=True)):
+            yield from _differences(*pair, f"{name}.{position}")
+    elif old != new:
+        before, now = _shown(old), _shown(new)
+        if before == now:  # two classes of the same name
+            before, now = repr(old), repr(new)
+        yield f"{name} was {before}, now {now}"
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+
+
+def _class(value: Mapping[str, Any]) -> Any:
+    """Returns the class of an object: a `class_path`, or the `class_name` of a diffusers scheduler. None for others."""
+    return value.get("class_path", value.get("class_name"))
+
+
+def _shown(value: Any) -> str:
+    """Returns a setting as text, objects by the names of their classes."""
+    if isinstance(value, Mapping) and _class(value) is not None:
+        return str(_class(value)).rpartition(".")[2]
+    return f"[{', '.join(map(_shown, value))}]" if isinstance(value, list) else repr(value)

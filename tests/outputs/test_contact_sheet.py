@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from renoise.outputs.contact_sheet import MARGIN, MOST_ROWS, TEXT_WIDTH, TILE, contact_sheet
+from renoise.outputs.contact_sheet import MARGIN, MAX_ROWS, TEXT_WIDTH, TILE, contact_sheet
 
 WHITE = (255, 255, 255)
 
@@ -26,7 +26,7 @@ def red(name: str) -> Image.Image:
 
 
 def tile(sheet: Image.Image, line: int, column: int) -> Any:
-    """The color in the middle of a tile."""
+    """Returns the color in the middle of a tile."""
     left = TEXT_WIDTH + MARGIN + (TILE + MARGIN) * column
     return sheet.getpixel((left + TILE // 2, 24 + (TILE + MARGIN) * line + TILE // 2))
 
@@ -40,7 +40,7 @@ def test_a_row_shows_original_reconstruction_and_every_edit(tmp_path: Path) -> N
     assert [tile(sheet, 0, column) for column in range(4)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
 
 
-def test_rows_are_sorted_by_name_and_failures_left_out(tmp_path: Path) -> None:
+def test_rows_are_sorted_by_name_without_failed_images(tmp_path: Path) -> None:
     picture(tmp_path / "reconstructions/a.png", "lime")
     picture(tmp_path / "reconstructions/b.png", "blue")
     sheet = contact_sheet([row("b"), row("c", status="failed"), row("a")], tmp_path, red, [])
@@ -48,17 +48,24 @@ def test_rows_are_sorted_by_name_and_failures_left_out(tmp_path: Path) -> None:
     assert [tile(sheet, line, 1) for line in range(2)] == [(0, 255, 0), (0, 0, 255)]
 
 
-def test_what_there_is_no_picture_of_stays_white(tmp_path: Path) -> None:
+def test_the_place_of_a_missing_picture_stays_white(tmp_path: Path) -> None:
     sheet = contact_sheet([row("a")], tmp_path, lambda name: None, ["One"])
     assert {tile(sheet, 0, column) for column in range(3)} == {WHITE}
 
 
 def test_only_the_first_images_are_shown(tmp_path: Path) -> None:
-    sheet = contact_sheet([row(f"{n:03}") for n in range(MOST_ROWS + 8)], tmp_path, red, [])
-    assert sheet.height == 24 + MOST_ROWS * (TILE + MARGIN)
+    sheet = contact_sheet([row(f"{n:03}") for n in range(MAX_ROWS + 8)], tmp_path, red, [])
+    assert sheet.height == 24 + MAX_ROWS * (TILE + MARGIN)
 
 
-def test_without_a_good_image_there_is_an_empty_sheet(tmp_path: Path) -> None:
+def test_a_run_without_psnr_has_captions_without_it(tmp_path: Path) -> None:
+    without = row("a")
+    del without["psnr"]
+    sheets = [contact_sheet([each], tmp_path, red, []) for each in (without, row("a", psnr=None))]
+    assert sheets[0].tobytes() == sheets[1].tobytes()
+
+
+def test_without_a_good_image_the_sheet_is_empty(tmp_path: Path) -> None:
     assert contact_sheet([row("a", status="failed")], tmp_path, red, []).height == 24
 
 

@@ -26,7 +26,7 @@ FILES = {INVERSION: b"inversion", RECONSTRUCTION: b"r" * 700, "PromptSwap": b""}
 
 
 def filled(folder: Path, images: int, per_shard: int, rank: int = 0, close: bool = True) -> list[dict[str, Any]]:
-    """Rows of images whose files have been put into shards."""
+    """Returns the rows of images whose files are in shards."""
     shards = Shards(folder, rank, per_shard)
     rows = []
     for number in range(images):
@@ -39,12 +39,12 @@ def filled(folder: Path, images: int, per_shard: int, rank: int = 0, close: bool
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:
-    """What the webdataset package finds in the shards."""
+    """Returns what the webdataset package reads from the shards."""
     paths = sorted(str(path) for path in (folder / "shards").glob("*.tar"))
     return list(webdataset.WebDataset(paths, shardshuffle=False, empty_check=False))
 
 
-def test_files_of_their_own_lie_where_the_contract_says(tmp_path: Path) -> None:
+def test_separate_files_have_the_documented_paths(tmp_path: Path) -> None:
     row = {"file_name": "sub/a.png"}
     row |= SeparateFiles(tmp_path).add(row, FILES)
     assert row == {"file_name": "sub/a.png", "inversion": "inversions/sub/a.png.safetensors"}
@@ -56,13 +56,13 @@ def test_files_of_their_own_lie_where_the_contract_says(tmp_path: Path) -> None:
     assert {kind: read_output(tmp_path, row, kind) for kind in FILES} == FILES
 
 
-def test_a_name_that_cannot_be_one_is_an_input_error(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file can be written under this name: File name too long"):
         SeparateFiles(tmp_path).add({"file_name": "a" * 250 + ".png"}, FILES)
 
 
 @pytest.mark.parametrize(("images", "per_shard", "shards"), [(5, 2, 3), (4, 2, 2), (1, 9, 1), (3, 1, 3)])
-def test_so_many_images_go_into_a_shard(tmp_path: Path, images: int, per_shard: int, shards: int) -> None:
+def test_a_shard_holds_the_given_number_of_images(tmp_path: Path, images: int, per_shard: int, shards: int) -> None:
     rows = filled(tmp_path, images, per_shard)
     assert len(list((tmp_path / "shards").iterdir())) == shards
     for number, row in enumerate(rows):
@@ -81,7 +81,7 @@ def test_webdataset_reads_the_shards_of_all_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("close", [True, False])
-def test_the_next_run_begins_shards_of_its_own(tmp_path: Path, close: bool) -> None:
+def test_the_next_run_starts_new_shards(tmp_path: Path, close: bool) -> None:
     first = filled(tmp_path, 3, 2, close=close)
     repair_shards(tmp_path, first)
     second = filled(tmp_path, 1, 2)
@@ -92,7 +92,7 @@ def test_the_next_run_begins_shards_of_its_own(tmp_path: Path, close: bool) -> N
 
 @settings(max_examples=40, deadline=None)
 @given(known=st.integers(0, 4), cut=st.floats(0, 1))
-def test_wherever_a_run_is_killed_what_the_manifest_knows_is_left_and_nothing_else(
+def test_wherever_a_run_is_killed_repair_keeps_exactly_the_images_of_the_manifest(
     known: int, cut: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("killed")
@@ -111,14 +111,14 @@ def test_wherever_a_run_is_killed_what_the_manifest_knows_is_left_and_nothing_el
     assert all(read_output(folder, row, INVERSION) == f"inversion0 {n}".encode() for n, row in enumerate(rows[:known]))
 
 
-def test_repair_leaves_whole_shards_alone(tmp_path: Path) -> None:
+def test_repair_does_not_touch_complete_shards(tmp_path: Path) -> None:
     rows = filled(tmp_path, 3, 2)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
     repair_shards(tmp_path, rows)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()} == before
 
 
-def test_a_run_into_shards_leaves_what_a_run_into_files_leaves(
+def test_a_run_with_shards_has_the_same_results_as_one_with_separate_files(
     tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
     root = pictures(tmp_path / "photos", *NAMES)
@@ -126,7 +126,7 @@ def test_a_run_into_shards_leaves_what_a_run_into_files_leaves(
     (root / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a cat", "edit_text": "a dog"}\n')
     options = ["--model.editors=[PromptSwap]", "--data.batch_size=2"]
     assert predict(root, tmp_path / "files", *options).status == 0
-    assert predict(root, tmp_path / "shards", *options, "--model.images_per_shard=2").status == 0
+    assert predict(root, tmp_path / "shards", *options, "--writer.images_per_shard=2").status == 0
     one, other = (renoise.load_inversions(tmp_path / name) for name in ("files", "shards"))
     assert one.names == other.names == NAMES
     for name in NAMES:
@@ -144,23 +144,23 @@ def test_a_run_into_shards_leaves_what_a_run_into_files_leaves(
     assert load(content)["latent"].shape == (4, 8, 8)
 
 
-def test_a_run_may_go_on_in_the_other_way_and_overwriting_removes_both(
+def test_a_run_may_continue_with_or_without_shards_and_overwriting_removes_both(
     tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES[:3]), tmp_path / "out"
-    assert predict(root, out, "--model.images_per_shard=2").status == 0
+    assert predict(root, out, "--writer.images_per_shard=2").status == 0
     pictures(root, *NAMES[3:])
     assert predict(root, out).status == 0
     rows = {row["file_name"]: row["inversion"].split("/")[0] for row in Manifest(out).read()}
     assert rows == dict.fromkeys(NAMES[:3], "shards") | dict.fromkeys(NAMES[3:], "inversions")
     assert len(renoise.load_inversions(out)) == len(NAMES)
-    assert predict(root, out, "--model.seed=1", "--model.overwrite=true").status == 0
+    assert predict(root, out, "--model.seed=1", "--writer.overwrite=true").status == 0
     assert not (out / "shards").exists()
     assert_whole(out, NAMES)
 
 
 @pytest.mark.parametrize("value", [0, -3])
-def test_a_shard_of_no_images_is_refused(tmp_path: Path, pictures: Pictures, predict: Predict, value: int) -> None:
-    run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", f"--model.images_per_shard={value}")
+def test_a_shard_without_images_is_refused(tmp_path: Path, pictures: Pictures, predict: Predict, value: int) -> None:
+    run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", f"--writer.images_per_shard={value}")
     assert (run.status, run.err.count("\n")) == (2, 1)
-    assert "model.images_per_shard must be 1 or more" in run.err
+    assert "writer.images_per_shard must be 1 or more" in run.err

@@ -1,0 +1,20 @@
+"""Images as pictures and as the content of PNG files."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from PIL import Image
+
+
+def to_pil(pixels: torch.Tensor) -> Image.Image:
+    """Returns an image [3, H, W] in [0, 1] as an RGB picture of 8 bits."""
+    return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+
+
+def to_png(image: Image.Image) -> bytes:
+    """Returns a picture as the content of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
