@@ -1,4 +1,4 @@
-"""Images as pictures and as the content of PNG files."""
+"""Tensors as pictures, and pictures as the content of PNG files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,26 @@ from PIL import Image
 
 
 def to_pil(pixels: torch.Tensor) -> Image.Image:
-    """Returns an image [3, H, W] in [0, 1] as an RGB picture of 8 bits."""
+    """Returns an image as an RGB picture of 8 bits.
+
+    Args:
+        pixels: [3, H, W] in [0, 1]. Values outside are clipped.
+
+    Example:
+        >>> import torch
+        >>> from renoise.outputs.images import to_pil
+        >>> to_pil(torch.full((3, 48, 64), 0.5)).size
+        (64, 48)
+    """
     return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
 
 def to_png(image: Image.Image) -> bytes:
-    """Returns a picture as the content of a PNG file."""
+    """Returns a picture as the content of a PNG file.
+
+    Args:
+        image: The picture.
+    """
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()

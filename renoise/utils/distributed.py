@@ -1,8 +1,7 @@
-"""Exchange between the processes of one run. A process that runs alone gets its own answer back.
+"""Communication between the processes of one run. A process that runs alone gets its own value back.
 
-Lightning's strategy has `broadcast` and `barrier`, too, but over the group of the devices: it gives up after half an
-hour, although a process may have that much more to do than another. The group here has no time limit in practice, and
-notices at once when a process dies.
+Lightning's `strategy.broadcast` and `strategy.barrier` give up after half an hour, but one process may need hours longer
+than another. The functions here wait without a time limit, and notice at once when a process dies.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from renoise.errors import InputError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it, so that nobody ever sees half a file.
+    """Writes a file under a temporary name and renames it, so that no reader ever sees half a file.
 
     Args:
         path: The file. Its folder is created where it is missing.
