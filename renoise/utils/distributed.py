@@ -1,6 +1,6 @@
 """Communication between the processes of one run. A process that runs alone gets its own value back.
 
-Lightning's `strategy.broadcast` and `strategy.barrier` give up after half an hour, but one process may need hours longer
+Lightning's `strategy.broadcast` and `strategy.barrier` give up after half an hour, but one process may need hours more
 than another. The functions here wait without a time limit, and notice at once when a process dies.
 """
 

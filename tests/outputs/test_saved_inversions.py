@@ -22,7 +22,7 @@ def folder(
     tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> Path:
     """The output of a run over two images and a broken file."""
-    root = pictures(tmp_path_factory.mktemp("photos"), "a.png", "sub/b.png")
+    root = pictures(tmp_path_factory.mktemp("run") / "photos", "a.png", "sub/b.png")
     (root / "bad.png").write_bytes(b"")
     out = root.parent / "out"
     assert predict(root, out, "--data.prompt=a cat", "--model.eta=0.5").status == 0
@@ -61,7 +61,7 @@ def test_metadata_have_the_settings_and_the_facts_of_the_image(folder: Path) -> 
     for image in (inversions.names.index("a.png"), "a.png"):
         metadata = inversions.metadata(image)
         assert (metadata["file_name"], metadata["prompt"]) == ("a.png", "a cat")
-        assert metadata["image_sha256"] == hashlib.sha256((folder.parent / "a.png").read_bytes()).hexdigest()
+        assert metadata["image_sha256"] == hashlib.sha256((folder.parent / "photos/a.png").read_bytes()).hexdigest()
         assert metadata["eta"] == 0.5
 
 
