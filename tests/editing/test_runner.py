@@ -113,21 +113,21 @@ def test_edits_of_the_wrong_shape_are_reported_for_each_image(model: DiffusionMo
 def test_unknown_needs_are_an_error(needs: object, model: DiffusionModel, inversion: Inversion) -> None:
     editor = Negative()
     editor.needs = needs  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="^Negative: needs must be a set of 'trajectory', 'noise', 'attention', got"):
+    with pytest.raises(ValueError, match=r"^Negative: needs must be a set of 'trajectory', 'noise', 'attention', got"):
         check_needs(editor, model, inversion.schedule)
 
 
 def test_an_editor_that_needs_noise_is_rejected_under_a_deterministic_sampler(model: DiffusionModel) -> None:
     editor = Negative()
     editor.needs = frozenset({"noise"})
-    with pytest.raises(ValueError, match="^Negative needs a sampler that draws noise"):
+    with pytest.raises(ValueError, match=r"^Negative needs a sampler that draws noise"):
         check_needs(editor, model, Schedule.from_scheduler(model.scheduler, 2))
     check_needs(editor, model, Schedule.from_scheduler(model.scheduler, 2, eta=1.0))
 
 
 def test_an_editors_own_check_is_called(model: DiffusionModel) -> None:
     check_needs(NeedsDeterministicSampler(), model, Schedule.from_scheduler(model.scheduler, 2))
-    with pytest.raises(ValueError, match="^NeedsDeterministicSampler cannot edit under a sampler that draws noise$"):
+    with pytest.raises(ValueError, match=r"^NeedsDeterministicSampler cannot edit under a sampler that draws noise$"):
         check_needs(NeedsDeterministicSampler(), model, Schedule.from_scheduler(model.scheduler, 2, eta=1.0))
 
 
@@ -144,8 +144,8 @@ def test_an_inversion_without_what_an_editor_needs_is_an_error(model: DiffusionM
 
     needy = Negative()
     needy.needs = frozenset({"trajectory"})
-    with pytest.raises(ValueError, match="^Negative needs an inversion that kept its trajectory"):
+    with pytest.raises(ValueError, match=r"^Negative needs an inversion that kept its trajectory"):
         check_inversion(needy, bare)
     needy.needs = frozenset({"noise"})
-    with pytest.raises(ValueError, match="^Negative needs a sampler that draws noise"):
+    with pytest.raises(ValueError, match=r"^Negative needs a sampler that draws noise"):
         check_inversion(needy, inversion)

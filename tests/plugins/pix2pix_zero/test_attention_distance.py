@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_diffusion_pix2pix_zero import (
+    Pix2PixZeroL2Loss,
+)
+from helpers.edits import PROMPTS, random_latents
+from helpers.pix2pix_zero import diffusers_attention, load_tiny
+from renoise_plugins.pix2pix_zero.attention_distance import AttentionDistance, SourceMaps
+
+from renoise.models.attention import controlled_attention
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
+
+
+def distance_and_gradient(
+    model: DiffusionModel,
+    source_latents: torch.Tensor,
+    latents: torch.Tensor,
+    source: Conditioning,
+    target: Conditioning,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the distance and its gradient with respect to the latents of the edits."""
+    maps = SourceMaps(len(source_latents))
+    with controlled_attention(model.network, maps), torch.no_grad():
+        model.predict(source_latents, 501, source)
+    inputs, distance = latents.clone().requires_grad_(), AttentionDistance(maps.layers)
+    with controlled_attention(model.network, distance), torch.enable_grad():
+        model.predict(inputs, 501, target)
+    return distance.total.detach(), torch.autograd.grad(distance.total, inputs)[0]
+
+
+@pytest.mark.parametrize("checkpoint", ["tiny-sd", "tiny-sdxl"])
+def test_the_distance_of_one_image_and_its_gradient_equal_those_of_diffusers(checkpoint: str) -> None:
+    model = load_tiny(checkpoint)
+    source_latents, latents = random_latents(seed=1, images=1), random_latents(seed=2, images=1)
+    source, target = (model.encode_prompts([prompt]) for prompt in PROMPTS)
+    timestep, loss, inputs = torch.tensor(501), Pix2PixZeroL2Loss(), latents.clone().requires_grad_()
+    with diffusers_attention(model):
+        keep_maps = {"cross_attention_kwargs": {"timestep": timestep}}
+        with torch.no_grad():
+            model.network(source_latents, timestep, **model.network_inputs([source]), **keep_maps)
+        add_loss = {"cross_attention_kwargs": {"timestep": timestep, "loss": loss}}
+        model.network(inputs, timestep, **model.network_inputs([target]), **add_loss)
+    (expected,) = torch.autograd.grad(loss.loss, inputs)
+    distance, gradient = distance_and_gradient(model, source_latents, latents, source, target)
+    assert float(distance) > 0
+    torch.testing.assert_close(distance, loss.loss.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_with_guidance_the_distance_is_to_the_maps_of_the_conditional_branch(model: DiffusionModel) -> None:
+    source, target = model.encode_prompts(PROMPTS, 3.0), model.encode_prompts(PROMPTS[::-1], 3.0)
+    latents = random_latents(seed=1), random_latents(seed=2)
+    guided = distance_and_gradient(model, *latents, source, target.conditional)
+    unguided = distance_and_gradient(model, *latents, source.conditional, target.conditional)
+    for found, expected in zip(guided, unguided, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_gradient_of_an_image_does_not_depend_on_the_batch(model: DiffusionModel) -> None:
+    source, target = model.encode_prompts(PROMPTS), model.encode_prompts(PROMPTS[::-1])
+    source_latents, latents = random_latents(seed=1), random_latents(seed=2)
+    total, together = distance_and_gradient(model, source_latents, latents, source, target)
+    distances = []
+    for image in range(2):
+        index = torch.tensor([image])
+        distance, gradient = distance_and_gradient(
+            model, source_latents[index], latents[index], source.select(index), target.select(index)
+        )
+        distances.append(distance)
+        torch.testing.assert_close(gradient[0], together[image], rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
+    torch.testing.assert_close(torch.stack(distances).sum(), total)
+
+
+def test_the_distance_of_an_image_to_itself_is_zero(model: DiffusionModel) -> None:
+    source = model.encode_prompts(PROMPTS)
+    distance, gradient = distance_and_gradient(model, random_latents(), random_latents(), source, source)
+    assert float(distance) < 1e-6
+    assert float(gradient.abs().max()) < 1e-4
+
+
+def test_a_step_down_the_gradient_reduces_the_distance(model: DiffusionModel) -> None:
+    source, target = model.encode_prompts(PROMPTS), model.encode_prompts(PROMPTS[::-1])
+    source_latents, latents = random_latents(seed=1), random_latents(seed=2)
+    before, gradient = distance_and_gradient(model, source_latents, latents, source, target)
+    step_size = 1e-2 * float(before) / float(gradient.square().sum())  # 1 % to first order
+    after, _ = distance_and_gradient(model, source_latents, latents - step_size * gradient, source, target)
+    assert 0.98 * before < after < 0.995 * before
