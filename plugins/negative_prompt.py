@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise import DiffusionModel, EditRequest, InputError, Inversion, PromptEditor, guide, walk
+from renoise import DiffusionModel, EditRequest, Inversion, PromptEditor, guide, walk
 
 
 class NegativePrompt(PromptEditor):
@@ -33,7 +33,7 @@ class NegativePrompt(PromptEditor):
     ) -> None:
         super().__init__(replace, guidance_scale, strength)
         if proximal_quantile is not None and not 0 <= proximal_quantile < 1:
-            raise InputError(f"{self.name}: proximal_quantile must be in [0, 1), or null, got {proximal_quantile}")
+            raise ValueError(f"{self.name}: proximal_quantile must be in [0, 1), or null, got {proximal_quantile}")
         self.proximal_quantile = proximal_quantile
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise import DiffusionModel, EditRequest, InputError, Inversion, NullTextOptimization, PromptEditor, walk
+from renoise import DiffusionModel, EditRequest, Inversion, NullTextOptimization, PromptEditor, walk
 
 
 class NullText(PromptEditor):
@@ -39,7 +39,7 @@ class NullText(PromptEditor):
         try:
             self.optimization = NullTextOptimization(iterations, learning_rate)
         except ValueError as error:
-            raise InputError(f"{self.name}: {error}") from error
+            raise ValueError(f"{self.name}: {error}") from error
         if guidance_scale != 1:
             self.needs |= {"trajectory"}
 

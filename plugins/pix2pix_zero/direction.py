@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from renoise import Conditioning, DiffusionModel, InputError
+from renoise import Conditioning, DiffusionModel
 
 SENTENCES_PER_CALL = 64
 """How many sentences the text encoder takes at once."""
@@ -81,14 +81,14 @@ def read_bank(path: Path, option: str) -> list[str]:
         option: Option that named the file, for messages.
 
     Raises:
-        InputError: The file does not exist, is not text, or contains no sentence.
+        ValueError: The file does not exist, is not text, or contains no sentence.
     """
     try:
         sentences = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Pix2PixZero: {option}: {path} cannot be read as text: {error}") from error
+        raise ValueError(f"Pix2PixZero: {option}: {path} cannot be read as text: {error}") from error
     if not sentences:
-        raise InputError(f"Pix2PixZero: {option}: {path} is empty; it must contain one sentence per line")
+        raise ValueError(f"Pix2PixZero: {option}: {path} is empty; it must contain one sentence per line")
     return sentences
 
 

@@ -13,7 +13,6 @@ from renoise import (
     Conditioning,
     DiffusionModel,
     EditRequest,
-    InputError,
     Inversion,
     PromptEditor,
     Step,
@@ -63,13 +62,13 @@ class Pix2PixZero(PromptEditor):
         super().__init__(replace, guidance_scale, strength)
         amount = cross_attention_guidance_amount
         if not (math.isfinite(amount) and amount >= 0):
-            raise InputError(f"{self.name}: cross_attention_guidance_amount must be 0 or more, got {amount}")
+            raise ValueError(f"{self.name}: cross_attention_guidance_amount must be 0 or more, got {amount}")
         self.cross_attention_guidance_amount = amount
         if amount > 0:
             self.needs |= {"attention"}
         self.templates = TEMPLATES if templates is None else tuple(templates)
         if not self.templates or not all("{}" in template for template in self.templates):
-            raise InputError(f"{self.name}: templates must be sentences that contain {{}}, got {list(self.templates)}")
+            raise ValueError(f"{self.name}: templates must be sentences that contain {{}}, got {list(self.templates)}")
         self.banks = self._read_banks(source_sentences, target_sentences)
         self._model: DiffusionModel | None = None
 
@@ -78,11 +77,11 @@ class Pix2PixZero(PromptEditor):
         if source_sentences is None and target_sentences is None:
             return None
         if source_sentences is None or target_sentences is None:
-            raise InputError(f"{self.name}: source_sentences and target_sentences need each other; only one is given")
+            raise ValueError(f"{self.name}: source_sentences and target_sentences need each other; only one is given")
         source = read_bank(source_sentences, "source_sentences")
         target = read_bank(target_sentences, "target_sentences")
         if self.replace is not None:
-            raise InputError(f"{self.name}: replace cannot be combined with source_sentences and target_sentences")
+            raise ValueError(f"{self.name}: replace cannot be combined with source_sentences and target_sentences")
         return tuple(source), tuple(target)
 
     def refusal(self, request: EditRequest) -> str | None:

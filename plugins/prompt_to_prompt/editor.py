@@ -12,7 +12,6 @@ from renoise import (
     Conditioning,
     DiffusionModel,
     EditRequest,
-    InputError,
     Inversion,
     PromptEditor,
     controlled_attention,
@@ -63,13 +62,13 @@ class PromptToPrompt(PromptEditor):
         super().__init__(replace, guidance_scale, strength)
         for name, share in (("cross_replace_steps", cross_replace_steps), ("self_replace_steps", self_replace_steps)):
             if not 0 <= share <= 1:
-                raise InputError(f"{self.name}: {name} must be in [0, 1], got {share}")
+                raise ValueError(f"{self.name}: {name} must be in [0, 1], got {share}")
         if not 0 < blend_threshold < 1:
-            raise InputError(f"{self.name}: blend_threshold must be in (0, 1), got {blend_threshold}")
+            raise ValueError(f"{self.name}: blend_threshold must be in (0, 1), got {blend_threshold}")
         if reweight is not None and not all(math.isfinite(factor) for factor in reweight.values()):
-            raise InputError(f"{self.name}: reweight must contain finite factors, got {reweight}")
+            raise ValueError(f"{self.name}: reweight must contain finite factors, got {reweight}")
         if reweight and cross_replace_steps == 0:
-            raise InputError(f"{self.name}: reweight needs cross_replace_steps above 0, got 0")
+            raise ValueError(f"{self.name}: reweight needs cross_replace_steps above 0, got 0")
         self.needs |= {"attention"}
         self.mode: Mode = mode
         self.cross_replace_steps = cross_replace_steps

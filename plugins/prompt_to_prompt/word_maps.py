@@ -37,10 +37,9 @@ class WordMaps:
         positions = source.shape[2]
         if self._positions is not None and _preference(positions) < _preference(self._positions):
             return
-        attention = torch.stack(
-            [source @ self._source_changed.to(source), target @ self._target_changed.to(target)]
-        )  # [2, B, heads, positions, 1]
-        summed = attention.squeeze(-1).float().sum(dim=2)
+        to_source_words = source @ self._source_changed.to(source)  # [B, heads, positions, 1]
+        to_target_words = target @ self._target_changed.to(target)
+        summed = torch.stack([to_source_words, to_target_words]).squeeze(-1).float().sum(dim=2)  # [2, B, positions]
         self._sums = self._sums + summed if positions == self._positions else summed
         self._positions = positions
 
@@ -49,7 +48,7 @@ class WordMaps:
         height, width = self.size
         while height * width > (self._positions or 0):  # a UNet halves the size and rounds up
             height, width = -(-height // 2), -(-width // 2)
-        return self._sums.unflatten(-1, (height, width))
+        return self._sums.reshape(*self._sums.shape[:-1], height, width)
 
 
 def _preference(positions: int) -> int:

@@ -11,7 +11,7 @@ import torch
 
 from renoise.core.schedule import Schedule
 from renoise.editing.base import Editor, EditRequest
-from renoise.errors import InputError, InputWarning
+from renoise.errors import InputWarning
 from renoise.inversion.base import Inversion
 from renoise.inversion.sampling import sample
 from renoise.models.base import DiffusionModel
@@ -28,7 +28,7 @@ class PromptEditor(Editor):
             keeps more of the image.
 
     Raises:
-        InputError: An argument is out of range.
+        ValueError: An argument is out of range.
 
     Example:
         >>> import renoise
@@ -45,11 +45,11 @@ class PromptEditor(Editor):
         self, replace: dict[str, str] | None = None, guidance_scale: float = 1.5, strength: float = 1.0
     ) -> None:
         if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-            raise InputError(f"{self.name}: guidance_scale must be 0 or more, got {guidance_scale}")
+            raise ValueError(f"{self.name}: guidance_scale must be 0 or more, got {guidance_scale}")
         if not 0 < strength <= 1:
-            raise InputError(f"{self.name}: strength must be in (0, 1], got {strength}")
+            raise ValueError(f"{self.name}: strength must be in (0, 1], got {strength}")
         if replace is not None and (not replace or "" in replace):
-            raise InputError(f"{self.name}: replace must contain words of the prompt, or be null, got {replace}")
+            raise ValueError(f"{self.name}: replace must contain words of the prompt, or be null, got {replace}")
         self.replace = replace
         self.guidance_scale = guidance_scale
         self.strength = strength
@@ -61,10 +61,10 @@ class PromptEditor(Editor):
         return type(self).__name__
 
     def check(self, model: DiffusionModel, schedule: Schedule) -> None:
-        """Raises InputError where `strength` leaves no step to run; see `Editor.check`."""
+        """Raises ValueError where `strength` leaves no step to run; see `Editor.check`."""
         steps = len(schedule)
         if round(self.strength * steps) == 0:
-            raise InputError(
+            raise ValueError(
                 f"{self.name}: strength {self.strength:g} of {steps} steps leaves no step to run; "
                 f"it must be {1 / steps:.2g} or more"
             )

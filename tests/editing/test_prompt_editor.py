@@ -10,7 +10,7 @@ from helpers.edits import PROMPTS, REQUESTS, invert
 from renoise.core.schedule import Schedule
 from renoise.editing.base import EditRequest
 from renoise.editing.prompt_editor import PromptEditor
-from renoise.errors import InputError, InputWarning
+from renoise.errors import InputWarning
 from renoise.inversion.base import Inversion
 from renoise.inversion.sampling import sample
 from renoise.models.base import DiffusionModel
@@ -117,14 +117,14 @@ def test_editing_a_refused_image_raises_the_refusal(model: DiffusionModel) -> No
     ],
 )
 def test_an_option_out_of_range_is_an_error_with_the_editors_name(options: dict[str, Any], problem: str) -> None:
-    with pytest.raises(InputError, match=f"^Derived: {problem}"):
+    with pytest.raises(ValueError, match=f"^Derived: {problem}"):
         Derived(**options)
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.2, 2), (0.04, 10)])
 def test_a_strength_that_leaves_no_step_is_an_error(model: DiffusionModel, strength: float, steps: int) -> None:
     schedule = Schedule.from_scheduler(model.scheduler, steps)
-    with pytest.raises(InputError, match=f"of {steps} steps leaves no step to run; it must be {1 / steps:.2g} or more"):
+    with pytest.raises(ValueError, match=f"of {steps} steps leaves no step to run; it must be {1 / steps:.2g} or more"):
         PromptEditor(strength=strength).check(model, schedule)
     PromptEditor(strength=1 / steps).check(model, schedule)
 

@@ -12,7 +12,6 @@ from renoise_plugins.prompt_swap import PromptSwap
 
 from benchmarks.shared.scenes import images_of, unseen_scenes
 from renoise.editing.base import EditRequest
-from renoise.errors import InputError
 from renoise.inversion.base import Inversion
 from renoise.inversion.null_text import NullTextInversion
 from renoise.inversion.null_text_optimization import NullTextOptimization
@@ -125,5 +124,5 @@ def test_without_guidance_it_equals_prompt_swap_and_optimizes_nothing(
     ],
 )
 def test_an_option_out_of_range_is_an_error_with_the_editors_name(options: dict[str, float], problem: str) -> None:
-    with pytest.raises(InputError, match=f"^NullText: {problem}"):
+    with pytest.raises(ValueError, match=f"^NullText: {problem}"):
         NullText(**options)

@@ -11,7 +11,6 @@ from renoise_plugins.prompt_swap import PromptSwap
 from renoise_plugins.prompt_to_prompt import PromptToPrompt
 
 from renoise.editing.base import EditRequest
-from renoise.errors import InputError
 from renoise.inversion.base import Inversion
 from renoise.inversion.direct import DirectInversion
 from renoise.inversion.renoise import ReNoise
@@ -134,5 +133,5 @@ def test_a_word_that_the_prompt_lacks_is_named() -> None:
     ],
 )
 def test_an_option_out_of_range_is_an_error_with_the_editors_name(options: dict[str, Any], problem: str) -> None:
-    with pytest.raises(InputError, match=f"^PromptToPrompt: {problem}"):
+    with pytest.raises(ValueError, match=f"^PromptToPrompt: {problem}"):
         PromptToPrompt(**options)
