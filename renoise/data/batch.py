@@ -1,50 +1,25 @@
-"""Batches in which every image keeps its identity, those that could not be read included."""
+"""Batches of images in which every image keeps its name, also one that cannot be read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class ImageSource(Protocol):
-    """An image that is no file of its own: a member of an archive, a cell of a table."""
-
-    def read(self) -> bytes:
-        """The bytes of the image file.
-
-        Raises:
-            UnreadableImageError, OSError: they cannot be had.
-        """
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """What is known of an image before it is opened.
-
-    Args:
-        file_name: path relative to the root, with slashes and its suffix; always printable.
-        source: where to read it: a file, or what else knows how to.
-        prompt: what it shows; None where a captioner has yet to say so.
-        edit_prompt: what an edit shall show, if anything.
-        extra: the further columns of its row in `metadata.jsonl`.
-        error: why it shall not be opened.
-    """
-
-    file_name: str
-    source: Path | ImageSource
-    prompt: str | None
-    edit_prompt: str | None
-    extra: dict[str, object]
-    error: str | None = None
+from renoise.data.records import ImageRecord
 
 
 class LoadedImage(NamedTuple):
-    """An image that was read; `pixels` [3, H, W], `sha256` and the six `time_ids` are those of `ImageContent`."""
+    """An image that was read.
+
+    Args:
+        record: The image's record.
+        pixels: float32 [3, H, W] in [0, 1].
+        sha256: Hash of the file's bytes, in hexadecimal.
+        time_ids: SDXL's sizes and crop offsets, see `renoise.data.resizing.time_ids`.
+    """
 
     record: ImageRecord
     pixels: Tensor
@@ -53,38 +28,47 @@ class LoadedImage(NamedTuple):
 
 
 FailedImage = tuple[ImageRecord, str]
-"""An image that could not be read, and why."""
+"""An image that cannot be read, and the reason."""
 
 
 class Encoded(NamedTuple):
-    """What an autoencoder makes of B images.
+    """B images as the autoencoder encodes them.
 
     Args:
-        latents: [B, C, h, w].
-        psnr_vae: of its own round trip, the ceiling of every reconstruction, in dB, [B].
+        latents: z_0, [B, C, h, w].
+        decoded: `latents` decoded: the autoencoder's own round trip, [B, 3, H, W] in [0, 1].
     """
 
     latents: Tensor
-    psnr_vae: Tensor
+    decoded: Tensor
 
-    def select(self, index: Tensor) -> Encoded:
-        """Those of the images at these positions, int64 [n]."""
-        return Encoded(self.latents[index], self.psnr_vae[index])
+    def select(self, index: Sequence[int]) -> Encoded:
+        """Returns the images at these positions of the batch."""
+        positions = torch.as_tensor(index, dtype=torch.int64, device=self.latents.device)
+        return Encoded(self.latents[positions], self.decoded[positions])
 
 
 class ImageBatch:
-    """B images of one size; B is 0 where none could be read.
+    """B images of one size. B is 0 where none could be read.
 
-    Not a dataclass: Lightning would look inside, and turn the pixels that PSNR is measured on, and sizes that have to
-    be exact, to half precision.
+    It is not a dataclass, because Lightning would convert a dataclass's tensors to half precision: the pixels that PSNR
+    is measured on, and sizes that must be exact.
 
     Args:
         images: float32 [B, 3, H, W] in [0, 1].
-        records: whose images these are, in the same order.
-        sha256: of each file's bytes, in hexadecimal.
+        records: The records of the images, in the same order.
+        sha256: Hash of each file's bytes, in hexadecimal.
         time_ids: SDXL's sizes and crop offsets in pixels, float32 [B, 6]; see `renoise.data.resizing.time_ids`.
-        failures: the images of this batch that could not be read, each with the reason.
-        encoded: what the model's autoencoder makes of them, where it has been asked already.
+        failures: The images of this batch that could not be read, each with the reason.
+        encoded: The images as the model's autoencoder encodes them; None until they are encoded.
+
+    Example:
+        >>> from renoise.data import ImageFolderDataModule
+        >>> data = ImageFolderDataModule("data/images", batch_size=2, resolution=64)
+        >>> data.setup("predict")
+        >>> batch = next(iter(data.predict_dataloader()))
+        >>> batch.images.shape, len(batch.records), batch.failures
+        (torch.Size([2, 3, 64, 64]), 2, [])
     """
 
     def __init__(
@@ -96,37 +80,50 @@ class ImageBatch:
         failures: list[FailedImage],
         encoded: Encoded | None = None,
     ) -> None:
-        self.images, self.records, self.sha256 = images, records, sha256
-        self.time_ids, self.failures, self.encoded = time_ids, failures, encoded
+        self.images = images
+        self.records = records
+        self.sha256 = sha256
+        self.time_ids = time_ids
+        self.failures = failures
+        self.encoded = encoded
 
-    def select(self, rows: Sequence[int]) -> ImageBatch:
-        """The images at these positions, without those that could not be read."""
-        index = torch.tensor(rows, dtype=torch.int64, device=self.images.device)
+    def select(self, index: Sequence[int]) -> ImageBatch:
+        """Returns the images at these positions of the batch, without the failures."""
+        positions = torch.as_tensor(index, dtype=torch.int64, device=self.images.device)
         return ImageBatch(
-            images=self.images[index],
-            records=[self.records[row] for row in rows],
-            sha256=[self.sha256[row] for row in rows],
-            time_ids=self.time_ids[index],
+            images=self.images[positions],
+            records=[self.records[position] for position in index],
+            sha256=[self.sha256[position] for position in index],
+            time_ids=self.time_ids[positions],
             failures=[],
+            encoded=None if self.encoded is None else self.encoded.select(index),
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
-        """The same batch with its tensors on `device`; Lightning moves batches by this method."""
-        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Returns the same batch with its tensors on `device`. Lightning moves batches by this method."""
+        return self._apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> ImageBatch:
-        """The same batch with its tensors in page-locked memory; `DataLoader(pin_memory=True)` calls this method."""
-        return self._moved(lambda tensor: tensor.pin_memory())
+        """Returns the same batch with its tensors in pinned memory. `DataLoader(pin_memory=True)` calls this method."""
+        return self._apply(lambda tensor: tensor.pin_memory())
 
-    def _moved(self, move: Callable[[Tensor], Tensor]) -> ImageBatch:
-        encoded = None if self.encoded is None else Encoded(*map(move, self.encoded))
-        return ImageBatch(move(self.images), self.records, self.sha256, move(self.time_ids), self.failures, encoded)
+    def _apply(self, function: Callable[[Tensor], Tensor]) -> ImageBatch:
+        return ImageBatch(
+            images=function(self.images),
+            records=self.records,
+            sha256=self.sha256,
+            time_ids=function(self.time_ids),
+            failures=self.failures,
+            encoded=None if self.encoded is None else Encoded(*map(function, self.encoded)),
+        )
 
 
 def collate(items: Sequence[LoadedImage | FailedImage]) -> ImageBatch:
-    """Joins what a data set returned, one item per image.
+    """Returns the items of an `ImageDataset` as one batch.
 
-    Without any loaded image, `images` is [0, 3, 0, 0] and `time_ids` is [0, 6].
+    Args:
+        items: Images of one size, and images that could not be read. Without any loaded image, `images` is
+            [0, 3, 0, 0] and `time_ids` is [0, 6].
     """
     loaded = [item for item in items if isinstance(item, LoadedImage)]
     return ImageBatch(

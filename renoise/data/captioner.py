@@ -1,4 +1,4 @@
-"""BLIP-2 says what images show."""
+"""BLIP-2, which captions images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
+from renoise.data.files import error_text
 from renoise.errors import InputError
 
 
 @dataclass(frozen=True)
-class Captioning:
-    """How images without text get one.
+class CaptionerConfig:
+    """How images without a text get one.
 
     Args:
-        checkpoint: a hub id, or a local folder in transformers layout, of a BLIP-2 such as Salesforce/blip2-opt-2.7b.
-        max_new_tokens: tokens of a caption, at most.
+        checkpoint: A hub id or local folder of a BLIP-2 in transformers layout, such as Salesforce/blip2-opt-2.7b.
+        max_new_tokens: Largest number of tokens of a caption.
     """
 
     checkpoint: str
@@ -26,54 +27,57 @@ class Captioning:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise InputError(f"data.captioner.max_new_tokens must be 1 or more, but is {self.max_new_tokens}")
+            raise InputError(f"captioner.max_new_tokens must be 1 or more, got {self.max_new_tokens}")
 
 
 class Captioner:
-    """A BLIP-2 (arXiv 2301.12597), in half precision on a GPU, that goes to the device of the images it is given.
+    """A BLIP-2 (arXiv 2301.12597), in half precision on a GPU. It moves to the device of the images.
 
-    Where it would leave less than half of a GPU's memory to the diffusion model, which is there already, it goes back
-    to the CPU after each batch, and `is_in_the_way` says so: images must then not be captioned beside an inversion.
+    Where it leaves less than half of a GPU's memory to the diffusion model, which is loaded already, it moves back to
+    the CPU after each batch, and `is_offloaded` is true. Images must then not be captioned during an inversion.
 
     Args:
-        captioning: which, and how long its captions are.
+        config: The checkpoint and the length of captions.
 
     Raises:
-        InputError: it cannot be loaded, or is no BLIP-2.
+        InputError: The checkpoint cannot be loaded or is not a BLIP-2.
     """
 
-    def __init__(self, captioning: Captioning) -> None:
-        self.captioning = captioning
-        self.is_in_the_way = False
+    def __init__(self, config: CaptionerConfig) -> None:
+        self.config = config
+        self.is_offloaded = False
         try:
-            self.processor = Blip2Processor.from_pretrained(captioning.checkpoint)
+            self.processor = Blip2Processor.from_pretrained(config.checkpoint)
             self.network = Blip2ForConditionalGeneration.from_pretrained(
-                captioning.checkpoint, dtype=torch.float16, use_safetensors=True
+                config.checkpoint, dtype=torch.float16, use_safetensors=True
             ).eval()
         except (OSError, ValueError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
             raise InputError(
-                f"data.captioner.checkpoint: {captioning.checkpoint} cannot be loaded as a BLIP-2: {reason}; "
-                "--data.captioner null leaves images without text with data.prompt"
+                f"data.captioner.checkpoint: {config.checkpoint} cannot be loaded as a BLIP-2: {error_text(error)}; "
+                "set data.captioner to null to give images without a text the prompt of data.prompt"
             ) from error
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[str]:
-        """One caption for each image of [B, 3, H, W] in [0, 1], without white space around it; it may be empty."""
-        self._go_to(images.device)
+        """Returns one caption for each image, without white space around it. It may be empty.
+
+        Args:
+            images: [B, 3, H, W] in [0, 1].
+        """
+        self._move_to(images.device)
         inputs = self.processor.image_processor(images, do_rescale=False, return_tensors="pt", device=images.device)
         pixels = inputs.pixel_values.to(images.device, next(self.network.vision_model.parameters()).dtype)
-        tokens = self.network.generate(pixels, max_new_tokens=self.captioning.max_new_tokens, do_sample=False)
-        if self.is_in_the_way:
+        tokens = self.network.generate(pixels, max_new_tokens=self.config.max_new_tokens, do_sample=False)
+        if self.is_offloaded:
             self.network.to("cpu")
             torch.cuda.empty_cache()
         return [text.strip() for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
 
-    def _go_to(self, device: torch.device) -> None:
+    def _move_to(self, device: torch.device) -> None:
         if device.type == "cpu":
-            self.network.float()  # CPUs have no half precision worth the name
-        here = next(self.network.parameters()).device
+            self.network.float()  # half precision is slow on CPUs
+        current = next(self.network.parameters()).device
         self.network.to(device)
-        if device.type == "cuda" and here.type == "cpu" and not self.is_in_the_way:
+        if device.type == "cuda" and current.type == "cpu" and not self.is_offloaded:
             free, total = torch.cuda.mem_get_info(device)
-            self.is_in_the_way = free < total / 2
+            self.is_offloaded = free < total / 2

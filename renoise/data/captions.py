@@ -1,4 +1,4 @@
-"""`captions.jsonl`: what the captioner said of every image, in Hugging Face's ImageFolder columns."""
+"""`captions.jsonl`: the captions of images without a text, in the columns of Hugging Face's ImageFolder."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ CAPTIONS_NAME = "captions.jsonl"
 
 
 class Captions(JsonLines):
-    """Rows {"file_name": "sub/cat.jpg", "text": "a cat on a sofa"}, which people may correct by hand.
+    """Rows such as {"file_name": "sub/cat.jpg", "text": "a cat on a sofa"}, which users may correct by hand.
 
     Args:
-        folder: the output folder.
-        rank: of this process.
+        folder: The output folder. It is created with the first caption.
+        rank: Rank of this process.
     """
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
         super().__init__(folder / CAPTIONS_NAME, rank)
 
     def gather(self) -> None:
-        """Brings the rows of all processes into one file; for one process alone, while no other adds any.
+        """Merges the rows of all processes into one file. Only one process may call it, while no other appends.
 
         Raises:
-            InputError: the file cannot be read, or not be written.
+            InputError: The file cannot be read or written.
         """
         try:
             self._end_last_line()
@@ -42,48 +42,56 @@ class Captions(JsonLines):
             raise InputError(f"{self.path} cannot be used: {error.strerror or error}") from error
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Adds captions; where not all of them can be written, none is.
+        """Appends captions: all of them, or none where the file system refuses.
+
+        Args:
+            rows: {"file_name": …, "text": …} for each image.
 
         Raises:
-            InputError: the file system refuses.
+            InputError: The file system refuses.
         """
         try:
+            self.own.parent.mkdir(parents=True, exist_ok=True)
             super().append(rows)
         except OSError as error:
             raise InputError(f"{self.own} cannot be written: {error.strerror or error}") from error
 
     def read(self) -> dict[str, str]:
-        """The captions by file name. Of several lines on one image the last counts.
+        """Returns the captions by file name. Of several lines for one image the last counts.
 
-        A line that cannot be used stays where it is, since a person may have written it, and is named in a warning.
+        A line that is not a caption is skipped with a warning. It stays in the file, because a user may have written
+        it.
         """
         captions: dict[str, str] = {}
         for path, number, line in self.lines():
             if not line.strip():
                 continue
-            where = f"{path}, line {number}"
+            place = f"{path}, line {number}"
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                rank_zero_warn(f"{where} is left aside: not JSON ({error})", category=InputWarning)
+                rank_zero_warn(f"{place} is skipped: not JSON ({error})", category=InputWarning)
                 continue
             if _is_caption(row):
                 captions[row["file_name"]] = row["text"]
             else:
                 problem = 'not an object with strings "file_name" and "text"'
-                rank_zero_warn(f"{where} is left aside: {problem}", category=InputWarning)
+                rank_zero_warn(f"{place} is skipped: {problem}", category=InputWarning)
         return captions
 
     def _end_last_line(self) -> None:
-        """Ends the last line where it says something whole: an editor may have forgotten to, a killed run has not."""
+        """Adds a line end after the last line if that is a complete caption, as an editor may leave it.
+
+        A killed run leaves an incomplete line, which `repair` cuts off.
+        """
         if not self.path.exists():
             return
         content = self.path.read_bytes()
         try:
-            whole = _is_caption(json.loads(content[content.rfind(b"\n") + 1 :]))
+            is_complete = _is_caption(json.loads(content[content.rfind(b"\n") + 1 :]))
         except (ValueError, RecursionError):
             return
-        if whole:
+        if is_complete:
             write_atomically(self.path, content + b"\n")
 
 

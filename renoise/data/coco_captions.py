@@ -10,27 +10,37 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from renoise.data.batch import ImageRecord
+from renoise.data.files import check_folder, read_json
 from renoise.data.images_data_module import ImagesDataModule
-from renoise.data.json_files import check_folder, read_json
-from renoise.data.metadata import file_record, printable
+from renoise.data.records import ImageRecord, file_record, first_of_each_name, printable
 from renoise.errors import InputError, InputWarning
 
 MIN_SIDE = 420
-"""Pixels that both sides exceed: 3,865 images of val2017, which the paper measures on."""
+"""Pixels that both sides exceed. It selects 3,865 images of val2017, which the paper measures on."""
 
 
 class CocoCaptionsDataModule(ImagesDataModule):
-    """The large images of COCO, each with its first caption; columns `image_id` and `captions` (all five) pass through.
+    """The large images of COCO, each with its first caption.
+
+    The columns `image_id` and `captions` (all five) pass through to the manifest.
 
     Args:
-        root: the folder that the next two are in.
-        annotations: the file of captions.
-        images: the folder of images.
-        min_side: pixels that an image's width and height must both exceed, by what the annotations say.
-        captions: whether images are inverted under COCO's captions; false leaves them to the captioner, as in the
-            paper, or to the prompt.
-        kwargs: what all data sets take.
+        root: The folder that contains the annotations and the images.
+        annotations: The captions file, relative to `root`.
+        images: The folder of images, relative to `root`.
+        min_side: Width and height of an image must both exceed this many pixels, according to the annotations.
+        captions: Whether COCO's captions are the prompts. false leaves the images to the captioner, as in the paper, or
+            to `prompt`.
+        kwargs: The arguments of `ImagesDataModule`.
+
+    Raises:
+        InputError: An argument is wrong. The message begins with its name.
+
+    Example:
+        >>> from renoise.data import CocoCaptionsDataModule
+        >>> data = CocoCaptionsDataModule("coco", images="val2017")
+        >>> data.min_side
+        420
     """
 
     def __init__(
@@ -44,69 +54,66 @@ class CocoCaptionsDataModule(ImagesDataModule):
     ) -> None:
         super().__init__(root, **kwargs)
         if min_side < 0:
-            raise InputError(f"data.min_side must be 0 or more, but is {min_side}")
+            raise InputError(f"min_side must be 0 or more, got {min_side}")
         self.annotations, self.images = annotations, images
-        self.min_side, self.captions_of_coco = min_side, captions
+        self.min_side, self.use_captions = min_side, captions
 
     def find_records(self) -> list[ImageRecord]:
-        """The images in the order of their names; only the annotations are read.
+        """Returns the images, sorted by name. Only the annotations are read.
 
         Raises:
-            InputError: the annotations cannot be read or are not COCO's, there is no folder of images, or no image is
+            InputError: The annotations cannot be read or are not COCO's, there is no folder of images, or no image is
                 large enough.
         """
         path, folder = self.root / self.annotations, self.root / self.images
         content = read_json(path, "data.annotations")
         images = _usable(content, "images", _is_image, path)
-        # COCO's files about images that nobody captioned have no such list.
-        may_lack = not self.captions_of_coco and isinstance(content, dict) and "annotations" not in content
-        captions = {} if may_lack else _captions(_usable(content, "annotations", _is_caption, path))
+        # COCO's files about images without captions have no such list.
+        has_no_captions = isinstance(content, dict) and "annotations" not in content
+        if has_no_captions and not self.use_captions:
+            captions = {}
+        else:
+            captions = _captions_by_image(_usable(content, "annotations", _is_caption, path))
         check_folder(folder, "data.images")
-        records: dict[str, ImageRecord] = {}
-        for image in images:
-            if not min(image["width"], image["height"]) > self.min_side:
-                continue
-            name, where = posixpath.normpath(image["file_name"]), printable(f"{path}, image {image['id']}")
-            if name in records:
-                again = f"{where} is skipped: {printable(name)} is in it already"
-                rank_zero_warn(again, category=InputWarning)
-            else:
-                records[name] = self._record(folder, where, name, image["id"], captions.get(image["id"], []))
-        if not records:
+        large = [image for image in images if min(image["width"], image["height"]) > self.min_side]
+        if not large:
             raise InputError(f"data.min_side: {path} has no images whose sides both exceed {self.min_side} pixels")
-        return [records[name] for name in sorted(records)]
+        records = first_of_each_name(self._record(image, captions.get(image["id"], []), path) for image in large)
+        return sorted(records, key=lambda record: record.file_name)
 
-    def _record(self, folder: Path, where: str, name: str, image_id: int | str, captions: list[str]) -> ImageRecord:
-        first = captions[0] if captions and self.captions_of_coco else None
-        row = {"text": first, "image_id": image_id, "captions": captions}
-        return file_record(folder, name, where, row, self.prompt)
+    def _record(self, image: dict[str, Any], captions: list[str], path: Path) -> tuple[str, ImageRecord]:
+        """Returns the place of an entry, for messages, and its record."""
+        place = printable(f"{path}, image {image['id']}")
+        first = captions[0] if captions and self.use_captions else None
+        row = {"text": first, "image_id": image["id"], "captions": captions}
+        return place, file_record(self.root / self.images, posixpath.normpath(image["file_name"]), place, row)
 
 
-def _captions(annotations: list[Any]) -> dict[int | str, list[str]]:
-    """The captions by image, those with the lowest numbers first, without white space around them."""
+def _captions_by_image(annotations: list[Any]) -> dict[int | str, list[str]]:
+    """Returns the captions of each image, without white space around them, sorted by their ids."""
     found: dict[int | str, list[tuple[int, str]]] = {}
     for caption in annotations:
         found.setdefault(caption["image_id"], []).append((caption["id"], caption["caption"].strip()))
-    return {image_id: [text for _, text in sorted(numbered)] for image_id, numbered in found.items()}
+    return {image_id: [text for _, text in sorted(captions)] for image_id, captions in found.items()}
 
 
 def _usable(content: Any, name: str, is_usable: Callable[[Any], bool], path: Path) -> list[Any]:
-    """Those entries of one of the file's lists that can be used; how many cannot is said once, for there may be many.
+    """Returns the usable entries of one of the file's lists. One warning counts the others, which may be many.
 
     Raises:
-        InputError: there is no such list, or none of its entries can be used.
+        InputError: There is no such list, or none of its entries is usable.
     """
     entries = content.get(name) if isinstance(content, dict) else None
     usable = [entry for entry in entries if is_usable(entry)] if isinstance(entries, list) else []
     if not isinstance(entries, list) or (entries and not usable):
         raise InputError(
-            f"data.annotations: {path} does not hold COCO's captions: images with id, file_name, width and height; "
+            f"data.annotations: {path} does not contain COCO's captions: images with id, file_name, width and height; "
             "annotations with id, image_id and caption"
         )
     if len(usable) < len(entries):
         first = next(position for position, entry in enumerate(entries) if not is_usable(entry))
-        which = f"{len(entries) - len(usable)} of {len(entries)} {name} are left out, the first of them [{first}]"
-        rank_zero_warn(f"{path}: {which}: not as COCO has them", category=InputWarning)
+        which = f"{len(entries) - len(usable)} of {len(entries)} {name} are skipped, the first of them [{first}]"
+        rank_zero_warn(f"{path}: {which}: not in COCO's format", category=InputWarning)
     return usable
 
 

@@ -1,25 +1,27 @@
-"""Images by their records, read one by one, each in its frame."""
+"""A map-style data set that reads images by their records."""
 
 from __future__ import annotations
 
 from torch.utils.data import Dataset
 
-from renoise.data.batch import FailedImage, ImageRecord, LoadedImage
-from renoise.data.images import UnreadableImageError, read_image
+from renoise.data.batch import FailedImage, LoadedImage
+from renoise.data.files import UnreadableImageError
+from renoise.data.images import read_image
+from renoise.data.records import ImageRecord
 from renoise.data.resizing import Fit
 
 
 class ImageDataset(Dataset[LoadedImage | FailedImage]):
-    """Reads one image per record and never raises: where that fails, the item says why.
+    """Reads one image per record. An image that cannot be read is a `FailedImage` and raises nothing.
 
     Args:
-        records: of the images.
-        frames: height and width that each is brought to.
-        fit: how.
+        records: The images.
+        sizes: Target size of each image, (height, width) in pixels.
+        fit: How images are fitted to their target sizes.
     """
 
-    def __init__(self, records: list[ImageRecord], frames: list[tuple[int, int]], fit: Fit) -> None:
-        self.records, self.frames, self.fit = records, frames, fit
+    def __init__(self, records: list[ImageRecord], sizes: list[tuple[int, int]], fit: Fit) -> None:
+        self.records, self.sizes, self.fit = records, sizes, fit
 
     def __len__(self) -> int:
         return len(self.records)
@@ -27,17 +29,22 @@ class ImageDataset(Dataset[LoadedImage | FailedImage]):
     def __getitem__(self, index: int) -> LoadedImage | FailedImage:
         record = self.records[index]
         try:
-            return load_image(record, self.frames[index], self.fit)
+            return load_image(record, self.sizes[index], self.fit)
         except UnreadableImageError as error:
             return record, str(error)
 
 
-def load_image(record: ImageRecord, frame: tuple[int, int], fit: Fit) -> LoadedImage:
-    """The image of a record in a frame (height, width).
+def load_image(record: ImageRecord, size: tuple[int, int], fit: Fit) -> LoadedImage:
+    """Returns the image of a record.
+
+    Args:
+        record: The image.
+        size: Target size, (height, width) in pixels.
+        fit: How the image is fitted to the target size.
 
     Raises:
-        UnreadableImageError: it shall not be opened, or cannot be.
+        UnreadableImageError: The record has an error, or the image cannot be read.
     """
     if record.error is not None:
         raise UnreadableImageError(record.error)
-    return LoadedImage(record, *read_image(record.source, frame, fit))
+    return LoadedImage(record, *read_image(record.source, size, fit))

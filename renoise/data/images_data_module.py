@@ -1,47 +1,67 @@
-"""What all data sets have in common: their images, shared among processes, as batches for `predict`."""
+"""The base class of all data sets: their images, shared among processes, as batches for `predict`."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from renoise.data.batch import ImageBatch, ImageRecord, collate
-from renoise.data.captioner import Captioner, Captioning
-from renoise.data.captions import Captions
+from renoise.data.batch import ImageBatch, collate
+from renoise.data.batch_captioner import BatchCaptioner
+from renoise.data.captioner import CaptionerConfig
+from renoise.data.files import UnreadableImageError, check_folder
 from renoise.data.image_dataset import ImageDataset, load_image
-from renoise.data.images import UnreadableImageError, read_size
+from renoise.data.images import read_size
 from renoise.data.prefetch import Prefetcher
-from renoise.data.resizing import Fit, Resize, batches_of_one_frame, bucket
-from renoise.errors import InputError, InputWarning
-from renoise.utils.distributed import all_gather, broadcast, raise_together
+from renoise.data.records import ImageRecord, check_same_in_all_processes
+from renoise.data.resizing import Fit, Resize, batches_of_one_size, bucket
+from renoise.errors import InputError
+from renoise.utils.configurable import Configurable, describe
+from renoise.utils.distributed import raise_together
+
+NOT_SETTINGS = {"batch_size", "num_workers"}
+"""Arguments that the results do not depend on."""
 
 
-class ImagesDataModule(L.LightningDataModule):
-    """A data set of images; those to come say in `find_records` which they are.
+class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
+    """A data set of images. A subclass implements `find_records`, which lists them.
 
     Args:
-        root: the folder that holds the data set.
-        batch_size: images inverted together.
-        num_workers: processes that read images ahead; 0 reads them in a thread.
-        resolution: side of the square, in pixels, that images are brought to.
-        resize: crop (the middle square), stretch (all of the image), pad (all of it in its own shape, between white
-            margins), or bucket (of several shapes of about as many pixels the nearest to the image's, its middle; a
-            batch has one shape).
-        prompt: for images without text.
-        captioner: a BLIP-2 that says what images without text show; null leaves them with the prompt.
+        root: The folder that contains the data set.
+        batch_size: Number of images that are inverted together.
+        num_workers: Number of processes that read images; 0 reads them in a thread.
+        resolution: Side in pixels of the square that images are brought to.
+        resize: How images are brought to it: crop (the middle square), stretch (the whole image, which changes its
+            shape), pad (the whole image between white margins), or bucket (a crop to the shape nearest to the image's,
+            out of several with about as many pixels as the square; a batch has one shape).
+        prompt: Prompt of images without a text.
+        captioner: A BLIP-2 that captions images without a text; null gives them `prompt`.
+
+    Raises:
+        InputError: An argument is wrong. The message begins with its name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from renoise.data import ImageRecord, ImagesDataModule
+        >>> class JPEGs(ImagesDataModule):
+        ...     def find_records(self):
+        ...         return [ImageRecord(path.name, path) for path in sorted(self.root.glob("*.jpg"))]
+        >>> data = JPEGs("data/images/photographs", resolution=64)
+        >>> data.setup("predict")
+        >>> data.records[0].file_name
+        'astronaut.jpg'
     """
 
     records: list[ImageRecord]
+    """All images of the data set, after `setup`."""
 
     def __init__(
         self,
@@ -51,7 +71,7 @@ class ImagesDataModule(L.LightningDataModule):
         resolution: int = 512,
         resize: Resize = "crop",
         prompt: str = "",
-        captioner: Captioning | None = None,
+        captioner: CaptionerConfig | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -60,125 +80,135 @@ class ImagesDataModule(L.LightningDataModule):
             ("resolution", resolution, 8),
         ):
             if value < least:
-                raise InputError(f"data.{name} must be {least} or more, but is {value}")
+                raise InputError(f"{name} must be {least} or more, got {value}")
         if captioner is not None and prompt:
-            one_of_them = "images without text take one of them (--data.captioner null is none)"
-            raise InputError(f"data.prompt is {prompt!r}, beside a data.captioner; {one_of_them}")
+            raise InputError(f"prompt must be empty where there is a captioner, got {prompt!r}; leave out one of them")
         self.root = Path(root).expanduser()
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.prompt = None if captioner is not None else prompt
-        """Of images without text; None where a captioner is to say it."""
-        self.resolution, self.resize, self.captioning = resolution, resize, captioner
-        self.captioner: Captioner | None = None
+        self.resolution, self.resize = resolution, resize
+        self.prompt, self.captioner = prompt, captioner
         self.size_multiple = 8
-        """What the model asks of the sides of buckets; whoever knows the model sets it."""
-        self.prepare: Callable[[ImageBatch], ImageBatch] = lambda batch: batch
-        """What can be done with a batch while the one before is inverted; whoever knows the model sets it."""
-        # Fewer images than processes is fine.
+        self._prepare: Callable[[ImageBatch], ImageBatch] | None = None
+        self._batch_captioner: BatchCaptioner | None = None
+        # There may be fewer images than processes.
         self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The class and the arguments that the results depend on, in JSON types. Paths that exist are real paths."""
+        captioner = self.captioner and replace(self.captioner, checkpoint=_real_path(self.captioner.checkpoint))
+        arguments = self.init_args | {
+            "root": _real_path(str(self.root)),
+            "resolution": self.resolution,
+            "resize": self.resize,
+            "prompt": self.prompt,
+            "captioner": captioner,
+        }
+        kept = {name: value for name, value in arguments.items() if name not in NOT_SETTINGS}
+        return {"class_path": describe(self)["class_path"], **describe(kept)}
+
+    @property
+    def output_folder(self) -> Path | None:
+        """The Trainer's `default_root_dir`; None where no Trainer uses the data module."""
+        return Path(self.trainer.default_root_dir) if self.trainer else None
 
     @abstractmethod
     def find_records(self) -> list[ImageRecord]:
-        """All images of the data set, in an order of their own, each name once; none is opened.
+        """Returns all images of the data set, each name once, without opening them. The order decides that of batches.
 
         Raises:
-            InputError: there are none, or what says which they are cannot be read.
+            InputError: There are none, or the files that list them cannot be read.
         """
+
+    def connect(self, size_multiple: int, prepare: Callable[[ImageBatch], ImageBatch]) -> None:
+        """Hands over what is known once the model is loaded.
+
+        Args:
+            size_multiple: Height and width of images must be multiples of this.
+            prepare: Prepares a batch in a thread while the batch before it is inverted.
+
+        Raises:
+            InputError: `resolution` is not a multiple of `size_multiple`.
+        """
+        if self.resolution % size_multiple:
+            below = self.resolution // size_multiple * size_multiple
+            nearest = " or ".join(str(side) for side in (below, below + size_multiple) if side)
+            raise InputError(
+                f"data.resolution must be a multiple of {size_multiple}, got {self.resolution}; set it to {nearest}"
+            )
+        self.size_multiple, self._prepare = size_multiple, prepare
 
     def setup(self, stage: str) -> None:
-        """Lists the images in `records`, with the captions that are known, and loads the captioner where some are not.
+        """Lists the images in `records`, with known captions, and loads the captioner where captions are missing.
 
         Raises:
-            InputError: a process finds no folder, no images in it, or others than the first process finds; the
-                captioner cannot be loaded.
+            InputError: In one of the processes the folder does not exist, contains no images, or contains other images
+                than in the first process; or the captioner cannot be loaded.
         """
         with raise_together():
-            if not os.path.isdir(self.root):
-                problem = "is not a folder" if os.path.lexists(self.root) else "does not exist"
-                raise InputError(f"data.root: {self.root} {problem}")
+            check_folder(self.root, "data.root")
             self.records = self.find_records()
         with raise_together():
-            _check_that_all_see_the_same(self.records, self.root)
-        if self.captioning is not None and self.trainer is not None:
-            self._set_up_captions(self.captioning, Path(self.trainer.default_root_dir))
-        self._to_do = self.records
-
-    def _set_up_captions(self, captioning: Captioning, folder: Path) -> None:
-        self.captions = Captions(folder, self._rank)
-        known: dict[str, str] = {}
-        with raise_together():
-            if self._rank == 0:
-                self.captions.gather()
-                known = self.captions.read()
-        known = broadcast(known)
-        self.records = [
-            replace(record, prompt=known.get(record.file_name)) if record.prompt is None else record
-            for record in self.records
-        ]
-        with raise_together():
-            if any(record.prompt is None and record.error is None for record in self.records):
-                self.captioner = Captioner(captioning)
+            check_same_in_all_processes(self.records, self.root)
+        if self.captioner is None:
+            self.records = [
+                replace(record, prompt=self.prompt) if record.prompt is None else record for record in self.records
+            ]
+        elif self.output_folder is not None:
+            self._batch_captioner = BatchCaptioner(self.captioner, self.output_folder, self._rank)
+            self.records = self._batch_captioner.add_known_captions(self.records)
+        self._remaining = self.records
 
     def teardown(self, stage: str) -> None:
-        """Brings the captions of all processes into one file, once all have finished."""
-        if hasattr(self, "captions"):
-            all_gather(None)
-            if self._rank == 0:
-                self.captions.gather()
+        """Merges the captions of all processes into one file, after all have finished."""
+        if self._batch_captioner is not None:
+            self._batch_captioner.close()
 
-    def exclude(self, file_names: Container[str]) -> None:
-        """Leaves these out of `predict_dataloader`, because they have been done before."""
-        self._to_do = [record for record in self._to_do if record.file_name not in file_names]
+    def exclude(self, names: Container[str]) -> None:
+        """Leaves images out of `predict_dataloader`, because an earlier run has finished them.
+
+        Args:
+            names: File names of images.
+        """
+        self._remaining = [record for record in self._remaining if record.file_name not in names]
 
     def predict_dataloader(self) -> Prefetcher:
-        """The images that fall to this process, in batches of type `ImageBatch`."""
+        """Returns this process's share of the images, in batches of type `ImageBatch`."""
         world_size = self.trainer.world_size if self.trainer else 1
-        records = self._to_do[self._rank :: world_size]
-        frames = [self._frame(record) for record in records]
-        images = ImageDataset(records, frames, self._fit)
-        batches = batches_of_one_frame(frames, self.batch_size)
-        loader = DataLoader(images, batch_sampler=batches, num_workers=self.num_workers, collate_fn=collate)
-        self._to_caption = {record.file_name for record in records if record.prompt is None}
-        return Prefetcher(loader, self._made_ready)
+        records = self._remaining[self._rank :: world_size]
+        sizes = [self._target_size(record) for record in records]
+        if self._batch_captioner is not None:
+            self._batch_captioner.expect(records)
+        loader = DataLoader(
+            ImageDataset(records, sizes, self._fit),
+            batch_sampler=batches_of_one_size(sizes, self.batch_size),
+            num_workers=self.num_workers,
+            collate_fn=collate,
+        )
+        return Prefetcher(loader, self._prepare_ahead)
 
-    def _made_ready(self, batch: ImageBatch) -> ImageBatch:
-        """All that can be done with a batch before its turn, while the network works on another."""
-        return batch if self.captioner is not None and self.captioner.is_in_the_way else self.prepare(batch)
+    def _prepare_ahead(self, batch: ImageBatch) -> ImageBatch:
+        must_wait = self._batch_captioner is not None and self._batch_captioner.must_wait
+        return batch if self._prepare is None or must_wait else self._prepare(batch)
 
     def on_after_batch_transfer(self, batch: ImageBatch, dataloader_idx: int) -> ImageBatch:
-        """Captions the images of the batch that have no text, all at once, on the device that they are on.
-
-        The captioner is freed with the last of them.
-        """
-        rows = [row for row, record in enumerate(batch.records) if record.prompt is None]
-        if self.captioner is None:
-            return batch
-        if rows:
-            captions = self.captioner(batch.images[rows])
-            self.captions.append(
-                {"file_name": batch.records[row].file_name, "text": caption}
-                for row, caption in zip(rows, captions, strict=True)
-            )
-            for row, caption in zip(rows, captions, strict=True):
-                batch.records[row] = replace(batch.records[row], prompt=caption)
-                if not caption:
-                    name = batch.records[row].file_name
-                    warnings.warn(f"{name}: the captioner finds no words; its prompt is empty", InputWarning, 2)
-        self._to_caption -= {record.file_name for record in batch.records}
-        self._to_caption -= {record.file_name for record, _ in batch.failures}
-        if not self._to_caption:
-            self.captioner = None
+        """Captions the images of the batch that have no prompt."""
+        if self._batch_captioner is not None:
+            self._batch_captioner.caption(batch)
         return batch
 
     def original(self, file_name: str) -> Tensor:
-        """One image as its batch holds it, float32 [3, H, W] in [0, 1], read anew.
+        """Reads one image again and returns it as its batch has it, float32 [3, H, W] in [0, 1].
+
+        Args:
+            file_name: Name of the image.
 
         Raises:
-            UnreadableImageError: it cannot be read, or is no longer there.
+            UnreadableImageError: The image cannot be read or no longer exists.
         """
         for record in self.records:
             if record.file_name == file_name:
-                return load_image(record, self._frame(record), self._fit).pixels
+                return load_image(record, self._target_size(record), self._fit).pixels
         raise UnreadableImageError(f"{file_name} is not in {self.root}")
 
     @property
@@ -189,21 +219,12 @@ class ImagesDataModule(L.LightningDataModule):
     def _fit(self) -> Fit:
         return "crop" if self.resize == "bucket" else self.resize
 
-    def _frame(self, record: ImageRecord) -> tuple[int, int]:
-        """Height and width that an image is brought to."""
+    def _target_size(self, record: ImageRecord) -> tuple[int, int]:
         size = read_size(record.source) if self.resize == "bucket" and record.error is None else None
-        return (
-            (self.resolution, self.resolution) if size is None else bucket(*size, self.resolution, self.size_multiple)
-        )
+        square = self.resolution, self.resolution
+        return square if size is None else bucket(*size, self.resolution, self.size_multiple)
 
 
-def _check_that_all_see_the_same(records: list[ImageRecord], root: Path) -> None:
-    """Raises InputError where this process lists other images than the first: shares would overlap, or leave some out.
-
-    Machines that share a folder may see it at different moments, or not share it at all.
-    """
-    names = "\n".join(record.file_name for record in records)
-    mine = len(records), hashlib.sha256(names.encode("utf-8", "backslashreplace")).hexdigest()
-    first = broadcast(mine)
-    if first != mine:
-        raise InputError(f"data.root: {root} holds {len(records)} images here, others than the {first[0]} of process 0")
+def _real_path(source: str) -> str:
+    """Returns a path that exists in one form, however it was written, and a hub id as it is."""
+    return os.path.realpath(source) if os.path.exists(source) else source

@@ -1,10 +1,11 @@
-"""PIE-Bench: images to edit, with source and target prompts and masks (arXiv 2310.01506)."""
+"""PIE-Bench: images to edit, with source prompts, target prompts and masks (arXiv 2310.01506)."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,35 @@ from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 
-from renoise.data.batch import ImageRecord
-from renoise.data.images import UnreadableImageError, read_size
+from renoise.data.files import UnreadableImageError, check_folder, read_json
+from renoise.data.images import read_size
 from renoise.data.images_data_module import ImagesDataModule
-from renoise.data.json_files import check_folder, read_json
-from renoise.data.metadata import file_record, printable
-from renoise.data.resizing import place, shown
+from renoise.data.records import ImageRecord, file_record, first_of_each_name, printable
+from renoise.data.resizing import crop_box, resize_into
 from renoise.errors import InputError, InputWarning
 
 SIDE = 512
-"""Pixels of PIE-Bench's images and masks."""
+"""Side in pixels of PIE-Bench's images and masks."""
 PROMPTS = {"original_prompt": "text", "editing_prompt": "edit_text"}
 
 
 class PIEBenchDataModule(ImagesDataModule):
-    """PIE-Bench's images; its columns, `mask` among them, pass through to the manifest, `id` being the key.
+    """PIE-Bench's images, source prompts and target prompts. All other columns pass through; `id` is the entry's key.
 
     Args:
-        root: the folder that the next two are in.
-        mapping_file: what says which images there are.
-        images: the folder of images.
-        kwargs: what all data sets take.
+        root: The folder that contains the mapping file and the images.
+        mapping_file: The JSON file that lists the images, relative to `root`.
+        images: The folder of images, relative to `root`.
+        kwargs: The arguments of `ImagesDataModule`.
+
+    Raises:
+        InputError: An argument is wrong. The message begins with its name.
+
+    Example:
+        >>> from renoise.data import PIEBenchDataModule
+        >>> data = PIEBenchDataModule("PIE-Bench_v1", resize="stretch")
+        >>> data.mapping_file
+        'mapping_file.json'
     """
 
     def __init__(
@@ -47,79 +56,77 @@ class PIEBenchDataModule(ImagesDataModule):
         self.mapping_file, self.images = mapping_file, images
 
     def find_records(self) -> list[ImageRecord]:
-        """The images in the mapping file's order, their prompts without the brackets around what changes.
+        """Returns the images in the mapping file's order. Prompts lose the brackets around what the edit changes.
 
         Raises:
-            InputError: the mapping file cannot be read, is not PIE-Bench's, or names no image; there is no folder of
+            InputError: The mapping file cannot be read, is not PIE-Bench's or lists no image; or there is no folder of
                 images.
         """
         path = self.root / self.mapping_file
         content = read_json(path, "data.mapping_file")
         if not isinstance(content, dict) or not content:
-            raise InputError(f"data.mapping_file: {path} must be an object of one entry per image, and has none")
+            raise InputError(f"data.mapping_file: {path} must be an object with one entry per image, and has none")
         check_folder(self.root / self.images, "data.images")
-        records: dict[str, ImageRecord] = {}
-        skipped = []
-        for key, entry in content.items():
-            where = printable(f"{path}, {key}")
-            if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str) or not entry["image_path"]:
-                skipped.append(f'{where} is not an object with an "image_path"')
-                continue
-            columns = {**entry, "id": key}
-            name = posixpath.normpath(columns.pop("image_path"))
-            if name in records:
-                skipped.append(f"{where} is skipped: {printable(name)} is in it already")
-                continue
-            for column, renamed in PROMPTS.items():
-                columns[renamed] = _without_brackets(columns.pop(column, None))
-            records[name] = file_record(self.root / self.images, name, where, columns, self.prompt)
-        if not records:
-            raise InputError(f"data.mapping_file: {skipped[0]}")
-        for problem in skipped:
-            rank_zero_warn(problem, category=InputWarning)
-        return list(records.values())
+        entries = {key: entry for key, entry in content.items() if _is_entry(entry)}
+        broken = [key for key in content if key not in entries]
+        problems = [printable(f'{path}, {key} is not an object with an "image_path"') for key in broken]
+        if not entries:
+            raise InputError(f"data.mapping_file: {problems[0]}")
+        for problem in problems:
+            rank_zero_warn(f"{problem}; it is skipped", category=InputWarning)
+        return first_of_each_name(self._record(key, entry, path) for key, entry in entries.items())
+
+    def _record(self, key: str, entry: dict[str, Any], path: Path) -> tuple[str, ImageRecord]:
+        """Returns the place of an entry, for messages, and its record."""
+        row = {**entry, "id": key}
+        name = posixpath.normpath(row.pop("image_path"))
+        for column, renamed in PROMPTS.items():
+            row[renamed] = _without_brackets(row.pop(column, None))
+        place = printable(f"{path}, {key}")
+        return place, file_record(self.root / self.images, name, place, row)
 
     def mask(self, file_name: str, with_border: bool = True) -> Tensor:
-        """Where an image may be edited, bool [H, W] in the frame that it is brought to; margins are kept.
+        """Returns where an image may be edited, bool [H, W] at its target size. White margins are not edited.
 
         Args:
-            file_name: which image.
-            with_border: see `decode_mask`.
+            file_name: Name of the image.
+            with_border: Whether the outermost pixels are set, see `decode_mask`.
 
         Raises:
-            KeyError: there is no such image.
-            UnreadableImageError: it cannot be read.
-            InputError: its mask cannot be.
+            KeyError: There is no such image.
+            UnreadableImageError: The image cannot be read.
+            InputError: The image's mask is not in PIE-Bench's format.
         """
         record = {record.file_name: record for record in self.records}[file_name]
-        size = read_size(record.source) if record.error is None else None
-        if size is None:
-            raise UnreadableImageError(f"{file_name}: {record.error or 'no image that can be read'}")
+        image_size = read_size(record.source) if record.error is None else None
+        if image_size is None:
+            raise UnreadableImageError(f"{file_name}: {record.error or 'not an image that can be read'}")
         try:
-            mask = decode_mask(record.extra.get("mask"), *size, with_border)
+            mask = decode_mask(record.extra.get("mask"), *image_size, with_border)
         except InputError as error:
             raise InputError(f"data.mapping_file: {file_name}: {error}") from None
-        frame = self._frame(record)
-        # Pillow resizes pictures of one bit to the nearest pixel, whatever the filter. What is kept is white, as
+        size = self._target_size(record)
+        # Pillow resizes images of one bit to the nearest pixel, whatever the filter. What is not edited is white, as
         # margins are.
-        kept = Image.fromarray(~mask.numpy())
-        return torch.from_numpy(~np.array(place(kept.crop(shown(*size, frame, self._fit)), frame, self._fit)))
+        unedited = Image.fromarray(~mask.numpy())
+        visible = unedited.crop(crop_box(*image_size, size, self._fit))
+        return torch.from_numpy(~np.array(resize_into(visible, size, self._fit)))
 
 
 def decode_mask(runs: Any, height: int = SIDE, width: int = SIDE, with_border: bool = True) -> Tensor:
-    """PIE-Bench's mask as bool [height, width].
+    """Returns a mask of PIE-Bench as bool [height, width].
 
     Args:
-        runs: start and length of each run of ones, in turn, in the flattened image; what goes beyond it is cut off.
-        height: of the image in pixels.
-        width: of the image in pixels.
-        with_border: whether the outermost rows and columns are set, as PIE-Bench's own evaluation does.
+        runs: Start and length of each run of ones, in turn, in the flattened image. Runs are cut off at its end.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        with_border: Whether the outermost rows and columns are set, as in PIE-Bench's own evaluation.
 
     Raises:
-        InputError: they are no such list.
+        InputError: `runs` is not such a list.
     """
     if not isinstance(runs, Sequence) or len(runs) % 2 or not all(type(each) is int and each >= 0 for each in runs):
-        raise InputError(f"a mask must be a list of starts and lengths in turn, 0 or more, not {str(runs)[:40]}")
+        raise InputError(f"a mask must be a list of starts and lengths in turn, 0 or more, got {str(runs)[:40]}")
     mask = torch.zeros(height * width, dtype=torch.bool)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
         mask[start : start + length] = True
@@ -130,6 +137,10 @@ def decode_mask(runs: Any, height: int = SIDE, width: int = SIDE, with_border: b
     return mask
 
 
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("image_path"), str) and entry["image_path"] != ""
+
+
 def _without_brackets(prompt: Any) -> Any:
-    """The prompt without what marks the words that change; what is no text stays, and is refused elsewhere."""
+    """Returns a prompt without brackets. What is not a string stays, and its record has an error."""
     return prompt.translate(str.maketrans("", "", "[]")) if isinstance(prompt, str) else prompt

@@ -1,4 +1,4 @@
-"""Batches made ready while the one before is worked on."""
+"""Prepares the next batch while the current one is used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from renoise.data.batch import ImageBatch
 
 
 class Prefetcher:
-    """The batches of a loader; each is read and made ready in a thread, while the network has the one before.
+    """The batches of a loader. A thread reads and prepares one batch while the caller uses the batch before it.
 
     Args:
-        loader: gives the batches.
-        prepare: makes one ready; what it raises is raised where the batch is asked for.
+        loader: The batches.
+        prepare: Prepares a batch. Its errors are raised where the batch is requested.
     """
 
     def __init__(self, loader: DataLoader[Any], prepare: Callable[[ImageBatch], ImageBatch]) -> None:
@@ -28,12 +28,12 @@ class Prefetcher:
     def __iter__(self) -> Iterator[ImageBatch]:
         batches = iter(self.loader)
 
-        def following() -> ImageBatch | None:
+        def next_batch() -> ImageBatch | None:
             batch = next(batches, None)
             return None if batch is None else self.prepare(batch)
 
-        with ThreadPoolExecutor(1, "ahead") as thread:
-            coming = thread.submit(following)
-            while (batch := coming.result()) is not None:
-                coming = thread.submit(following)
+        with ThreadPoolExecutor(1, "prefetch") as thread:
+            pending = thread.submit(next_batch)
+            while (batch := pending.result()) is not None:
+                pending = thread.submit(next_batch)
                 yield batch

@@ -4,63 +4,44 @@ from __future__ import annotations
 
 import json
 import posixpath
-import tarfile
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from renoise.data.batch import ImageRecord
-from renoise.data.image_folder import walk
-from renoise.data.images import UnreadableImageError, check_regular, read_part, suffixes
+from renoise.data.files import walk
+from renoise.data.formats import suffixes
 from renoise.data.images_data_module import ImagesDataModule
-from renoise.data.metadata import printable, table_record
+from renoise.data.records import ImageRecord, first_of_each_name, printable, row_record
+from renoise.data.tar_files import TarMember, is_compressed, read_members
 from renoise.errors import InputError, InputWarning
 
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4", ".tar.z")
-STARTS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-"""What compressed files begin with, whatever they are called: gzip, bzip2, xz, zstd."""
-LONGEST_TEXT = 2**20
-"""Bytes of a text that is read; a prompt has some hundred."""
-
-
-@dataclass(frozen=True)
-class TarMember:
-    """A file in an archive.
-
-    Args:
-        archive: the archive.
-        start: where the file begins in it, in bytes.
-        length: of the file, in bytes.
-    """
-
-    archive: Path
-    start: int
-    length: int
-
-    def read(self) -> bytes:
-        """See `ImageSource.read`."""
-        content = read_part(self.archive, self.start, self.length)
-        if len(content) < self.length:
-            raise UnreadableImageError(f"{self.archive.name} ends in the middle of it")
-        return content
+MAX_TEXT = 2**20
+"""Largest size of a text member in bytes; a prompt has a few hundred."""
 
 
 class WebDatasetDataModule(ImagesDataModule):
-    """Samples of WebDataset shards, each an image (the first member that is one) and its texts.
+    """Samples of WebDataset shards: an image (the first member that is one) and its texts.
 
-    A sample's members are neighbors and share their names up to the first dot. The text is the `.txt` member, or the
-    key `text` or `caption` of the `.json` member, whose `edit_text` is the edit's; its other keys pass through. Images
-    are named `<shard>/<key>` and their suffix.
+    The members of a sample are neighbors in the archive, and their names are equal up to the first dot. The prompt is
+    the `.txt` member, or the key `text` or `caption` of the `.json` member. Its key `edit_text` is the edit prompt, and
+    its other keys pass through to the manifest. Images are named `<shard>/<key><suffix>`.
 
     Args:
-        root: the folder of uncompressed `.tar` files, searched recursively.
-        text_suffix: what follows the first dot in the names of text members.
-        kwargs: what all data sets take.
+        root: The folder of uncompressed `.tar` files, searched recursively.
+        text_suffix: Suffix of text members: what follows the first dot of their names.
+        kwargs: The arguments of `ImagesDataModule`.
+
+    Raises:
+        InputError: An argument is wrong. The message begins with its name.
+
+    Example:
+        >>> from renoise.data import WebDatasetDataModule
+        >>> data = WebDatasetDataModule("shards", text_suffix="caption")
+        >>> data.resolution
+        512
     """
 
     def __init__(self, root: str | PathLike[str], text_suffix: str = "txt", **kwargs: Any) -> None:
@@ -68,120 +49,90 @@ class WebDatasetDataModule(ImagesDataModule):
         self.text_suffix = text_suffix
 
     def find_records(self) -> list[ImageRecord]:
-        """The samples with an image, shard by shard in the order of their names; only texts are read.
+        """Returns the samples that have an image, in the order of the shards' names. Only texts are read.
 
         Raises:
-            InputError: a shard is compressed, so that nothing in it can be found by its place; there are no images.
+            InputError: A shard is compressed, so its members cannot be read by their position; or there are no images.
         """
-        output = self.trainer.default_root_dir if self.trainer else None
-        paths = [path for path in sorted(walk(self.root, output)) if path.suffix.lower() == ".tar" or _compressed(path)]
-        for path in paths:
-            if _compressed(path):
-                raise InputError(
-                    f"data.root: {printable(str(path))} is compressed; images can be read from plain .tar files only, "
-                    "so decompress it"
-                )
-        records: dict[str, ImageRecord] = {}
-        for path in paths:
-            for record in self._records(path):
-                if record.file_name in records:
-                    again = f"{printable(str(path))}: a second {record.file_name} is left out"
-                    rank_zero_warn(again, category=InputWarning)
-                records.setdefault(record.file_name, record)
+        paths = sorted(walk(self.root, self.output_folder))
+        compressed = [path for path in paths if is_compressed(path)]
+        if compressed:
+            raise InputError(
+                f"data.root: {printable(str(compressed[0]))} is compressed; images can be read from plain .tar files "
+                "only, so decompress it"
+            )
+        shards = [path for path in paths if path.suffix.lower() == ".tar"]
+        records = first_of_each_name(record for path in shards for record in self._records(path))
         if not records:
-            raise InputError(f"data.root: {self.root} holds no images in .tar files")
-        return list(records.values())
+            raise InputError(f"data.root: {self.root} contains no images in .tar files")
+        return records
 
-    def _records(self, path: Path) -> Iterator[ImageRecord]:
+    def _records(self, path: Path) -> Iterator[tuple[str, ImageRecord]]:
+        """Yields the place, for messages, and the record of each sample of a shard."""
         shard = path.relative_to(self.root).with_suffix("").as_posix()
-        text = f".{self.text_suffix.lower().lstrip('.')}"
+        text_suffix = f".{self.text_suffix.lower().lstrip('.')}"
         for key, members in _samples(path):
-            ending = next((each for each in members if posixpath.splitext(f"_{each}")[1] in suffixes()), None)
-            if ending is None:
+            image = next((name for name in members if posixpath.splitext(f"_{name}")[1] in suffixes()), None)
+            if image is None:
                 continue
-            name, where = f"{shard}/{key}{ending}", f"{path}, {key}"
+            place = printable(f"{path}, {key}")
             if key.startswith(("/", "../")):
-                name = f"{shard}/{key.replace('../', '').lstrip('/')}{ending}"
-                error = "its name in the archive leads out of it"
-                yield ImageRecord(printable(name), members[ending], self.prompt, None, {}, error)
-                continue
-            row = _texts(members, text, where)
-            yield table_record(printable(name), members[ending], printable(where), row, self.prompt)
-
-
-def _compressed(path: Path) -> bool:
-    """Whether an archive is compressed, by its name or, where it says `.tar`, by its first bytes."""
-    name = path.name.lower()
-    if name.endswith(COMPRESSED) or not name.endswith(".tar"):
-        return name.endswith(COMPRESSED)
-    with suppress(OSError, UnreadableImageError):  # which is told where its members are looked for
-        check_regular(path)
-        return read_part(path, 0, 8).startswith(STARTS)
-    return False
+                name = printable(f"{shard}/{key.replace('../', '').lstrip('/')}{image}")
+                yield place, ImageRecord(name, members[image], error="its name in the archive leads out of it")
+            else:
+                row = _texts(members, text_suffix, place)
+                yield place, row_record(printable(f"{shard}/{key}{image}"), members[image], place, row)
 
 
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, TarMember]]]:
-    """Key and members, by what follows the first dot of their names, of every sample of an archive.
+    """Yields the key of every sample of a shard, and its members by what follows the first dot of their names.
 
-    Members of one key that are no neighbors, or the second of one name, belong to another sample of that key.
+    Members of one key that are not neighbors, or a second one of the same name, begin another sample of that key.
     """
     key, members = "", dict[str, TarMember]()
-    for name, member in _members(path):
+    for name, member in read_members(path):
         folder, base = posixpath.split(posixpath.normpath(name))
         stem, dot, ending = base.partition(".")
-        if not stem or not dot:  # such as `._cat.png`, which some systems leave beside `cat.png`
+        if not stem or not dot:  # such as `._cat.png`, which some systems write beside `cat.png`
             continue
-        its_key, ending = posixpath.join(folder, stem), f"{dot}{ending}".lower()
-        if its_key != key or ending in members:
+        member_key, ending = posixpath.join(folder, stem), f"{dot}{ending}".lower()
+        if member_key != key or ending in members:
             yield key, members
-            key, members = its_key, {}
+            key, members = member_key, {}
         members[ending] = member
     yield key, members
 
 
-def _members(path: Path) -> Iterator[tuple[str, TarMember]]:
-    """Name and place of every ordinary file of an archive, up to where it is damaged, which is warned of."""
-    try:
-        check_regular(path)
-        size = path.stat().st_size
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                # Links may lead anywhere, and holes of sparse files are not in the archive.
-                if not member.isreg() or member.issparse():
-                    continue
-                if member.offset_data + member.size > size:
-                    raise tarfile.ReadError(f"it ends in the middle of {member.name}")
-                yield member.name, TarMember(path, member.offset_data, member.size)
-            # `tarfile` stops without a word at a header that it cannot make sense of.
-            if read_part(path, archive.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"neither a file nor the archive's end at byte {archive.offset}")
-    # A damaged header may say any number; an UnreadableImageError is a ValueError.
-    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as error:
-        rank_zero_warn(printable(f"{path} cannot be read to its end: {error}"), category=InputWarning)
-
-
-def _texts(members: dict[str, TarMember], text: str, where: str) -> dict[str, Any]:
-    """What a sample's `.json` and text members say, as columns of a row; what cannot be read is warned of."""
+def _texts(members: dict[str, TarMember], text_suffix: str, place: str) -> dict[str, Any]:
+    """Returns the columns of a sample's `.json` and text members. One that cannot be read is skipped with a warning."""
     row: dict[str, Any] = {}
     try:
         if ".json" in members:
-            # NaN stands for what is not known in many data sets; JSON, and so the manifest, has it not.
-            found = json.loads(_text(members[".json"]), parse_constant=lambda constant: None)
-            if not isinstance(found, dict):
-                raise ValueError("its .json is not an object")
-            said = found.get("text")
-            row = found | {"text": found.get("caption") if said is None else said}
-    except (ValueError, RecursionError, OSError, UnreadableImageError) as error:
-        rank_zero_warn(printable(f"{where}: its text is left out: {error}"), category=InputWarning)
+            row |= _json_columns(members[".json"])
+    except (ValueError, RecursionError, OSError) as error:
+        _warn_of_text(place, error)
     try:
-        if text in members:
-            row["text"] = _text(members[text]).strip()
-    except (ValueError, OSError, UnreadableImageError) as error:
-        rank_zero_warn(printable(f"{where}: its text is left out: {error}"), category=InputWarning)
+        if text_suffix in members:
+            row["text"] = _text(members[text_suffix]).strip()
+    except (ValueError, OSError) as error:
+        _warn_of_text(place, error)
     return row
 
 
+def _warn_of_text(place: str, error: Exception) -> None:
+    rank_zero_warn(printable(f"{place}: its text is skipped: {error}"), category=InputWarning)
+
+
+def _json_columns(member: TarMember) -> dict[str, Any]:
+    # NaN marks missing values in many data sets. JSON, and so the manifest, cannot represent it.
+    columns = json.loads(_text(member), parse_constant=lambda constant: None)
+    if not isinstance(columns, dict):
+        raise ValueError("its .json is not an object")
+    text = columns.get("text")
+    return columns | {"text": columns.get("caption") if text is None else text}
+
+
 def _text(member: TarMember) -> str:
-    if member.length > LONGEST_TEXT:
-        raise ValueError(f"a text of {member.length} bytes")
+    if member.length > MAX_TEXT:
+        raise ValueError(f"{member.length} bytes are too long for a text")
     return member.read().decode("utf-8-sig")
