@@ -63,8 +63,8 @@ def test_the_packages_of_the_guide_run_by_their_class_names(
         ["predict", *command(title), *options, f"--trainer.default_root_dir={outputs[title]}"] for title in outputs
     ]
     commands[1].append(f"--model.checkpoint={checkpoint}")
-    code = "import json, sys; from renoise.cli import main; [main(command) for command in json.loads(sys.argv[1])]"
-    run("-c", code, json.dumps(commands), PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    code = "\n".join(["from renoise.cli import main", *(f"main({command!r})" for command in commands)])
+    run("-c", code, PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
 
     rows = {
         title: {row["file_name"]: row for row in map(json.loads, (output / "manifest.jsonl").read_text().splitlines())}
