@@ -64,7 +64,8 @@ class EditorSetting:
     def make(self, guidance_scale: float) -> Editor:
         """Returns the editor at some guidance."""
         init_args = {**self.init_args, "guidance_scale": guidance_scale}
-        return instantiate(Editor, {"class_path": self.class_path, "init_args": init_args})
+        setting = {"class_path": self.class_path, "init_args": init_args}
+        return instantiate(Editor, setting)  # type: ignore[type-abstract]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ TINY_SD = {
     "num_inference_steps": 20,
 }
 TURBO = read_tiny("sdxl_turbo")
-PRESET = instantiate(Inverter, TURBO["inversion"])
+PRESET = instantiate(Inverter, TURBO["inversion"])  # type: ignore[type-abstract]
 OVERRIDE = NoiseCorrection("override")
 PLAIN = ("ddim", "pix2pix_zero", "renoise, K = 1")
 """For editors that do not sample the image beside its edit: for them direct inversion is the same as `ddim`."""

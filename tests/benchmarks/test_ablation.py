@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablation
 from benchmarks.ablation import PRESETS, AblationRow, Bench, block, main, variants
 from benchmarks.shared.kept_rows import KeptRows
+from benchmarks.shared.pages import check_block
 from benchmarks.shared.presets import load, read_tiny
 from benchmarks.shared.scenes import unseen_scenes
 from renoise import Inverter, NoiseCorrection, instantiate
@@ -19,7 +19,7 @@ CLASSIFIER = "data/models/scene-classifier"
 
 
 def method(preset: str) -> Inverter:
-    return instantiate(Inverter, read_tiny(preset)["inversion"])
+    return instantiate(Inverter, read_tiny(preset)["inversion"])  # type: ignore[type-abstract]
 
 
 def options(inverter: Inverter) -> dict[str, Any]:
@@ -100,4 +100,4 @@ def test_variants_are_measured_on_the_model(tmp_path: Path, monkeypatch: pytest.
 
 def test_every_preset_has_a_place_in_the_page() -> None:
     for name in (*PRESETS, "empty prompt"):
-        ablation.check_block(REPOSITORY / "docs/results.md", name)
+        check_block(REPOSITORY / "docs/results.md", name)

@@ -10,6 +10,7 @@ from benchmarks import edit_costs, edits
 from benchmarks.edit_suites import EditorSetting, InversionSetting, Suite
 from benchmarks.edits import main
 from benchmarks.shared.evaluation import EditQuality
+from benchmarks.shared.scenes import invert_scenes
 from renoise import DDIM, InputError, Inversion
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,11 +40,10 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def inverted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The guidances of the inversions that are made."""
     guidances: list[float] = []
-    invert_scenes = edits.invert_scenes
 
-    def recorded(*arguments: Any, guidance_scale: float, **options: Any) -> Inversion:
-        guidances.append(guidance_scale)
-        return invert_scenes(*arguments, guidance_scale=guidance_scale, **options)
+    def recorded(*arguments: Any, **options: Any) -> Inversion:
+        guidances.append(options["guidance_scale"])
+        return invert_scenes(*arguments, **options)
 
     monkeypatch.setattr(edits, "invert_scenes", recorded)
     return guidances

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from benchmarks.edit_costs import GUIDED
 from benchmarks.shared import runs
-from benchmarks.shared.runs import peak_memory, read_manifest, write_scenes
+from benchmarks.shared.runs import peak_memory, read_manifest, run, write_scenes
 
 
 def test_scenes_are_written_with_their_captions_in_several_formats(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_rows_of_several_processes_are_read_without_unfinished_lines(tmp_path: P
 def test_peak_memory_is_that_of_a_run_that_edits_every_image_in_its_own_direction(
     tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs.tempfile, "TemporaryDirectory", lambda: contextlib.nullcontext(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", lambda: contextlib.nullcontext(tmp_path))
     weights = sum(path.stat().st_size for path in tiny_sd.rglob("*.safetensors"))
     assert peak_memory(str(tiny_sd), 2, GUIDED) > 2 * weights  # they are kept in float32
     rows = read_manifest(tmp_path / "out")
@@ -42,6 +43,8 @@ def test_peak_memory_is_that_of_a_run_that_edits_every_image_in_its_own_directio
     assert ["thing0" in rows["00000.png"]["edit_prompt"], "thing1" in rows["00001.png"]["edit_prompt"]] == [True, True]
 
 
-def test_a_run_that_fails_is_an_error_with_its_message() -> None:
-    with pytest.raises(RuntimeError, match=r"ended with status 2: .*no/such/checkpoint"):
-        peak_memory("no/such/checkpoint", 1)
+def test_a_run_that_fails_is_an_error_with_its_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train_like.py").write_text("import sys; sys.exit('error: no such model')")
+    monkeypatch.setattr(runs, "CHECKOUT", tmp_path)
+    with pytest.raises(RuntimeError, match="ended with status 1: error: no such model"):
+        run(tmp_path, tmp_path, {})
