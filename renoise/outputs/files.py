@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from renoise.data.images import read_part
+from renoise.data.files import read_part
 from renoise.errors import InputError
 from renoise.utils.files import write_atomically
 

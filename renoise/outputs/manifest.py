@@ -148,8 +148,7 @@ def _changes(folder: Path, settings: dict[str, Any]) -> list[str]:
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
     """Yields "name was …, now …" for each setting that differs. Objects of one class are compared by their options."""
     if isinstance(old, Mapping) and isinstance(new, Mapping) and _class(old) == _class(new):
-        if "class_path" in new:
-            old, new = old.get("init_args") or {}, new.get("init_args") or {}
+        old, new = _options(old), _options(new)
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
     elif _are_objects(old) and _are_objects(new) and len(old) == len(new):
@@ -169,6 +168,12 @@ def _are_objects(value: Any) -> bool:
 def _class(value: Mapping[str, Any]) -> Any:
     """Returns the class of an object: a `class_path`, or the `class_name` of a diffusers scheduler. None for others."""
     return value.get("class_path", value.get("class_name"))
+
+
+def _options(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of an object, with those of its `init_args` beside the others."""
+    others = {name: option for name, option in value.items() if name != "init_args"}
+    return others | (value.get("init_args") or {})
 
 
 def _shown(value: Any) -> str:

@@ -31,6 +31,7 @@ def load_plugins(group: str, base: type[Base]) -> dict[str, type[Base]]:
     """
     found: dict[str, type[Base]] = {}
     for entry_point in entry_points(group=group):
+        problem: str | None
         try:
             plugin = entry_point.load()
         except Exception as error:  # another package's import may raise anything; the other plugins must still load

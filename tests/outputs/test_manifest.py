@@ -166,6 +166,7 @@ def made(name: str, package: str = "renoise.inversion", **options: Any) -> dict[
         (made("ReNoise"), made("ReNoise", "other"), f"x was {made('ReNoise')}, now {made('ReNoise', 'other')}"),
         (made("Direct", path=made("DDIM")), made("Direct", path=made("Own")), "x.path was DDIM, now Own"),
         (made("Direct", path=None), made("Direct", path=made("DDIM", a=1)), "x.path was None, now DDIM"),
+        ({"class_path": "a.Data", "prompt": ""}, {"class_path": "a.Data", "prompt": "b"}, "x.prompt was '', now 'b'"),
         ({"class_name": "DDIM", "a": 1}, {"class_name": "Euler", "a": 2}, "x was DDIM, now Euler"),
         ({"class_name": "DDIM", "a": 1}, {"class_name": "DDIM", "a": 2}, "x.a was 1, now 2"),
         ({"below": [0.5, 0.5]}, {"below": [1.0]}, "x.below was [0.5, 0.5], now [1.0]"),
