@@ -27,7 +27,7 @@ class CaptionerConfig:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise InputError(f"captioner.max_new_tokens must be 1 or more, got {self.max_new_tokens}")
+            raise InputError(f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
 
 
 class Captioner:

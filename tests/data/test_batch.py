@@ -6,16 +6,16 @@ import pytest
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from renoise.data.batch import ImageBatch, ImageRecord, LoadedImage, collate
+from renoise.data.batch import Encoded, ImageBatch, LoadedImage, collate
+from renoise.data.records import ImageRecord
 
 
 def record(name: str) -> ImageRecord:
-    """A record that nothing is known of but its name."""
-    return ImageRecord(name, Path("root", name), "", None, {})
+    return ImageRecord(name, Path("root", name))
 
 
 def mixed_batch() -> ImageBatch:
-    """Two images around one that could not be read."""
+    """Returns a batch of two images with an unreadable one between them."""
     return collate(
         [
             LoadedImage(record("a"), torch.zeros(3, 4, 4), "0a", (4, 6, 0, 1, 4, 4)),
@@ -25,7 +25,7 @@ def mixed_batch() -> ImageBatch:
     )
 
 
-def test_images_keep_their_identity_beside_a_failure() -> None:
+def test_images_keep_their_names_beside_a_failure() -> None:
     batch = mixed_batch()
     assert batch.images.shape == (2, 3, 4, 4)
     assert batch.images.mean((1, 2, 3)).tolist() == [0, 1]
@@ -36,7 +36,7 @@ def test_images_keep_their_identity_beside_a_failure() -> None:
     assert batch.failures == [(record("b"), "broken")]
 
 
-def test_a_batch_of_failures_holds_no_images() -> None:
+def test_a_batch_of_failures_has_no_images() -> None:
     batch = collate([(record("a"), "broken"), (record("b"), "gone")])
     assert batch.images.shape == (0, 3, 0, 0)
     assert batch.images.dtype == torch.float32
@@ -67,9 +67,22 @@ def test_pinning_keeps_the_batch() -> None:
     assert batch.sha256 == ["0a", "0c"]
 
 
-def test_some_rows_are_the_same_images_without_the_failures() -> None:
+def test_select_returns_images_without_the_failures() -> None:
     batch = mixed_batch().select([1])
     assert batch.images.mean((1, 2, 3)).tolist() == [1]
     assert [each.file_name for each in batch.records] == ["c"]
     assert (batch.sha256, batch.failures) == (["0c"], [])
     assert batch.time_ids.tolist() == [[4999, 4097, 0, 0, 4, 4]]
+    assert batch.encoded is None
+
+
+def test_select_and_to_include_the_encoded_images() -> None:
+    batch = mixed_batch()
+    batch.encoded = Encoded(torch.arange(2.0).reshape(2, 1, 1, 1), torch.rand(2, 3, 4, 4))
+    selected = batch.select([1, 0, 1]).encoded
+    assert selected is not None
+    assert selected.latents.flatten().tolist() == [1, 0, 1]
+    assert torch.equal(selected.decoded, batch.encoded.decoded[[1, 0, 1]])
+    moved = batch.to("meta").encoded
+    assert moved is not None
+    assert moved.latents.device.type == moved.decoded.device.type == "meta"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import Blip2Processor
 
-from benchmarks.evaluation import images_of
-from renoise.data.captioner import Captioner, Captioning
+from benchmarks.shared.scenes import images_of
+from renoise.data.captioner import Captioner, CaptionerConfig
 from renoise.errors import InputError
 from tiny_models.judge import JUDGE_SEED
 from tiny_models.scenes import random_scenes
@@ -18,27 +18,27 @@ SCENES = random_scenes(6, JUDGE_SEED)
 
 @pytest.fixture(scope="module")
 def captioner(tiny_blip2: Path) -> Captioner:
-    return Captioner(Captioning(str(tiny_blip2)))
+    return Captioner(CaptionerConfig(str(tiny_blip2)))
 
 
-def test_every_image_of_a_batch_gets_the_caption_that_it_gets_alone(captioner: Captioner) -> None:
+def test_captions_do_not_depend_on_the_batch(captioner: Captioner) -> None:
     images = images_of(SCENES)
     together = captioner(images)
     assert together == [scene.caption for scene in SCENES]
     assert [captioner(image[None])[0] for image in images] == together
 
 
-def test_pixels_reach_the_network_as_the_processor_would_bring_them_from_a_picture(
+def test_the_network_gets_the_pixels_that_the_processor_makes_of_a_pil_image(
     captioner: Captioner, tiny_blip2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
     generate = captioner.network.generate
 
-    def note(pixels: torch.Tensor, **options: object) -> torch.Tensor:
+    def record(pixels: torch.Tensor, **options: object) -> torch.Tensor:
         seen.append(pixels)
         return torch.as_tensor(generate(pixels, **options))
 
-    monkeypatch.setattr(captioner.network, "generate", note)
+    monkeypatch.setattr(captioner.network, "generate", record)
     captioner(images_of(SCENES))
     processor = Blip2Processor.from_pretrained(tiny_blip2)
     expected = processor.image_processor([scene.draw() for scene in SCENES], return_tensors="pt").pixel_values
@@ -50,14 +50,14 @@ def test_images_of_any_size_are_captioned(captioner: Captioner) -> None:
     assert captioner(large) == [scene.caption for scene in SCENES]
 
 
-def test_a_caption_is_no_longer_than_wished(tiny_blip2: Path) -> None:
-    short = Captioner(Captioning(str(tiny_blip2), max_new_tokens=2))(images_of(SCENES))
+def test_captions_have_at_most_max_new_tokens(tiny_blip2: Path) -> None:
+    short = Captioner(CaptionerConfig(str(tiny_blip2), max_new_tokens=2))(images_of(SCENES))
     assert short == [" ".join(scene.caption.split()[:2]) for scene in SCENES]
-    with pytest.raises(InputError, match=r"data\.captioner\.max_new_tokens must be 1 or more"):
-        Captioning(str(tiny_blip2), max_new_tokens=0)
+    with pytest.raises(InputError, match="max_new_tokens must be 1 or more, got 0"):
+        CaptionerConfig(str(tiny_blip2), max_new_tokens=0)
 
 
-def test_one_that_is_in_the_way_leaves_the_device_after_every_batch(
+def test_an_offloaded_captioner_moves_to_the_cpu_after_every_batch(
     captioner: Captioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moves: list[object] = []
@@ -65,17 +65,17 @@ def test_one_that_is_in_the_way_leaves_the_device_after_every_batch(
     monkeypatch.setattr(captioner.network, "to", lambda device: moves.append(device) or to(device))
     captioner(images_of(SCENES[:1]))
     assert moves == [torch.device("cpu")]
-    monkeypatch.setattr(captioner, "is_in_the_way", True)
+    monkeypatch.setattr(captioner, "is_offloaded", True)
     captioner(images_of(SCENES[:1]))
     assert moves[1:] == [torch.device("cpu"), "cpu"]
 
 
-def test_what_is_no_blip2_is_named(tmp_path: Path, tiny_sd: Path, tiny_blip2: Path) -> None:
+def test_a_checkpoint_that_is_not_a_blip2_is_an_error(tmp_path: Path, tiny_sd: Path, tiny_blip2: Path) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny_blip2, damaged)
     (damaged / "model.safetensors").write_bytes(b"no weights")
     for checkpoint in (tmp_path / "nowhere", tiny_sd, tiny_sd / "text_encoder", damaged):
         with pytest.raises(InputError) as raised:
-            Captioner(Captioning(str(checkpoint)))
+            Captioner(CaptionerConfig(str(checkpoint)))
         assert str(raised.value).startswith(f"data.captioner.checkpoint: {checkpoint} cannot be loaded as a BLIP-2: ")
         assert "\n" not in str(raised.value)

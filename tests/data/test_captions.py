@@ -14,7 +14,7 @@ from renoise.errors import InputError, InputWarning
 
 
 def gathered(folder: Path) -> dict[str, str]:
-    """What the first process of a run finds."""
+    """Returns the captions that the first process of a run reads."""
     captions = Captions(folder)
     captions.gather()
     return captions.read()
@@ -22,7 +22,7 @@ def gathered(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def no_warnings() -> Iterator[None]:
-    """Whatever warns without being expected to fails the test."""
+    """Makes a warning that a test does not expect an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -32,11 +32,11 @@ def line(name: str, text: str) -> str:
     return json.dumps({"file_name": name, "text": text}, ensure_ascii=False) + "\n"
 
 
-def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
+def test_without_a_file_there_are_no_captions(tmp_path: Path) -> None:
     assert gathered(tmp_path) == {}
 
 
-def test_the_captions_of_all_processes_come_into_one_file(tmp_path: Path) -> None:
+def test_gather_merges_the_captions_of_all_processes_into_one_file(tmp_path: Path) -> None:
     for rank, name in enumerate(("a.png", "sub/é.png", "c.png")):
         Captions(tmp_path, rank).append([{"file_name": name, "text": f"number {rank}"}])
     found = gathered(tmp_path)
@@ -45,14 +45,14 @@ def test_the_captions_of_all_processes_come_into_one_file(tmp_path: Path) -> Non
     assert gathered(tmp_path) == found
 
 
-def test_gathering_what_is_gathered_touches_nothing(tmp_path: Path) -> None:
+def test_gather_does_not_rewrite_a_file_that_is_merged_already(tmp_path: Path) -> None:
     Captions(tmp_path).append([{"file_name": "a.png", "text": "a cat"}])
     before = (tmp_path / "captions.jsonl").stat().st_mtime_ns
     Captions(tmp_path).gather()
     assert (tmp_path / "captions.jsonl").stat().st_mtime_ns == before
 
 
-def test_of_several_captions_of_one_image_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_of_several_captions_of_one_image_counts(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text(line("a.png", "a cat") + line("b.png", "a dog") + line("a.png", "a fox"))
     assert gathered(tmp_path) == {"a.png": "a fox", "b.png": "a dog"}
 
@@ -67,17 +67,17 @@ def test_of_several_captions_of_one_image_the_last_counts(tmp_path: Path) -> Non
         ("\udcff", "not JSON"),
     ],
 )
-def test_a_line_broken_by_hand_is_named_left_where_it_is_and_costs_no_other(
+def test_a_broken_line_is_skipped_with_a_warning_and_stays_in_the_file(
     tmp_path: Path, broken: str, problem: str
 ) -> None:
     content = (line("a.png", "a cat") + broken + "\n\n" + line("c.png", "a fox")).encode("utf-8", "surrogateescape")
     (tmp_path / "captions.jsonl").write_bytes(content)
-    with pytest.warns(InputWarning, match=rf"captions\.jsonl, line 2 is left aside: {problem}"):
+    with pytest.warns(InputWarning, match=rf"captions\.jsonl, line 2 is skipped: {problem}"):
         assert gathered(tmp_path) == {"a.png": "a cat", "c.png": "a fox"}
     assert (tmp_path / "captions.jsonl").read_bytes() == content
 
 
-def test_an_editor_may_end_lines_otherwise_and_forget_the_last_end(tmp_path: Path) -> None:
+def test_windows_line_ends_and_a_missing_last_line_end_are_accepted(tmp_path: Path) -> None:
     content = line("a.png", "a cat").replace("\n", "\r\n") + line("b.png", "a dog").rstrip()
     (tmp_path / "captions.jsonl").write_bytes(content.encode())
     captions = Captions(tmp_path)
@@ -88,7 +88,7 @@ def test_an_editor_may_end_lines_otherwise_and_forget_the_last_end(tmp_path: Pat
 
 
 @given(texts=st.dictionaries(st.text(min_size=1), st.text(), min_size=1), cut=st.floats(0, 1, exclude_max=True))
-def test_what_a_killed_run_left_of_a_line_says_nothing_and_the_others_stay(
+def test_an_incomplete_last_line_is_cut_off_and_the_others_stay(
     texts: dict[str, str], cut: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     captions = Captions(tmp_path_factory.mktemp("killed"))
@@ -100,7 +100,12 @@ def test_what_a_killed_run_left_of_a_line_says_nothing_and_the_others_stay(
     assert gathered(captions.path.parent) == dict(others)
 
 
-def test_a_file_that_cannot_be_used_is_an_input_error(tmp_path: Path) -> None:
+def test_the_first_caption_creates_the_folder(tmp_path: Path) -> None:
+    Captions(tmp_path / "out" / "run").append([{"file_name": "a.png", "text": "a cat"}])
+    assert gathered(tmp_path / "out" / "run") == {"a.png": "a cat"}
+
+
+def test_a_file_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").mkdir()
     with pytest.raises(InputError, match=r"captions\.jsonl"):
         Captions(tmp_path).gather()

@@ -17,7 +17,7 @@ SIZES = {"0003.png": (640, 421), "0001.png": (421, 421), "0002.png": (420, 640),
 
 @pytest.fixture
 def coco(tmp_path: Path, pictures: Callable[..., Path]) -> Path:
-    """COCO's folders with four images, of which two are large by what the annotations say."""
+    """COCO's folders with four images, of which two are large according to the annotations."""
     root = tmp_path / "coco"
     pictures(root / "val2017", *SIZES)
     images = [
@@ -38,7 +38,7 @@ def write(root: Path, content: Any) -> None:
     (root / "annotations/captions_val2017.json").write_text(json.dumps(content))
 
 
-def test_images_larger_than_the_papers_bound_come_with_their_first_captions(coco: Path) -> None:
+def test_large_images_have_their_first_captions(coco: Path) -> None:
     data = CocoCaptionsDataModule(coco, prompt="a photo")
     data.setup("predict")
     assert [(each.file_name, each.prompt, each.edit_prompt, each.extra, each.error) for each in data.records] == [
@@ -47,13 +47,13 @@ def test_images_larger_than_the_papers_bound_come_with_their_first_captions(coco
     ]
 
 
-def test_another_bound_and_no_captions_can_be_asked_for(coco: Path) -> None:
+def test_min_side_and_captions_can_be_changed(coco: Path) -> None:
     data = CocoCaptionsDataModule(coco, min_side=419, captions=False)
     data.setup("predict")
     assert {each.file_name: each.prompt for each in data.records} == dict.fromkeys(sorted(SIZES), "")
 
 
-def test_an_image_that_is_missing_or_outside_is_a_record_that_says_so(coco: Path) -> None:
+def test_an_image_that_is_missing_or_outside_of_the_folder_has_an_error(coco: Path) -> None:
     (coco / "val2017/0001.png").unlink()
     annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
     annotations["images"] += [{"id": 9, "file_name": "../../secret.png", "width": 999, "height": 999}]
@@ -69,7 +69,7 @@ def test_an_image_that_is_missing_or_outside_is_a_record_that_says_so(coco: Path
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_batches_hold_what_lies_in_the_folder(coco: Path, num_workers: int) -> None:
+def test_batches_contain_the_images_of_the_folder(coco: Path, num_workers: int) -> None:
     data = CocoCaptionsDataModule(coco, resolution=16, num_workers=num_workers)
     data.setup("predict")
     (batch,) = data.predict_dataloader()
@@ -77,11 +77,11 @@ def test_batches_hold_what_lies_in_the_folder(coco: Path, num_workers: int) -> N
         assert torch.equal(pixels, read_image(coco / "val2017" / record.file_name, 16).pixels)
 
 
-def test_entries_that_are_not_cocos_are_counted_in_one_warning_and_the_others_count(coco: Path) -> None:
+def test_broken_entries_are_skipped_and_counted_in_one_warning(coco: Path) -> None:
     annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
-    wrong = [7, None, {}, {"id": [1], "file_name": "a", "width": 999, "height": 999}]
-    wrong += [{"id": 1, "file_name": name, "width": width, "height": 999} for name, width in (("", 999), ("a", "999"))]
-    annotations["images"] += wrong
+    broken = [7, None, {}, {"id": [1], "file_name": "a", "width": 999, "height": 999}]
+    broken += [{"id": 1, "file_name": name, "width": width, "height": 999} for name, width in (("", 999), ("a", "999"))]
+    annotations["images"] += broken
     annotations["annotations"] += [7, {"image_id": 3, "id": 1}, {"image_id": 3, "id": 2, "caption": float("nan")}]
     annotations["annotations"] += [{"image_id": 3, "id": 3, "caption": " "}, {"image_id": 3, "id": "4", "caption": "x"}]
     write(coco, annotations)
@@ -90,23 +90,23 @@ def test_entries_that_are_not_cocos_are_counted_in_one_warning_and_the_others_co
         data.setup("predict")
     path = coco / "annotations/captions_val2017.json"
     assert [str(each.message) for each in caught] == [
-        f"{path}: 6 of 10 images are left out, the first of them [4]: not as COCO has them",
-        f"{path}: 5 of 8 annotations are left out, the first of them [3]: not as COCO has them",
+        f"{path}: 6 of 10 images are skipped, the first of them [4]: not in COCO's format",
+        f"{path}: 5 of 8 annotations are skipped, the first of them [3]: not in COCO's format",
     ]
     assert {each.file_name: each.prompt for each in data.records} == {"0001.png": "the first", "0003.png": ""}
 
 
-def test_of_two_images_of_one_name_the_first_counts(coco: Path) -> None:
+def test_the_first_of_two_images_of_one_name_counts(coco: Path) -> None:
     annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
     annotations["images"].append({"id": 5, "file_name": "./0001.png", "width": 999, "height": 999})
     write(coco, annotations)
     data = CocoCaptionsDataModule(coco)
-    with pytest.warns(InputWarning, match=r"image 5 is skipped: 0001\.png is in it already"):
+    with pytest.warns(InputWarning, match=r"image 5 is skipped: 0001\.png is already in .*, image 1"):
         data.setup("predict")
     assert [each.extra["image_id"] for each in data.records] == [1, 3]
 
 
-def test_text_that_is_not_unicode_and_numbers_that_json_has_not_fail_alone(coco: Path) -> None:
+def test_entries_that_json_cannot_represent_have_an_error(coco: Path) -> None:
     annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
     annotations["images"].append({"id": 5, "file_name": "\ud800.png", "width": 999, "height": 999})
     annotations["images"].append({"id": 6, "file_name": "small.png", "width": float("nan"), "height": 999})
@@ -122,18 +122,18 @@ def test_text_that_is_not_unicode_and_numbers_that_json_has_not_fail_alone(coco:
     }
 
 
-def test_images_that_nobody_captioned_need_no_list_of_captions(coco: Path) -> None:
+def test_a_file_without_captions_can_be_used_if_captions_is_false(coco: Path) -> None:
     annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
     del annotations["annotations"]
     write(coco, annotations)
     data = CocoCaptionsDataModule(coco, captions=False, prompt="a photo")
     data.setup("predict")
     assert [(each.prompt, each.extra["captions"]) for each in data.records] == [("a photo", [])] * 2
-    with pytest.raises(InputError, match="does not hold COCO's captions"):
+    with pytest.raises(InputError, match="does not contain COCO's captions"):
         CocoCaptionsDataModule(coco).setup("predict")
 
 
-def test_a_folder_of_images_that_is_none_is_named(coco: Path) -> None:
+def test_a_missing_folder_of_images_is_an_error(coco: Path) -> None:
     with pytest.raises(InputError, match=r"data\.images: .*coco/train2017 does not exist"):
         CocoCaptionsDataModule(coco, images="train2017").setup("predict")
     with pytest.raises(InputError, match=r"data\.images: .*\.json is not a folder"):
@@ -143,20 +143,20 @@ def test_a_folder_of_images_that_is_none_is_named(coco: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ([], "does not hold COCO's captions"),
-        ({"images": [{"id": 1}], "annotations": []}, "does not hold COCO's captions"),
+        ([], "does not contain COCO's captions"),
+        ({"images": [{"id": 1}], "annotations": []}, "does not contain COCO's captions"),
         ({"images": [{"id": 1, "file_name": "a", "width": "x", "height": 2}], "annotations": []}, "COCO's captions"),
         ({"images": [], "annotations": []}, "no images whose sides both exceed 420 pixels"),
     ],
 )
-def test_annotations_that_are_not_cocos_are_named(coco: Path, content: Any, problem: str) -> None:
+def test_annotations_in_another_format_are_an_error(coco: Path, content: Any, problem: str) -> None:
     write(coco, content)
     with pytest.raises(InputError, match=problem) as raised:
         CocoCaptionsDataModule(coco).setup("predict")
     assert "captions_val2017.json" in str(raised.value)
 
 
-def test_annotations_that_cannot_be_read_are_named(coco: Path) -> None:
+def test_annotations_that_cannot_be_read_are_an_error(coco: Path) -> None:
     path = coco / "annotations/captions_val2017.json"
     path.write_text("{broken")
     with pytest.raises(InputError, match=r"data\.annotations: .*captions_val2017\.json is not JSON"):
@@ -164,11 +164,11 @@ def test_annotations_that_cannot_be_read_are_named(coco: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match=r"data\.annotations: .*captions_val2017\.json does not exist"):
         CocoCaptionsDataModule(coco).setup("predict")
-    with pytest.raises(InputError, match=r"data\.min_side must be 0 or more"):
+    with pytest.raises(InputError, match="min_side must be 0 or more, got -1"):
         CocoCaptionsDataModule(coco, min_side=-1)
 
 
-def test_it_is_inverted_by_its_short_name(coco: Path, tmp_path: Path, predict: Callable[..., Any]) -> None:
+def test_a_run_uses_the_short_class_name(coco: Path, tmp_path: Path, predict: Callable[..., Any]) -> None:
     (coco / "annotations").rename(coco / "said")
     options = (f"--data.root={coco}", "--data.annotations=said/captions_val2017.json", "--data.resolution=32")
     run = predict(coco, tmp_path / "out", "--data=CocoCaptionsDataModule", *options)

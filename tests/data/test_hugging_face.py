@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from renoise.data import HuggingFaceDataModule, UnreadableImageError, read_image
-from renoise.data.hugging_face import TableCell
+from renoise.data import HuggingFaceDataModule, read_image
 from renoise.errors import InputError
 from renoise.outputs.manifest import Manifest
 
@@ -35,7 +34,7 @@ def files(tmp_path: Path, pictures: Callable[..., Path]) -> list[Path]:
 
 @pytest.fixture
 def table(files: list[Path]) -> datasets.Dataset:
-    """Three images with columns of all kinds."""
+    """Three images with columns of many types."""
     found = datasets.Dataset.from_dict({"image": [str(path) for path in files], **COLUMNS})
     return found.cast_column("image", datasets.Image())
 
@@ -71,7 +70,7 @@ def image_folder(table: datasets.Dataset, files: list[Path], root: Path) -> None
 
 @pytest.mark.parametrize("write", [saved, saved_with_splits, parquet, image_folder])
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_every_row_is_an_image_with_its_texts_whatever_the_form(
+def test_every_row_is_an_image_with_its_texts_in_every_format(
     write: Callable[..., None], num_workers: int, table: datasets.Dataset, files: list[Path], tmp_path: Path
 ) -> None:
     write(table, files, tmp_path / "set")
@@ -92,7 +91,7 @@ def test_every_row_is_an_image_with_its_texts_whatever_the_form(
         assert sha256 == content.sha256, "the file's own bytes"
 
 
-def test_columns_of_numbers_pass_through_in_jsons_values_and_lists_do_not(
+def test_columns_of_numbers_pass_through_and_lists_do_not(
     table: datasets.Dataset, files: list[Path], tmp_path: Path
 ) -> None:
     saved(table, files, tmp_path / "set")
@@ -115,7 +114,9 @@ def test_columns_and_splits_can_be_named(table: datasets.Dataset, files: list[Pa
     assert torch.equal(batch.images[0], batch.images[1])
 
 
-def test_what_is_not_there_is_named_beside_what_is(table: datasets.Dataset, files: list[Path], tmp_path: Path) -> None:
+def test_an_error_about_a_missing_split_or_column_lists_those_that_exist(
+    table: datasets.Dataset, files: list[Path], tmp_path: Path
+) -> None:
     saved_with_splits(table, files, tmp_path / "set")
     with pytest.raises(InputError, match=r"data\.split: .* has no split 'val'; there are: train, test"):
         ready(tmp_path / "set", split="val")
@@ -129,7 +130,7 @@ def test_what_is_not_there_is_named_beside_what_is(table: datasets.Dataset, file
         ready(tmp_path / "empty")
 
 
-def test_an_image_that_is_missing_or_damaged_fails_alone(table: datasets.Dataset, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_image_does_not_affect_the_others(table: datasets.Dataset, tmp_path: Path) -> None:
     rows = [{"bytes": b"no picture", "path": None}, None]
     odd = datasets.Dataset.from_list([{"image": row} for row in rows]).cast_column("image", datasets.Image())
     datasets.concatenate_datasets([odd, table.select_columns("image")]).save_to_disk(str(tmp_path / "set"))
@@ -139,15 +140,8 @@ def test_an_image_that_is_missing_or_damaged_fails_alone(table: datasets.Dataset
     ]
     assert [error.split(" (")[0] for _, error in batch.failures] == [
         "is not an image in a known format",
-        "the row holds no image",
+        "the row contains no image",
     ]
-
-
-def test_an_image_may_lie_in_a_file_that_the_table_names(files: list[Path], tmp_path: Path) -> None:
-    table = [{"image": {"bytes": None, "path": str(path)}} for path in (files[0], tmp_path / "gone.png")]
-    assert TableCell(table, 0, "image").read() == files[0].read_bytes()
-    with pytest.raises(UnreadableImageError, match="does not exist"):
-        TableCell(table, 1, "image").read()
 
 
 def test_paths_in_a_table_are_relative_to_its_folder(files: list[Path], tmp_path: Path) -> None:
@@ -160,10 +154,10 @@ def test_paths_in_a_table_are_relative_to_its_folder(files: list[Path], tmp_path
     (batch,) = data.predict_dataloader()
     assert torch.equal(batch.images[0], read_image(root / "photos/a.png", 32).pixels)
     assert [record.prompt for record in batch.records] == ["one"]
-    assert [error for _, error in batch.failures] == ["does not exist", "is no file, but https://example.com/x.png"]
+    assert [error for _, error in batch.failures] == ["does not exist", "is not a file: https://example.com/x.png"]
 
 
-def test_suffixes_come_from_a_column_of_names_where_paths_have_none(files: list[Path], tmp_path: Path) -> None:
+def test_suffixes_come_from_the_column_file_name_if_paths_have_none(files: list[Path], tmp_path: Path) -> None:
     rows = [{"bytes": path.read_bytes(), "path": None} for path in files]
     rows[2]["path"] = "no/suffix"
     columns = {"image": rows, "file_name": ["x/one.JPG", "../two.sh", "three.webp"]}
@@ -173,7 +167,7 @@ def test_suffixes_come_from_a_column_of_names_where_paths_have_none(files: list[
     assert names == ["train/00000000.jpg", "train/00000001.png", "train/00000002.webp"]
 
 
-def test_a_format_and_other_images_of_a_row_are_no_concern(
+def test_a_saved_format_and_other_image_columns_are_ignored(
     table: datasets.Dataset, files: list[Path], tmp_path: Path
 ) -> None:
     broken = [{"bytes": b"no picture", "path": None}] * 3
@@ -184,14 +178,14 @@ def test_a_format_and_other_images_of_a_row_are_no_concern(
     assert [each.source.read() for each in data.records] == [path.read_bytes() for path in files]
 
 
-def test_a_source_can_be_sent_to_another_process(table: datasets.Dataset, files: list[Path], tmp_path: Path) -> None:
+def test_a_source_can_be_pickled(table: datasets.Dataset, files: list[Path], tmp_path: Path) -> None:
     saved(table, files, tmp_path / "set")
     sent = pickle.dumps(ready(tmp_path / "set").records[1].source)
     assert pickle.loads(sent).read() == files[1].read_bytes()
     assert len(sent) < 10_000
 
 
-def test_many_rows_are_listed_at_once(files: list[Path], tmp_path: Path) -> None:
+def test_many_rows_are_listed_quickly(files: list[Path], tmp_path: Path) -> None:
     texts = [f"text {number}" for number in range(20_000)]
     cells = [{"bytes": b"", "path": "a.png"}] * len(texts)
     table = datasets.Dataset.from_dict({"image": cells, "text": texts, "label": [0.5] * len(texts)})
@@ -202,7 +196,7 @@ def test_many_rows_are_listed_at_once(files: list[Path], tmp_path: Path) -> None
     assert [each.prompt for each in records] == texts
 
 
-def test_texts_must_be_columns_of_text_or_none_must_be_asked_for(
+def test_text_columns_must_contain_strings_and_may_be_none(
     table: datasets.Dataset, files: list[Path], tmp_path: Path
 ) -> None:
     saved(table, files, tmp_path / "set")
@@ -218,12 +212,12 @@ def test_texts_must_be_columns_of_text_or_none_must_be_asked_for(
 
 
 @pytest.mark.parametrize("split", ["../../out", "train[:1]", "", "a/b", ".."])
-def test_a_split_is_a_name(split: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.split must be the name of a split, such as train, but is '"):
+def test_an_invalid_name_of_a_split_is_an_error(split: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="split must be the name of a split, such as train, got '"):
         HuggingFaceDataModule(tmp_path, split=split)
 
 
-def test_one_that_was_saved_alone_knows_what_split_it_was(
+def test_a_split_that_was_saved_alone_keeps_its_name(
     table: datasets.Dataset, files: list[Path], tmp_path: Path
 ) -> None:
     parquet(table, files, tmp_path / "set")
@@ -235,7 +229,7 @@ def test_one_that_was_saved_alone_knows_what_split_it_was(
     assert ready(tmp_path / "saved", split="test").records[0].file_name == "test/00000000.png"
 
 
-def test_text_that_is_not_utf_8_is_said(files: list[Path], tmp_path: Path) -> None:
+def test_text_that_is_not_utf_8_is_an_error(files: list[Path], tmp_path: Path) -> None:
     invalid = pa.array([b"\xff", b"x", b"y"]).view(pa.string())
     cells = [{"bytes": path.read_bytes(), "path": None} for path in files]
     (tmp_path / "set").mkdir()
@@ -244,7 +238,7 @@ def test_text_that_is_not_utf_8_is_said(files: list[Path], tmp_path: Path) -> No
         ready(tmp_path / "set", image_column="image")
 
 
-def test_without_a_mark_of_being_images_a_column_can_be_named(files: list[Path], tmp_path: Path) -> None:
+def test_an_unmarked_column_of_images_can_be_named(files: list[Path], tmp_path: Path) -> None:
     columns = {"cells": [{"bytes": path.read_bytes(), "path": None} for path in files]}
     columns |= {"bytes": [path.read_bytes() for path in files]}
     (tmp_path / "set").mkdir()
@@ -256,7 +250,7 @@ def test_without_a_mark_of_being_images_a_column_can_be_named(files: list[Path],
         assert [source.read() for source in sources] == [path.read_bytes() for path in files]
 
 
-def test_the_output_may_not_lie_among_the_data(
+def test_an_output_folder_inside_the_data_set_is_an_error(
     table: datasets.Dataset, files: list[Path], tmp_path: Path, predict: Callable[..., Any]
 ) -> None:
     root = tmp_path / "set"
@@ -264,16 +258,16 @@ def test_the_output_may_not_lie_among_the_data(
     run = predict(root, root / "out", "--data=HuggingFaceDataModule", f"--data.root={root}")
     assert run.status == 2
     assert "trainer.default_root_dir: " in run.err
-    assert "lies in data.root" in run.err
+    assert "is inside data.root" in run.err
 
 
-def test_without_the_package_the_user_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_the_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r'pip install "renoise\[datasets\]"'):
         ready(tmp_path)
 
 
-def test_it_is_inverted_by_its_short_name_and_nothing_is_written_beside_the_data(
+def test_a_run_uses_the_short_class_name_and_writes_nothing_to_the_data_set(
     table: datasets.Dataset, files: list[Path], tmp_path: Path, predict: Callable[..., Any]
 ) -> None:
     parquet(table, files, tmp_path / "set")

@@ -96,7 +96,7 @@ def test_links_to_folders_are_not_followed_but_links_to_images_are(tmp_path: Pat
     assert names(tmp_path / "root") == ["a.png", "link.png"]
 
 
-def test_the_output_inside_the_root_is_left_out(tmp_path: Path) -> None:
+def test_the_output_folder_inside_the_root_is_left_out(tmp_path: Path) -> None:
     fill(tmp_path, "a.png", "out/reconstructions/a.png", "outer/b.png")
     rows(tmp_path / "out", {"file_name": "reconstructions/a.png"})
     assert names(tmp_path, output=tmp_path / "out") == ["a.png", "outer/b.png"]
@@ -104,7 +104,7 @@ def test_the_output_inside_the_root_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", [".", ".."])
-def test_an_output_that_is_or_holds_the_root_leaves_everything_in(tmp_path: Path, output: str) -> None:
+def test_no_image_is_left_out_if_the_output_folder_is_or_contains_the_root(tmp_path: Path, output: str) -> None:
     root = fill(tmp_path / "root", "a.png", "b/c.png")
     assert names(root, output=root / output) == ["a.png", "b/c.png"]
 
@@ -143,13 +143,13 @@ def test_rows_give_images_their_prompts_and_the_others_get_the_default(tmp_path:
     assert (c.prompt, c.edit_prompt, c.extra) == ("default", None, {})
 
 
-def test_a_row_may_name_a_file_that_the_search_would_leave_out(tmp_path: Path) -> None:
+def test_a_row_may_name_a_hidden_file_or_one_with_another_suffix(tmp_path: Path) -> None:
     fill(tmp_path, ".hidden/a.png", "picture.data")
     rows(tmp_path, {"file_name": ".hidden/a.png"}, {"file_name": "picture.data"})
     assert loaded(ready(tmp_path)) == {".hidden/a.png": 10, "picture.data": 20}
 
 
-def test_of_two_rows_for_one_file_the_first_counts(tmp_path: Path) -> None:
+def test_the_first_of_two_rows_for_one_file_counts(tmp_path: Path) -> None:
     fill(tmp_path, "sub/a.png")
     rows(tmp_path, {"file_name": "sub/a.png", "text": "first"}, {"file_name": "./sub/a.png", "text": "second"})
     rows(tmp_path / "sub", {"file_name": "a.png", "text": "third"})
@@ -163,7 +163,7 @@ def test_of_two_rows_for_one_file_the_first_counts(tmp_path: Path) -> None:
     ]
 
 
-def test_every_image_that_cannot_be_read_is_a_failure_in_its_batch(tmp_path: Path) -> None:
+def test_every_unreadable_image_is_a_failure_of_its_batch(tmp_path: Path) -> None:
     fill(tmp_path, "good.png")
     (tmp_path / "empty.png").touch()
     (tmp_path / "dangling.png").symlink_to("nothing")
@@ -187,7 +187,7 @@ def test_a_batch_may_consist_of_failures_only(tmp_path: Path) -> None:
     assert len(batch.failures) == 1
 
 
-def test_a_name_that_is_not_utf_8_fails_under_a_printable_name(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_an_error_with_a_printable_name(tmp_path: Path) -> None:
     fill(tmp_path, "good.png")
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png")).touch()
@@ -204,17 +204,17 @@ def test_a_name_that_is_not_utf_8_fails_under_a_printable_name(tmp_path: Path) -
 # What the user got wrong
 
 
-def test_a_missing_root_is_named(tmp_path: Path) -> None:
+def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.root: .*/nowhere does not exist"):
         ready(tmp_path / "nowhere")
 
 
-def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
+def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.root: .*/a\.png is not a folder"):
         ready(fill(tmp_path, "a.png") / "a.png")
 
 
-def test_a_folder_without_images_says_which_suffixes_count(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error_that_lists_the_suffixes(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"data\.root: .* holds no images \(files ending in .*\.jpg, .*\.png"):
         ready(tmp_path)
@@ -223,7 +223,7 @@ def test_a_folder_without_images_says_which_suffixes_count(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("argument", "value", "least"), [("batch_size", 0, 1), ("num_workers", -1, 0), ("resolution", 7, 8)]
 )
-def test_a_number_that_is_too_small_is_refused_at_once(argument: str, value: int, least: int) -> None:
+def test_an_argument_that_is_too_small_is_an_error(argument: str, value: int, least: int) -> None:
     with pytest.raises(InputError, match=rf"data\.{argument} must be {least} or more, but is {value}"):
         ImageFolderDataModule("photos", **{argument: value})
 
@@ -269,7 +269,7 @@ def shapes(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_batches_of_buckets_have_one_shape_each_and_hold_every_image_once(tmp_path: Path, num_workers: int) -> None:
+def test_batches_of_buckets_have_one_shape_each_and_contain_every_image_once(tmp_path: Path, num_workers: int) -> None:
     data = ready(shapes(tmp_path), resize="bucket", batch_size=2, num_workers=num_workers)
     data.resolution, data.size_multiple = 64, 4
     batches: list[ImageBatch] = list(data.predict_dataloader())
@@ -287,14 +287,14 @@ def test_batches_of_buckets_have_one_shape_each_and_hold_every_image_once(tmp_pa
 
 
 @pytest.mark.parametrize(("resize", "top"), [("crop", 0.0), ("stretch", 0.0), ("pad", 1.0)])
-def test_images_are_brought_to_the_square_as_wished(tmp_path: Path, resize: str, top: float) -> None:
+def test_resize_selects_how_images_fill_the_square(tmp_path: Path, resize: str, top: float) -> None:
     Image.new("RGB", (80, 40), "red").save(tmp_path / "a.png")
     (batch,) = ready(tmp_path, resize=resize).predict_dataloader()
     assert batch.images.shape == (1, 3, 8, 8)
     assert batch.images[0, 1, 0].tolist() == [top] * 8
 
 
-def test_what_was_done_before_is_left_out_but_stays_on_record(tmp_path: Path) -> None:
+def test_excluded_images_are_not_loaded_but_stay_in_records(tmp_path: Path) -> None:
     data = ready(fill(tmp_path, "a.png", "b.png", "c.png"))
     data.exclude({"b.png", "unknown.png"})
     data.exclude(["a.png"])
@@ -310,7 +310,7 @@ def test_the_processes_share_the_images_without_overlap(tmp_path: Path) -> None:
     assert shares == [{"a.png": 10}, {"b.png": 20}, {"c.png": 30}, {}, {}]
 
 
-def test_what_was_done_before_is_left_out_before_the_images_are_shared(tmp_path: Path) -> None:
+def test_images_are_excluded_before_they_are_shared(tmp_path: Path) -> None:
     shares = []
     for rank in range(2):
         data = ready(fill(tmp_path, "a.png", "b.png", "c.png", "d.png"), rank=rank, world_size=2)
@@ -319,7 +319,7 @@ def test_what_was_done_before_is_left_out_before_the_images_are_shared(tmp_path:
     assert shares == [{"b.png": 20}, {"d.png": 40}]
 
 
-def test_the_original_is_what_the_batch_holds(tmp_path: Path) -> None:
+def test_the_original_equals_the_image_of_the_batch(tmp_path: Path) -> None:
     data = ready(fill(tmp_path, "a.png", "b.png"))
     (batch,) = data.predict_dataloader()
     torch.testing.assert_close(data.original("b.png"), batch.images[1], rtol=0, atol=0)
@@ -378,7 +378,7 @@ def test_help_explains_every_argument() -> None:
     assert parser.parse_args(["--data.root", "photos"]).data.batch_size == 4
 
 
-def test_a_process_that_lists_other_images_than_the_first_says_so(
+def test_a_process_that_lists_other_images_than_the_first_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path, "a.png", "b.png")

@@ -54,7 +54,7 @@ def levels(data: bytes, resolution: int = 8) -> np.ndarray:
 # What pixels must be
 
 
-def test_an_image_of_the_right_size_comes_back_exactly(tmp_path: Path) -> None:
+def test_an_image_of_the_target_size_keeps_its_pixels(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(RAMP).save(path)
     pixels, sha256, ids = read_image(path, 8)
@@ -71,11 +71,11 @@ def test_the_square_is_cut_from_the_middle(axis: int) -> None:
     np.testing.assert_array_equal(levels(encode(Image.fromarray(np.ascontiguousarray(image)))), expected)
 
 
-def test_a_one_pixel_wide_image_fills_the_square() -> None:
+def test_an_image_one_pixel_wide_fills_the_square() -> None:
     np.testing.assert_array_equal(levels(encode(Image.new("RGB", (1, 99), (1, 2, 3)))), np.full((8, 8, 3), (1, 2, 3)))
 
 
-def test_resizing_is_lanczos_filter() -> None:
+def test_images_are_resized_by_the_lanczos_filter() -> None:
     step = np.repeat(np.where(np.arange(32) < 16, 60, 190).astype(np.uint8)[None], 32, axis=0)
     # Lanczos-3, stretched by the scale of 2: sinc(x/2) sinc(x/6) around the middle of each of the 16 target pixels.
     offset = (np.arange(32) + 0.5)[None] - (2 * np.arange(16) + 1)[:, None]
@@ -113,13 +113,13 @@ def exif_with(tag: int, kind: int, value: bytes) -> bytes:
     return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + body + bytes(4)
 
 
-def test_odd_metadata_that_cannot_be_written_again_does_not_keep_a_photo_from_being_turned() -> None:
+def test_a_photo_is_turned_even_if_its_metadata_cannot_be_rewritten() -> None:
     exif = exif_with(0xA005, 2, b"odd\0")
     np.testing.assert_array_equal(levels(encode(Image.fromarray(RAMP), exif=exif)), np.rot90(RAMP, -1))
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM", exif_with(0x8769, 9, b"ab\xff\xff")])
-def test_damaged_metadata_does_not_cost_the_image(exif: bytes) -> None:
+def test_an_image_with_damaged_metadata_is_read(exif: bytes) -> None:
     assert levels(encode(uniform("RGB", "red"), "JPEG", exif=exif))[4, 4, 0] > 250
 
 
@@ -180,14 +180,14 @@ GREYS = np.linspace(0, 65535, 64).reshape(8, 8)
         ("<i4", "I", "PPM"),
     ],
 )
-def test_a_16_bit_grey_image_keeps_its_tones(dtype: str, mode: str, format: str) -> None:
+def test_a_16_bit_gray_image_keeps_its_tones(dtype: str, mode: str, format: str) -> None:
     values = GREYS.astype(dtype)
     data = encode(Image.frombytes(mode, (8, 8), values.tobytes()), format)
     expected = np.repeat(np.round(values / 65535 * 255)[..., None], 3, axis=2)
     np.testing.assert_array_equal(levels(data), expected)
 
 
-def test_the_transparent_tone_of_a_16_bit_grey_image_turns_white() -> None:
+def test_the_transparent_tone_of_a_16_bit_gray_image_becomes_white() -> None:
     plain = encode(Image.fromarray(np.full((8, 8), 1000, "<u2")))
     assert levels(plain).max() == 4
     position = plain.index(b"IDAT") - 4
@@ -195,7 +195,7 @@ def test_the_transparent_tone_of_a_16_bit_grey_image_turns_white() -> None:
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
-def test_an_animation_shows_its_first_frame(format: str) -> None:
+def test_the_first_frame_of_an_animation_is_read(format: str) -> None:
     frames = [uniform("RGB", color) for color in ("red", "lime", "blue")]
     data = encode(frames[0], format, save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_array_equal(levels(data), np.full((8, 8, 3), (255, 0, 0)))
@@ -221,7 +221,7 @@ def test_time_ids_are_those_of_the_upright_photo(orientation: int, expected: tup
 
 
 @pytest.mark.parametrize("format", ["JPEG", "JPEG2000"])
-def test_time_ids_of_a_format_that_can_be_read_at_a_fraction_of_its_size_are_of_the_whole(format: str) -> None:
+def test_time_ids_have_the_full_size_of_formats_that_decode_at_a_fraction_of_it(format: str) -> None:
     assert decode_image(encode(Image.new("RGB", (643, 481)), format), 8)[1] == (481, 643, 0, 1, 8, 8)
 
 
@@ -246,31 +246,31 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_floating_point_images_are_refused() -> None:
+def test_floating_point_images_are_an_error() -> None:
     assert "floating-point" in failure(encode(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"))
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
-def test_grey_beyond_16_bits_is_refused_rather_than_clipped(value: int) -> None:
+def test_gray_beyond_16_bits_is_an_error_and_is_not_clipped(value: int) -> None:
     message = failure(encode(Image.fromarray(np.full((8, 8), value, np.int32)), "TIFF"))
     assert f"{value} to {value}" in message
 
 
-def test_an_empty_file_is_named_so() -> None:
+def test_an_empty_file_is_an_error_that_says_so() -> None:
     assert failure(b"") == "is not an image in a known format (0 bytes)"
 
 
-def test_text_is_no_image() -> None:
+def test_text_is_an_error() -> None:
     assert failure(b"hello, world") == "is not an image in a known format (starts with b'hello, w')"
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF"])
-def test_a_truncated_file_is_a_failure(format: str) -> None:
+def test_a_truncated_file_is_an_error(format: str) -> None:
     data = encode(Image.effect_noise((64, 64), 80).convert("RGB"), format)
     assert f"{format} image cannot be decoded" in failure(data[: len(data) // 2])
 
 
-def test_a_decompression_bomb_is_refused_by_its_header() -> None:
+def test_a_decompression_bomb_is_an_error_before_it_is_decoded() -> None:
     assert "too large" in failure(png(20_000, 20_000))
 
 
@@ -282,7 +282,7 @@ def test_a_large_image_within_the_limit_is_read_without_a_warning(monkeypatch: p
 
 
 @pytest.mark.parametrize("data", [png(0, 0), png(0, 5), b"P5 0 0 255\n", png(8, 8)])
-def test_an_image_without_pixels_is_a_failure(data: bytes) -> None:
+def test_an_image_without_pixels_is_an_error(data: bytes) -> None:
     failure(data)
 
 
@@ -301,7 +301,9 @@ def test_an_image_without_pixels_is_a_failure(data: bytes) -> None:
         OSError(5, "odd"),
     ],
 )
-def test_whatever_pillow_raises_is_a_failure(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_exception_of_pillow_becomes_an_unreadable_image_error(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise error
 
@@ -311,7 +313,7 @@ def test_whatever_pillow_raises_is_a_failure(error: Exception, monkeypatch: pyte
     assert failure(data) == f"PNG image cannot be decoded: {message}"
 
 
-def test_postscript_is_not_opened_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postscript_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(uniform("RGB", "red"), "EPS")
 
     def ghostscript(*_: object, **__: object) -> None:
@@ -401,9 +403,7 @@ GOOD = [
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_damaged_bytes_never_raise_anything_but_the_failure(
-    monkeypatch: pytest.MonkeyPatch, data: st.DataObject
-) -> None:
+def test_damaged_bytes_raise_only_unreadable_image_errors(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # damaged sizes shall not cost minutes
     content = bytearray(data.draw(st.sampled_from(GOOD)))
     for _ in range(data.draw(st.integers(0, 6))):

@@ -20,36 +20,36 @@ def loader(count: int) -> DataLoader[Any]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_every_batch_comes_once_in_order_and_ready(count: int) -> None:
+def test_every_batch_comes_once_in_order_and_prepared(count: int) -> None:
     def negative(each: ImageBatch) -> ImageBatch:
         each.images = -each.images
         return each
 
-    ahead = Prefetcher(loader(count), negative)
-    assert len(ahead) == (count + 1) // 2
-    for _ in range(2):  # it can be gone through again
-        images = [number for each in ahead for number in each.images.tolist()]
+    prefetcher = Prefetcher(loader(count), negative)
+    assert len(prefetcher) == (count + 1) // 2
+    for _ in range(2):  # it can be iterated again
+        images = [number for each in prefetcher for number in each.images.tolist()]
         assert images == [-number for number in range(count)]
 
 
-def test_a_batch_is_made_ready_while_the_one_before_is_used_and_none_further() -> None:
+def test_exactly_one_batch_is_prepared_while_another_is_used() -> None:
     prepared: list[int] = []
     reached = threading.Condition()
 
-    def note(each: ImageBatch) -> ImageBatch:
+    def record(each: ImageBatch) -> ImageBatch:
         with reached:
             prepared.append(int(each.images[0]) // 2)
             reached.notify()
         return each
 
-    for number, _ in enumerate(Prefetcher(loader(8), note)):
+    for number, _ in enumerate(Prefetcher(loader(8), record)):
         with reached:
-            wanted = min(number + 2, 4)
-            assert reached.wait_for(lambda wanted=wanted: len(prepared) >= wanted, timeout=10)
-            assert prepared == list(range(wanted)), "one batch more would only take memory"
+            expected = min(number + 2, 4)
+            assert reached.wait_for(lambda expected=expected: len(prepared) >= expected, timeout=10)
+            assert prepared == list(range(expected)), "one more batch would only use memory"
 
 
-def test_what_goes_wrong_is_raised_where_the_batch_is_asked_for() -> None:
+def test_an_error_is_raised_where_the_batch_is_requested() -> None:
     def fail(each: ImageBatch) -> ImageBatch:
         if each.images[0] == 2:
             raise RuntimeError("the second batch")

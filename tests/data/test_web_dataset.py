@@ -71,13 +71,13 @@ def test_every_sample_of_every_shard_is_an_image_with_its_text(
         assert sha256 == content.sha256
 
 
-def test_texts_may_stand_in_json_and_other_members_are_left_alone(tmp_path: Path, files: list[Path]) -> None:
+def test_texts_may_be_in_json_members_and_other_members_are_ignored(tmp_path: Path, files: list[Path]) -> None:
     image = files[0].read_bytes()
     members = [("a.cls", b"3"), ("a.PNG", image), ("a.jpg", image)]
     members += [("a.json", json.dumps({"caption": "a cat", "edit_text": "a dog", "x": [1]}).encode())]
     members += [("sub/b.left.png", image), ("c.txt", b"no image"), ("d.json", b"{broken"), ("d.png", image)]
     write(tmp_path / "set/one.tar", members)
-    with pytest.warns(InputWarning, match=r"one\.tar, d: its text is left out"):
+    with pytest.warns(InputWarning, match=r"one\.tar, d: its text is skipped"):
         records = ready(tmp_path / "set").records
     assert [(each.file_name, each.prompt, each.edit_prompt) for each in records] == [
         ("one/a.png", "a cat", "a dog"),
@@ -87,7 +87,7 @@ def test_texts_may_stand_in_json_and_other_members_are_left_alone(tmp_path: Path
     assert records[0].extra == {"caption": "a cat", "x": [1]}
 
 
-def test_names_that_lead_out_links_and_folders_are_not_followed(
+def test_names_that_lead_out_of_the_archive_links_and_folders_are_not_followed(
     tmp_path: Path, files: list[Path], predict: Callable[..., Any]
 ) -> None:
     image, root = files[0].read_bytes(), tmp_path / "set"
@@ -108,19 +108,19 @@ def test_names_that_lead_out_links_and_folders_are_not_followed(
     assert all(path.is_relative_to(tmp_path / "out") for path in new)
 
 
-def test_of_two_samples_of_one_name_the_first_counts(tmp_path: Path, files: list[Path]) -> None:
+def test_the_first_of_two_samples_of_one_name_counts(tmp_path: Path, files: list[Path]) -> None:
     write(tmp_path / "set/one.tar", [("x.png", files[0].read_bytes())])
     write(tmp_path / "set/one/x.tar", [("y.png", files[1].read_bytes())])
     write(tmp_path / "set/one.x.tar", [("y.png", files[1].read_bytes())])
     write(tmp_path / "set/ONE.TAR", [("x.png", files[1].read_bytes())])
     assert len({each.file_name for each in ready(tmp_path / "set").records}) == 4
     write(tmp_path / "set/one.TAR", [("x.png", files[1].read_bytes())])
-    with pytest.warns(InputWarning, match=r"a second one/x\.png is left out"):
+    with pytest.warns(InputWarning, match=r"is skipped: one/x\.png is already in .*one\.TAR, x"):
         ready(tmp_path / "set")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_of_a_shard_that_was_cut_off_what_is_whole_is_used(shards: Path, share: float) -> None:
+def test_complete_images_of_a_truncated_shard_are_used(shards: Path, share: float) -> None:
     path = shards / "00000.tar"
     content = path.read_bytes()
     used = content.rstrip(b"\0")
@@ -137,15 +137,15 @@ def test_of_a_shard_that_was_cut_off_what_is_whole_is_used(shards: Path, share: 
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz"])
-def test_a_compressed_shard_is_refused_by_name(shards: Path, name: str) -> None:
+def test_a_compressed_shard_is_an_error_by_its_name(shards: Path, name: str) -> None:
     (shards / name).write_bytes(b"")
     with pytest.raises(InputError, match=rf"{name} is compressed; images can be read from plain \.tar files only"):
         ready(shards)
 
 
-def test_a_folder_without_images_in_shards_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_images_in_shards_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    with pytest.raises(InputError, match=r"holds no images in \.tar files"):
+    with pytest.raises(InputError, match=r"contains no images in \.tar files"):
         ready(tmp_path / "set")
     (tmp_path / "set/x.tar").write_bytes(b"no archive" * 100)
     with (
@@ -155,9 +155,9 @@ def test_a_folder_without_images_in_shards_says_so(tmp_path: Path) -> None:
         ready(tmp_path / "set")
 
 
-def damaged(path: Path, end: int, then: bytes = b"") -> str:
-    """Cuts an archive off, goes on otherwise, and returns what is said of it."""
-    path.write_bytes(path.read_bytes()[:end] + then)
+def damage(path: Path, end: int, appended: bytes = b"") -> str:
+    """Cuts an archive off, appends other bytes, and returns the warning about it."""
+    path.write_bytes(path.read_bytes()[:end] + appended)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         records = ready(path.parent).records
@@ -167,23 +167,23 @@ def damaged(path: Path, end: int, then: bytes = b"") -> str:
     return str(warning.message)
 
 
-def test_where_a_shard_is_damaged_is_said_whatever_the_damage(shards: Path) -> None:
+def test_a_warning_says_where_a_shard_is_damaged(shards: Path) -> None:
     path = shards / "00000.tar"
     whole = path.read_bytes()
     with tarfile.open(path) as archive:
         second = {member.name: member for member in archive.getmembers()}["0001.png"]
     header = second.offset
-    for end, then, problem in (
+    for end, appended, problem in (
         (second.offset_data + 10, b"", "it ends in the middle of 0001.png"),
         (header, b"", f"neither a file nor the archive's end at byte {header}"),
         (header + 100, b"", f"neither a file nor the archive's end at byte {header}"),
         (header, b"noise" * 1000, f"neither a file nor the archive's end at byte {header}"),
     ):
         path.write_bytes(whole)
-        assert damaged(path, end, then) == f"{path} cannot be read to its end: {problem}"
+        assert damage(path, end, appended) == f"{path} cannot be read to its end: {problem}"
 
 
-def test_an_archive_without_an_end_is_used_and_named(tmp_path: Path, files: list[Path]) -> None:
+def test_an_archive_without_its_end_is_used_with_a_warning(tmp_path: Path, files: list[Path]) -> None:
     path = write(tmp_path / "set/one.tar", [("a.png", files[0].read_bytes())])
     path.write_bytes(path.read_bytes()[: 512 + -(-files[0].stat().st_size // 512) * 512])
     with pytest.warns(InputWarning, match=r"one\.tar cannot be read to its end: neither a file nor the archive's end"):
@@ -191,18 +191,18 @@ def test_an_archive_without_an_end_is_used_and_named(tmp_path: Path, files: list
     assert record.source.read() == files[0].read_bytes()
 
 
-def test_a_shard_that_shrinks_later_fails_image_by_image(shards: Path) -> None:
+def test_images_of_a_shard_that_is_truncated_or_removed_after_setup_fail_one_by_one(shards: Path) -> None:
     data = ready(shards)
     (shards / "00000.tar").write_bytes((shards / "00000.tar").read_bytes()[:2000])
     (shards / "00001.tar").unlink()
     batches = list(data.predict_dataloader())
     assert {error for batch in batches for _, error in batch.failures} == {
-        "00000.tar ends in the middle of it",
+        "is cut off: 00000.tar ends in the middle of it",
         "does not exist",
     }
 
 
-def test_a_second_sample_of_one_key_in_a_shard_is_left_out_with_a_warning(tmp_path: Path, files: list[Path]) -> None:
+def test_a_second_sample_of_one_key_is_skipped_with_a_warning(tmp_path: Path, files: list[Path]) -> None:
     first, second = files[0].read_bytes(), files[1].read_bytes()
     members = [("a.png", first), ("a.txt", b"one"), ("a.png", second), ("a.txt", b"two")]
     members += [("b.png", first), ("c.png", first), ("b.png", second), ("b.txt", b"late")]
@@ -216,18 +216,17 @@ def test_a_second_sample_of_one_key_in_a_shard_is_left_out_with_a_warning(tmp_pa
     ]
     assert [each.source.read() for each in records] == [first] * 3
     assert [str(each.message) for each in caught] == [
-        f"{tmp_path}/set/one.tar: a second one/{key}.png is left out" for key in "ab"
+        f"{tmp_path}/set/one.tar, {key} is skipped: one/{key}.png is already in {tmp_path}/set/one.tar, {key}"
+        for key in "ab"
     ]
 
 
-def test_text_members_may_have_another_suffix(tmp_path: Path, files: list[Path]) -> None:
+def test_text_suffix_selects_the_text_members(tmp_path: Path, files: list[Path]) -> None:
     write(tmp_path / "set/a.tar", [("a.png", files[0].read_bytes()), ("a.txt", b"no"), ("a.Caption", b"yes")])
     assert ready(tmp_path / "set", text_suffix=".caption").records[0].prompt == "yes"
 
 
-def test_what_json_has_not_becomes_null_and_texts_that_cannot_be_read_are_left_out(
-    tmp_path: Path, files: list[Path]
-) -> None:
+def test_nan_becomes_null_and_unreadable_texts_are_skipped(tmp_path: Path, files: list[Path]) -> None:
     image = files[0].read_bytes()
     members = [("a.png", image), ("a.json", b'{"score": NaN, "inner": [-Infinity, 1], "text": null, "caption": "c"}')]
     members += [("b.png", image), ("b.txt", b"\xff"), ("c.png", image), ("c.json", b"[1]"), ("c.txt", b"three")]
@@ -243,13 +242,13 @@ def test_what_json_has_not_becomes_null_and_texts_that_cannot_be_read_are_left_o
         "inner": [None, 1],
     }
     assert (records["one/b.png"].prompt, records["one/c.png"].prompt) == ("", "three")
-    assert (records["one/d.png"].error or "").startswith("text must be a string or null, not 4")
+    assert (records["one/d.png"].error or "").startswith("text must be a string or null, got 4")
     assert (records["one/e.png"].error or "").startswith("the row is not valid Unicode")
 
 
-def test_hidden_files_and_the_runs_own_output_are_left_out(tmp_path: Path, files: list[Path]) -> None:
+def test_hidden_files_and_the_output_folder_are_left_out(tmp_path: Path, files: list[Path]) -> None:
     image, root = files[0].read_bytes(), tmp_path / "set"
-    write(root / "one.tar", [("._a.png", b"what some systems add"), ("a.png", image), ("sub/.png", image)])
+    write(root / "one.tar", [("._a.png", b"metadata that some systems add"), ("a.png", image), ("sub/.png", image)])
     write(root / ".hidden.tar", [("b.png", image)])
     write(root / ".cache/c.tar", [("c.png", image)])
     write(root / "out/shards/d.tar", [("d.png", image)])
@@ -260,13 +259,13 @@ def test_hidden_files_and_the_runs_own_output_are_left_out(tmp_path: Path, files
     assert [each.file_name for each in data.records] == ["one/a.png"]
 
 
-def test_names_that_are_not_unicode_are_spelled_out(tmp_path: Path, files: list[Path]) -> None:
+def test_names_that_are_not_unicode_are_escaped(tmp_path: Path, files: list[Path]) -> None:
     write(tmp_path / "set/one.tar", [("caf\udce9.png", files[0].read_bytes())])
     (record,) = ready(tmp_path / "set").records
     assert (record.file_name, record.error) == ("one/caf\\udce9.png", None)
 
 
-def test_what_is_no_file_is_not_opened(tmp_path: Path, files: list[Path]) -> None:
+def test_a_named_pipe_is_not_opened(tmp_path: Path, files: list[Path]) -> None:
     write(tmp_path / "set/a.tar", [("a.png", files[0].read_bytes())])
     os.mkfifo(tmp_path / "set/pipe.tar")
     with pytest.warns(InputWarning, match=r"pipe\.tar cannot be read to its end: is a named pipe"):
@@ -274,7 +273,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, files: list[Path]) -> Non
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
-def test_a_compressed_shard_is_refused_whatever_its_name(tmp_path: Path, mode: Any) -> None:
+def test_a_compressed_shard_is_an_error_by_its_content(tmp_path: Path, mode: Any) -> None:
     (tmp_path / "set").mkdir()
     tarfile.open(tmp_path / "set/x.tar", mode).close()
     with pytest.raises(InputError, match=r"x\.tar is compressed; .* so decompress it"):
@@ -297,16 +296,16 @@ def test_samples_are_those_that_the_webdataset_package_finds(
     with path.open("rb") as file:
         found = [dict(each) | {"__url__": "s"} for each in webdataset.tariterators.tar_file_iterator(file)]
     samples = list(webdataset.tariterators.group_by_keys(found))
-    wanted = {}
+    expected = {}
     for sample in samples:
         images = [name for name in sample if f".{name.split('.')[-1]}" in (".png", ".jpg")]
         if images:
-            wanted.setdefault(f"s/{sample['__key__']}.{images[0]}", sample[images[0]])
+            expected.setdefault(f"s/{sample['__key__']}.{images[0]}", sample[images[0]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
-        records = ready(path.parent).records if wanted else []
-    assert {each.file_name: each.source.read() for each in records} == wanted
-    assert len(records) == len(wanted)
+        records = ready(path.parent).records if expected else []
+    assert {each.file_name: each.source.read() for each in records} == expected
+    assert len(records) == len(expected)
 
 
 @settings(max_examples=30, deadline=None)
