@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import socket
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,40 +15,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
-from renoise.data.images import (
-    UnreadableImageError,
-    decode_image,
-    read_bytes,
-    read_image,
-    suffixes,
-)
+from renoise.data.files import UnreadableImageError
+from renoise.data.images import decode_image, image_to_pixels, read_image, read_size
 
 RAMP = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 ORIENTATION = 0x0112
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    """The bytes of an image file."""
+    """Returns the bytes of an image file."""
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
 
 
 def uniform(mode: str, color: object, size: int = 8) -> Image.Image:
-    """A square of one color."""
+    """Returns a square of one color."""
     return Image.new(mode, (size, size), color)  # type: ignore[arg-type]
 
 
 def levels(data: bytes, resolution: int = 8) -> np.ndarray:
-    """The decoded pixels as integers [H, W, 3] in 0…255."""
+    """Returns the decoded pixels as integers [H, W, 3] in 0…255."""
     pixels, _ = decode_image(data, resolution)
     assert pixels.dtype == torch.float32
     assert pixels.shape == (3, resolution, resolution)
     assert pixels.is_contiguous()
     return (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-
-
-# What pixels must be
 
 
 def test_an_image_of_the_target_size_keeps_its_pixels(tmp_path: Path) -> None:
@@ -81,7 +70,7 @@ def test_images_are_resized_by_the_lanczos_filter() -> None:
     offset = (np.arange(32) + 0.5)[None] - (2 * np.arange(16) + 1)[:, None]
     weight = np.where(abs(offset) < 6, np.sinc(offset / 2) * np.sinc(offset / 6), 0)
     expected = (weight / weight.sum(1, keepdims=True)) @ step[0]
-    assert expected.min() < 59  # the step rings, as with no filter without negative weights
+    assert expected.min() < 59  # the step rings, because the filter has negative weights
     found = levels(encode(Image.fromarray(step)), 16)
     np.testing.assert_allclose(found[7, :, 0], expected, atol=0.51)
 
@@ -107,7 +96,7 @@ def test_a_photo_taken_sideways_is_turned_upright(orientation: int, upright: np.
 
 
 def exif_with(tag: int, kind: int, value: bytes) -> bytes:
-    """An EXIF block that says "turn by 90°" and holds one further entry."""
+    """Returns an EXIF block with the orientation of a quarter turn and one further entry."""
     entries = [(ORIENTATION, 3, struct.pack("<HH", 6, 0)), (tag, kind, value)]
     body = b"".join(struct.pack("<HHI", tag, kind, 1) + value for tag, kind, value in sorted(entries))
     return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + body + bytes(4)
@@ -156,7 +145,7 @@ def test_every_mode_of_png_becomes_rgb_over_white(
         (uniform("CMYK", (51, 0, 255, 102)), "JPEG", (122, 153, 0), 4),
         # Luma and chroma of ITU-R BT.601: R = Y + 1.402 (Cr − 128)
         (uniform("YCbCr", (100, 128, 178)), "JPEG", (170, 64, 100), 4),
-        # Lightness alone; the chroma of 128 is none
+        # Lightness without chroma, which is 128
         (uniform("LAB", (255, 128, 128)), "TIFF", (255, 255, 255), 1),
         (uniform("LAB", (0, 128, 128)), "TIFF", (0, 0, 0), 1),
     ],
@@ -167,7 +156,7 @@ def test_printing_and_video_colors_become_rgb(
     np.testing.assert_allclose(levels(encode(image, format)).astype(int)[4, 4], expected, atol=tolerance)
 
 
-GREYS = np.linspace(0, 65535, 64).reshape(8, 8)
+GRAYS = np.linspace(0, 65535, 64).reshape(8, 8)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +170,7 @@ GREYS = np.linspace(0, 65535, 64).reshape(8, 8)
     ],
 )
 def test_a_16_bit_gray_image_keeps_its_tones(dtype: str, mode: str, format: str) -> None:
-    values = GREYS.astype(dtype)
+    values = GRAYS.astype(dtype)
     data = encode(Image.frombytes(mode, (8, 8), values.tobytes()), format)
     expected = np.repeat(np.round(values / 65535 * 255)[..., None], 3, axis=2)
     np.testing.assert_array_equal(levels(data), expected)
@@ -199,9 +188,6 @@ def test_the_first_frame_of_an_animation_is_read(format: str) -> None:
     frames = [uniform("RGB", color) for color in ("red", "lime", "blue")]
     data = encode(frames[0], format, save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_array_equal(levels(data), np.full((8, 8, 3), (255, 0, 0)))
-
-
-# What SDXL is told of its size
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF"])
@@ -225,23 +211,20 @@ def test_time_ids_have_the_full_size_of_formats_that_decode_at_a_fraction_of_it(
     assert decode_image(encode(Image.new("RGB", (643, 481)), format), 8)[1] == (481, 643, 0, 1, 8, 8)
 
 
-# What must be a failure, and say what was found
-
-
 def failure(data: bytes) -> str:
-    """Why the bytes are not an image."""
+    """Returns the message about bytes that are not a usable image."""
     with pytest.raises(UnreadableImageError) as caught:
         decode_image(data, 8)
     return str(caught.value)
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    """A piece of a PNG file."""
+    """Returns a chunk of a PNG file."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG file that promises this size, and holds no pixels."""
+    """Returns a PNG file whose header has this size, without pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
@@ -323,74 +306,43 @@ def test_postscript_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "known format" in failure(data)
 
 
-def test_suffixes_are_those_of_images_that_are_opened() -> None:
-    assert {".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".bmp", ".ppm", ".mpo"} <= suffixes()
-    assert not {".eps", ".ps", ".pdf", ".wmf", ".mpg", ".h5", ".jsonl", ".txt", ""} & suffixes()
+def test_a_path_may_be_a_string(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    assert torch.equal(read_image(str(tmp_path / "a.png"), 8).pixels, read_image(tmp_path / "a.png", 8).pixels)
 
 
-# Files
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_read_size_returns_the_size_of_the_upright_image(format: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    (tmp_path / "a").write_bytes(encode(Image.new("RGB", (40, 16)), format, exif=exif))
+    assert read_size(tmp_path / "a") == ((16, 40) if orientation < 5 else (40, 16))
 
 
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """Gives up root's right to read everything."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
+def test_an_image_without_a_readable_size_has_none(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"not an image")
+    assert read_size(tmp_path / "a.png") is None
+    assert read_size(tmp_path / "gone.png") is None
 
 
-def test_a_file_without_permission_is_a_failure(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.touch(mode=0)
-    with without_privileges(), pytest.raises(UnreadableImageError, match="cannot be read: Permission denied"):
-        read_bytes(path)
+def test_an_image_in_memory_gives_the_pixels_of_its_file_and_stays_as_it_is() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = encode(Image.fromarray(RAMP), exif=exif)
+    image = Image.open(io.BytesIO(data))
+    pixels, ids = image_to_pixels(image, (8, 16), "pad")
+    expected, expected_ids = decode_image(data, (8, 16), "pad")
+    assert torch.equal(pixels, expected)
+    assert ids == expected_ids
+    np.testing.assert_array_equal(np.asarray(image), RAMP)
 
 
-def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "s"))
-        for path, kind in (
-            (tmp_path, "a folder"),
-            (tmp_path / "pipe.png", "a named pipe"),
-            (tmp_path / "s", "a socket"),
-            (Path("/dev/zero"), "a device"),
-        ):
-            with pytest.raises(UnreadableImageError, match=f"is {kind}, not a file"):
-                read_bytes(path)
+def test_an_image_in_memory_that_cannot_be_decoded_is_an_error() -> None:
+    image = Image.open(io.BytesIO(encode(Image.effect_noise((64, 64), 80))[:500]))
+    with pytest.raises(UnreadableImageError, match="PNG image cannot be decoded: "):
+        image_to_pixels(image, 8)
 
-
-def test_links_are_followed_unless_they_lead_nowhere(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"data")
-    (tmp_path / "good").symlink_to("file")
-    (tmp_path / "dangling").symlink_to("nothing")
-    (tmp_path / "loop").symlink_to("loop")
-    assert read_bytes(tmp_path / "good") == b"data"
-    for name, message in (
-        ("dangling", "link to a file that does not exist"),
-        ("loop", "cannot be read: Too many levels"),
-        ("nothing", "^does not exist"),
-    ):
-        with pytest.raises(UnreadableImageError, match=message):
-            read_bytes(tmp_path / name)
-
-
-def test_a_file_too_large_for_memory_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.png").touch()
-
-    def read(self: Path) -> bytes:
-        raise MemoryError
-
-    monkeypatch.setattr(Path, "read_bytes", read)
-    with pytest.raises(UnreadableImageError, match="cannot be read: MemoryError"):
-        read_bytes(tmp_path / "a.png")
-
-
-# Damage of any kind
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8))
 GOOD = [
@@ -404,7 +356,7 @@ GOOD = [
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_bytes_raise_only_unreadable_image_errors(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # damaged sizes shall not cost minutes
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # a damaged size must not take minutes
     content = bytearray(data.draw(st.sampled_from(GOOD)))
     for _ in range(data.draw(st.integers(0, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
