@@ -181,7 +181,7 @@ def test_a_process_that_lists_other_images_than_the_first_is_an_error(
 
 
 def test_a_prompt_and_a_captioner_together_are_an_error() -> None:
-    with pytest.raises(InputError, match="^prompt must be empty where there is a captioner, got 'a photo'"):
+    with pytest.raises(InputError, match=r"^prompt must be empty where there is a captioner, got 'a photo'"):
         ImageFolderDataModule("photos", prompt="a photo", captioner=CaptionerConfig("blip2"))
 
 
@@ -244,7 +244,7 @@ def test_a_resolution_that_the_model_cannot_take_is_an_error(resolution: int, ne
 
 
 def test_a_resolution_below_the_multiple_has_one_nearest_value() -> None:
-    with pytest.raises(InputError, match="must be a multiple of 16, got 8; set it to 16$"):
+    with pytest.raises(InputError, match=r"must be a multiple of 16, got 8; set it to 16$"):
         ImageFolderDataModule("photos", resolution=8).connect(size_multiple=16, prepare=lambda batch: batch)
 
 
