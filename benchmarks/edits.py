@@ -15,7 +15,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.edit_costs import guided_memory, overhead_table, overheads
 from benchmarks.edit_suites import SUITES, EditorSetting, InversionSetting, Suite
-from benchmarks.edit_tables import EQUAL_SHARE, curves, table
+from benchmarks.edit_tables import EQUAL_SHARE, curves, sweeps, table
 from benchmarks.shared.evaluation import EditQuality, evaluate_edits
 from benchmarks.shared.kept_rows import KeptRows, fingerprint
 from benchmarks.shared.pages import check_block, replace_block
@@ -55,7 +55,7 @@ class Bench:
     kept: KeptRows[EditQuality]
 
     def points(self) -> pd.DataFrame:
-        """Measures every pair at every guidance. Returns a row each."""
+        """Measures every pair at every guidance. Returns a row each, editor by editor."""
         rows = []
         for inversion_name, inversion in self.suite.inversions.items():
             inverted: dict[float, Inversion] = {}
@@ -68,7 +68,7 @@ class Bench:
                         names = {"suite": self.name, "editor": editor_name, "inversion": inversion_name}
                         rows.append({**names, "guidance_scale": guidance, **asdict(quality)})
                         print(_progress(rows[-1]), flush=True)
-        return pd.DataFrame(rows)
+        return pd.concat([sweep for _, sweep in sweeps(pd.DataFrame(rows))])
 
     def _quality(
         self, inversion: InversionSetting, inverted: dict[float, Inversion], editor: EditorSetting, guidance: float

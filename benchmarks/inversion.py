@@ -13,7 +13,7 @@ import renoise
 from benchmarks.shared.evaluation import RoundTrip, evaluate_round_trip
 from benchmarks.shared.network_calls import overhead
 from benchmarks.shared.runs import peak_memory
-from benchmarks.shared.scenes import invert_scenes, unseen_scenes
+from benchmarks.shared.scenes import encode, invert_scenes, prompts_of, unseen_scenes
 from benchmarks.shared.tables import markdown
 from renoise import AveragingWeights, ReNoise
 
@@ -63,8 +63,10 @@ def accuracy_table(checkpoint: str, images: int) -> str:
 
 def inversion_overhead(checkpoint: str, batch_size: int = 16, steps: int = 10) -> float:
     """Returns the time of inverting a batch with K = 1 divided by the time of its network calls alone."""
-    pipeline, scenes = renoise.load(checkpoint, num_inference_steps=steps), unseen_scenes(batch_size)
-    return overhead(pipeline.model.network, lambda: invert_scenes(pipeline, scenes, ReNoise(1)))
+    pipeline = renoise.load(checkpoint, num_inference_steps=steps, inversion=ReNoise(1))
+    scenes = unseen_scenes(batch_size)
+    latents, (conditioning, names) = encode(pipeline.model, scenes), prompts_of(pipeline.model, scenes)
+    return overhead(pipeline.model.network, lambda: pipeline.invert_latents(latents, conditioning, names))
 
 
 def main(checkpoint: str = "data/models/tiny-sd", images: int = 64) -> None:

@@ -200,7 +200,10 @@ def restart(folder: Path, images: int) -> tuple[float, float]:
         names = [f"made-up-{number:07d}.png" for number in range(process, images, 4)]
         with (out / ("manifest.jsonl" if process == 0 else f"manifest.{process}.jsonl")).open("a") as file:
             file.writelines(json.dumps({**row, "file_name": name}) + "\n" for name in names)
-    return few, _seconds(root, out, options)
+    many = _seconds(root, out, options)
+    if any(row["status"] != "ok" for row in read_manifest(out).values()):  # made-up images cannot be read
+        raise RuntimeError("the restart did finished images again")
+    return few, many
 
 
 def _seconds(root: Path, out: Path, options: dict[str, Any]) -> float:

@@ -36,11 +36,13 @@ def names_of(scenes: Sequence[Scene]) -> list[str]:
     return [str(index) for index in range(len(scenes))]
 
 
+@torch.no_grad()
 def prompts_of(model: DiffusionModel, scenes: Sequence[Scene]) -> tuple[Conditioning, list[str]]:
     """Returns the conditioning on the scenes' captions without guidance, and the scenes' names."""
     return model.encode_prompts([scene.caption for scene in scenes]), names_of(scenes)
 
 
+@torch.no_grad()
 def encode(model: DiffusionModel, scenes: Sequence[Scene]) -> torch.Tensor:
     """Returns the scenes' latents z_0, [B, C, h, w]."""
     return model.encode_images(images_of(scenes).to(model.device, model.state_dtype))

@@ -67,7 +67,7 @@ def test_the_page_the_figure_and_the_file_of_all_points_are_written(page: Path, 
         ("shared", "half", 2): 2,
         ("own", "whole", 2): 4,
     }
-    assert list(points.inversion_nfe) == [2, 2, 2, 2, 4]
+    assert list(points.inversion_nfe) == [2, 2, 4, 2, 2], "editor by editor"
     assert inverted == [1.0, 2.0], "one inversion serves every edit that it can"
 
 
