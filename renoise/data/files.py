@@ -54,7 +54,7 @@ def check_regular(path: Path) -> None:
 
     Raises:
         UnreadableImageError: It is something else.
-        OSError: The file system refuses to say.
+        OSError: The path does not exist or cannot be examined.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -78,7 +78,7 @@ def read_part(path: Path, start: int, length: int) -> bytes:
 
 
 def error_text(error: Exception) -> str:
-    """Returns what an exception says, in one line: the file system's words, the message, or the exception's name."""
+    """Returns the text of an exception in one line: the system error, the message, or the name of its type."""
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split()) or type(error).__name__
 

@@ -148,8 +148,8 @@ class HuggingFaceDataModule(ImagesDataModule):
             feature = table.features[self.image_column]
             if self.image_column in images or isinstance(feature, dict) or getattr(feature, "dtype", "") in FILES:
                 return self.image_column
-        wanted = "column of images" if self.image_column is None else f"column of images {self.image_column!r}"
-        raise InputError(f"data.image_column: {self.root} has no {wanted}; its columns are: {describe_columns(table)}")
+        missing = "column of images" if self.image_column is None else f"column of images {self.image_column!r}"
+        raise InputError(f"data.image_column: {self.root} has no {missing}; its columns are: {describe_columns(table)}")
 
     def _text_column(self, table: Any, option: str, name: str | None) -> str | None:
         if name is None or (name in OPTIONAL_COLUMNS and name not in table.features):

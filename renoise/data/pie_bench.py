@@ -106,7 +106,7 @@ class PIEBenchDataModule(ImagesDataModule):
         except InputError as error:
             raise InputError(f"data.mapping_file: {file_name}: {error}") from None
         size = self._target_size(record)
-        # Pillow resizes images of one bit to the nearest pixel, whatever the filter. What is not edited is white, as
+        # Pillow resizes images of one bit to the nearest pixel, with every filter. What is not edited is white, as
         # margins are.
         unedited = Image.fromarray(~mask.numpy())
         visible = unedited.crop(crop_box(*image_size, size, self._fit))
