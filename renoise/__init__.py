@@ -1,19 +1,15 @@
-"""ReNoise: real image inversion through iterative noising (arXiv 2403.14602)."""
+"""ReNoise: Real Image Inversion Through Iterative Noising (arXiv 2403.14602).
+
+The public names are those of `__init__.pyi`. Each is imported when it is first used, so `import renoise` does not import
+torch.
+"""
 
 from __future__ import annotations
 
 from importlib.metadata import version
-from os import PathLike
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from renoise.outputs.saved_inversions import SavedInversions
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 __version__ = version("renoise")
-
-
-def load_inversions(folder: str | PathLike[str]) -> SavedInversions:
-    """What a run left in its output folder, as a map-style data set; see `renoise.outputs.saved_inversions.SavedInversions`."""
-    from renoise.outputs.saved_inversions import SavedInversions  # torch takes its time, which not everybody needs
-
-    return SavedInversions(folder)

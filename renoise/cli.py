@@ -1,13 +1,13 @@
-"""The command line: LightningCLI with `predict` (inversion) and `fit` (the models that ship with the project)."""
+"""The command line: `renoise predict` inverts images, `renoise presets` lists the presets."""
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import diffusers
 import lightning as L
@@ -17,136 +17,166 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 
+from renoise.core.edit_regularization import EditRegularization
+from renoise.core.fixed_point import Solver
+from renoise.core.noise_correction import NoiseCorrection
+from renoise.core.renoise import AveragingWeights
 from renoise.data import ImageFolderDataModule, ImagesDataModule
-from renoise.editing.base import load_editors
-from renoise.errors import InputError, InputWarning
+from renoise.editing.base import Editor
+from renoise.editing.discovery import load_editors
+from renoise.errors import InputError, InputWarning, prefixed
+from renoise.inversion.base import Inverter
+from renoise.inversion.discovery import load_inverters
+from renoise.inversion.null_text_optimization import NullTextOptimization
+from renoise.inversion.renoise import ReNoise
 from renoise.module import ReNoiseModule
 from renoise.parser import Parser
+from renoise.presets import describe_presets, preset_path
 from renoise.writer import InversionWriter
 
-PREDICT_DEFAULTS = {
-    "trainer.inference_mode": False,  # edits may need gradients, which inference mode forbids for good
-    "trainer.use_distributed_sampler": False,  # the data modules share images among processes themselves
-    "trainer.logger": False,
-    "trainer.enable_checkpointing": False,
-    "trainer.enable_model_summary": False,
-    "return_predictions": False,
+TRAINER_DEFAULTS = {
+    "inference_mode": False,  # editors may need gradients, which inference mode forbids
+    "use_distributed_sampler": False,  # the data modules divide the images among processes themselves
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
 }
-NOT_SETTINGS = {
-    "model": {"strict", "overwrite", "retry_failed", "images_per_shard"},
-    "data": {"batch_size", "num_workers"},
+OPTION_PREFIXES = {
+    ReNoiseModule: "model.",
+    Inverter: "model.inversion.",
+    Solver: "model.inversion.solver.",
+    AveragingWeights: "model.inversion.averaging_weights.",
+    EditRegularization: "model.inversion.regularization.",
+    NoiseCorrection: "model.inversion.noise_correction.",
+    NullTextOptimization: "model.inversion.optimization.",
+    Editor: "model.editors: ",
+    ImagesDataModule: "data.",
+    InversionWriter: "writer.",
 }
-"""Options that do not change what comes out for an image."""
-PLACES = {"root", "checkpoint", "lora", "captioner"}
-"""Options that name a place, which may be written in several ways."""
+"""What stands before the name of a constructor's argument on the command line."""
+
+
+class PredictTrainer(L.Trainer):
+    """A Trainer that keeps no predictions in memory: the writer writes them."""
+
+    def predict(self, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:  # type: ignore[override]
+        """Runs the predict loop."""
+        super().predict(model, datamodule=datamodule, return_predictions=False)
 
 
 class ReNoiseCLI(LightningCLI):
-    """`predict` runs `ReNoiseModule` over a DataModule of images; `fit` trains any LightningModule."""
+    """Runs `ReNoiseModule` over a data module of images."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """`fit` and `predict` of the Trainer, with the arguments that the CLI itself fills in."""
-        return {name: arguments for name, arguments in LightningCLI.subcommands().items() if name in ("fit", "predict")}
+        """Returns the Trainer's methods that are commands, with the arguments that the CLI fills in."""
+        return {"predict": {"model", "datamodule"}}
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        predict = subcommand == "predict"
-        self._model_class = ReNoiseModule if predict else L.LightningModule
-        self.subclass_mode_model = not predict
-        self.datamodule_class = self._datamodule_class = ImagesDataModule if predict else L.LightningDataModule
-        self.subclass_mode_data = True
-        parser = cast(Parser, super()._prepare_subcommand_parser(klass, subcommand, **kwargs))
-        parser.usage = f"renoise {subcommand} [--config CONFIG] [options]"
-        if predict:
-            parser.usual_data = ImageFolderDataModule
-            parser.set_defaults(PREDICT_DEFAULTS)
-            parser.set_defaults({"data": {"class_path": ImageFolderDataModule.__name__}})
-        return parser
-
-    def before_instantiate_classes(self) -> None:
-        """Leaves the saving of the configuration to the writer in `predict`: it knows whose folder it is."""
-        if self.subcommand == "predict":
-            self.save_config_callback = None
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the writer's options and the defaults."""
+        parser.add_lightning_class_args(InversionWriter, "writer")
+        parser.set_defaults({"data": {"class_path": ImageFolderDataModule.__name__}})
+        parser.set_defaults({"model.inversion": {"class_path": ReNoise.__name__}})
+        parser.usage = "renoise predict [--preset NAME] [--config FILE] [options]"
+        if isinstance(parser, Parser):
+            parser.shown_classes = {"model.inversion": ReNoise, "data": ImageFolderDataModule}
+        for kind, prefix in OPTION_PREFIXES.items():
+            parser.add_instantiator(_instantiator(prefix), kind)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Adds the writer to `predict`.
+        """Makes the Trainer, by default with an output folder named after the folder of images.
 
         Raises:
-            InputError: the Trainer cannot be had like that.
+            InputError: The Trainer rejects its options.
         """
-        if self.subcommand == "predict":
-            options = self.config_init["predict"]["trainer"]
-            configured = options["callbacks"] or []
-            configured = configured if isinstance(configured, list) else [configured]
-            self.writer = InversionWriter(self._settings())
-            kwargs["callbacks"] = [*configured, self.writer]
-            kwargs["default_root_dir"] = options["default_root_dir"] or self._default_folder()
+        options = self.config_init["predict"]["trainer"]
+        kwargs["default_root_dir"] = options["default_root_dir"] or self._default_folder()
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
-    def _settings(self) -> dict[str, Any]:
-        """All that the results depend on, in JSON's types."""
-        self._dump_config()
-        data = self.config_dump["data"]
-        groups = {
-            "model": self.config_dump["model"],
-            "data": {"class_path": data["class_path"], **data["init_args"]},
-        }
-        settings = {
-            f"{group}.{name}": _absolute(value) if name in PLACES else value
-            for group, options in groups.items()
-            for name, value in options.items()
-            if name not in NOT_SETTINGS[group]
-        }
-        return settings | {"trainer.precision": self.config_dump["trainer"]["precision"]}
-
     def _default_folder(self) -> str:
-        """`out/` and the name of the folder of images: other images go elsewhere without being told."""
         root = getattr(self.datamodule, "root", None)
         return str(Path("out", Path(root).resolve().name)) if root else "out"
 
     def after_predict(self) -> None:
-        """Prints the summary; exits with 1 where no image came out, or where one failed under `--model.strict true`."""
+        """Prints the summary. Exits with 1 where every image failed, or where one did under `--writer.strict true`."""
         if not self.trainer.is_global_zero:
             return
-        self.writer.report()
-        images, failed = self.writer.summary["images"], self.writer.summary["failed"]
-        if failed and (self.model.strict or failed == images):
+        (writer,) = (each for each in self.trainer.callbacks if isinstance(each, InversionWriter))  # type: ignore[attr-defined]
+        writer.report()
+        images, failed = writer.summary["images"], writer.summary["failed"]
+        if failed and (writer.strict or failed == images):
             sys.exit(1)
 
 
-def _absolute(value: Any) -> Any:
-    """A path that exists in the one form that means it everywhere, a captioner's too; a hub id as it is."""
-    if isinstance(value, dict):
-        return value | {"checkpoint": _absolute(value["checkpoint"])}
-    return os.path.realpath(value) if value is not None and os.path.exists(value) else value
+def _instantiator(prefix: str) -> Any:
+    """Returns a function that makes an object, and puts the option before the message of a wrong argument."""
+
+    def instantiate(kind: type, *args: Any, **kwargs: Any) -> Any:
+        with prefixed(prefix, ValueError):
+            return kind(*args, **kwargs)
+
+    return instantiate
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs the command line; `args` stands in for `sys.argv[1:]`.
+    """Runs the command line. A mistake of the user ends with one line on stderr and exit status 2.
 
-    Mistakes in what the user gave end with one line on stderr and exit status 2.
+    Args:
+        args: Take the place of `sys.argv[1:]`.
     """
-    _quieten_libraries()
-    load_editors()  # their short names become valid in YAML
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)  # `${model.seed}` means predict's, or fit's
+    arguments = sys.argv[1:] if args is None else args
+    if arguments[:1] == ["presets"]:
+        print_presets(describe_presets())
+        return
+    _quiet_libraries()
+    load_editors()  # a class that is imported can be named in YAML without its module
+    load_inverters()
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)  # `${model.seed}` means predict's
     try:
         ReNoiseCLI(
-            args=args,
+            ReNoiseModule,
+            ImagesDataModule,
+            args=_with_presets(arguments),
+            trainer_class=PredictTrainer,
+            trainer_defaults=TRAINER_DEFAULTS,
+            subclass_mode_data=True,
             parser_class=Parser,
             parser_kwargs={"parser_mode": "omegaconf+"},
             auto_configure_optimizers=False,
-            seed_everything_default=False,  # `predict` draws nothing but from streams of `model.seed`
+            save_config_callback=None,  # the writer saves the settings
+            seed_everything_default=False,  # all random numbers depend on `model.seed`
         )
     except (ValueError, OmegaConfBaseException) as error:
-        print(f"error: {_mistake(error)}", file=sys.stderr)
+        print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(2)
 
 
-def _mistake(error: Exception) -> str:
-    """What the user shall read of an InputError, which jsonargparse may have wrapped; other errors are raised again."""
+def print_presets(presets: Mapping[str, str]) -> None:
+    """Prints the presets and how to use one."""
+    width = max(map(len, presets), default=0)
+    for name, description in presets.items():
+        print(f"{name:<{width}}  {description}")
+    print("\nrenoise predict --preset NAME --data.root FOLDER runs one; --print_config after it shows its settings.")
+
+
+def _with_presets(arguments: list[str]) -> list[str]:
+    """Replaces `--preset NAME` by `--config` and the preset's file."""
+    replaced: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        option, equals, name = argument.partition("=")
+        if option == "--preset":
+            replaced += ["--config", str(preset_path(name if equals else next(remaining, "")))]
+        else:
+            replaced.append(argument)
+    return replaced
+
+
+def _message(error: Exception) -> str:
+    """Returns the message of an InputError, which jsonargparse may have wrapped. Raises any other error again."""
     if isinstance(error, OmegaConfBaseException):
         return " ".join(str(error).split())
     cause: BaseException | None = error
@@ -157,30 +187,30 @@ def _mistake(error: Exception) -> str:
     return str(cause)
 
 
-def _quieten_libraries() -> None:
-    """Leaves the screen to what concerns the user's images."""
+def _quiet_libraries() -> None:
+    """Turns off messages of libraries that are not about the user's images."""
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    # But for the one who says which process died, before it ends the others.
+    # It says which process ended before it ends the others.
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     for message in (
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # among themselves
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between two libraries
         "The `local_dir_use_symlinks` argument is deprecated",
-        "Total length of `Prefetcher` across ranks is zero",  # where all is done already
-        "Couldn't infer the batch indices fetched from your dataloader",  # batches know whose images they hold
+        "Total length of `Prefetcher` across ranks is zero",  # every image is finished
+        "Couldn't infer the batch indices fetched from your dataloader",  # batches hold their images' names
     ):
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = _format_warning
 
 
-_format_by_default = warnings.formatwarning
+_default_format_warning = warnings.formatwarning
 
 
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A line for what concerns the user's images, without the place in the code that found it."""
+    """Formats an InputWarning as one line without the place in the code, and other warnings as usual."""
     is_ours = issubclass(category, InputWarning)
-    return f"warning: {message}\n" if is_ours else _format_by_default(message, category, filename, lineno, line)
+    return f"warning: {message}\n" if is_ours else _default_format_warning(message, category, filename, lineno, line)

@@ -1,4 +1,4 @@
-"""The gradient steps that keep predictions editable: which of the losses, how strong, how often."""
+"""Edit regularization: the gradient steps on L_edit that keep predictions editable (ReNoise, section 3.4)."""
 
 from __future__ import annotations
 
@@ -7,94 +7,110 @@ from dataclasses import dataclass
 
 import torch
 
-from renoise.core.regularization_losses import kl_gradient, pair_gradient, patch_kl_gradient, pyramid_sizes, wide_type
-from renoise.errors import InputError
+from renoise.core.regularization_losses import kl_gradient, pair_gradient, patch_kl_gradient, pyramid_sizes, wide_dtype
 
-CLIP = 100.0
-"""Largest gradient of an element, either way, as in the published code; a constant patch's would be about 1/GUARD."""
+MAX_GRADIENT = 100.0
+"""Gradients are clipped to ± this value, as in the published code. A constant patch would give about 1 / EPSILON."""
 
 
 @dataclass(frozen=True)
 class EditRegularization:
-    """Gradient steps on a prediction that keep it editable: L_edit of the paper.
+    """Gradient steps on a prediction, L_edit = λ_pair · L_pair + λ_patch-KL · L_patch-KL + λ_KL · L_KL.
 
     Args:
-        lambda_pair: weight of L_pair, which takes neighboring positions' correlation away.
-        lambda_patch_kl: weight of L_patch-KL, which draws 4×4 patches to the statistics of a noised image's prediction.
-        lambda_kl: weight of pix2pix-zero's L_KL, which draws the whole prediction to N(0, 1).
-        rounds: gradient steps of each prediction.
-        shifts: random shifts that each step of L_pair averages over.
+        lambda_pair: Weight of L_pair, which removes correlation between neighboring positions.
+        lambda_patch_kl: Weight of L_patch-KL, which moves 4×4 patches to the statistics of a noised image's prediction.
+        lambda_kl: Weight of pix2pix-zero's L_KL, which moves the whole prediction to N(0, 1).
+        num_reg_steps: Gradient steps on each prediction.
+        num_ac_rolls: Random shifts that each gradient step of L_pair averages over.
+
+    Raises:
+        ValueError: A value is out of range, or all weights are 0.
+
+    Example:
+        >>> import torch
+        >>> from renoise import EditRegularization
+        >>> regularization = EditRegularization(lambda_kl=20.0)
+        >>> uniform = torch.zeros(*regularization.uniform_shape(8, 8), 1)
+        >>> regularization.regularize(torch.randn(1, 4, 8, 8), target=None, uniform=uniform).shape
+        torch.Size([1, 4, 8, 8])
     """
 
     lambda_pair: float = 0.0
     lambda_patch_kl: float = 0.0
     lambda_kl: float = 0.0
-    rounds: int = 4
-    shifts: int = 5
+    num_reg_steps: int = 4
+    num_ac_rolls: int = 5
 
     def __post_init__(self) -> None:
         names = ("lambda_pair", "lambda_patch_kl", "lambda_kl")
         for name in names:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"model.edit_losses.{name} must be 0 or more and finite, got {value}")
-        for name in ("rounds", "shifts"):
+                raise ValueError(f"{name} must be 0 or more and finite, got {value}")
+        for name in ("num_reg_steps", "num_ac_rolls"):
             if getattr(self, name) < 1:
-                raise InputError(f"model.edit_losses.{name} must be at least 1, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not any(getattr(self, name) for name in names):
-            options = ", ".join(f"model.edit_losses.{name}" for name in names)
-            raise InputError(f"one of {options} must be above 0, got 0 for all; null switches the losses off")
+            raise ValueError(f"one of {', '.join(names)} must be above 0, got 0 for all; null turns regularization off")
 
     @property
     def needs_target(self) -> bool:
-        """Whether `regularize` takes the prediction for a noised image too."""
+        """Whether `regularize` needs the prediction for a noised image."""
         return self.lambda_patch_kl > 0
 
-    def draws(self, height: int, width: int) -> tuple[int, ...]:
-        """Shape (rounds, shifts, L, 2) of the uniform numbers that regularizing one image's prediction takes."""
-        return (self.rounds, self.shifts, len(pyramid_sizes(height, width)), 2)
-
-    def shifts_from(self, uniform: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Shifts s = 1 + ⌊u · half⌋ in 1 … half of the level's side, int64 of the shape of `uniform`.
-
-        A shift of 0 would shrink the noise's variance. Shifts beyond half are left out because s and side − s give
-        the same mean.
+    def uniform_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Returns (num_reg_steps, num_ac_rolls, L, 2), the shape of the numbers that one prediction of an image takes.
 
         Args:
-            uniform: u in [0, 1), [rounds, shifts, L, 2, B].
-            height: of the finest level, latent pixels.
-            width: likewise.
+            height: Of the latents.
+            width: Of the latents.
         """
-        if tuple(uniform.shape[:-1]) != self.draws(height, width):
-            raise ValueError(f"uniform is {list(uniform.shape)}, expected {[*self.draws(height, width), 'B']}")
-        halves = torch.tensor(pyramid_sizes(height, width), device=uniform.device)[..., None] // 2
+        return (self.num_reg_steps, self.num_ac_rolls, len(pyramid_sizes(height, width)), 2)
+
+    def shifts(self, uniform: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Returns shifts s = 1 + ⌊u · side / 2⌋ in 1 … side / 2 of each level, int64 of the shape of `uniform`.
+
+        A shift of 0 would shrink the variance of the noise. Shifts above half a side are not needed, because s and
+        side − s give the same loss.
+
+        Args:
+            uniform: u in [0, 1), [num_reg_steps, num_ac_rolls, L, 2, B].
+            height: Of the latents.
+            width: Of the latents.
+        """
+        if tuple(uniform.shape[:-1]) != self.uniform_shape(height, width):
+            expected = [*self.uniform_shape(height, width), "B"]
+            raise ValueError(f"uniform must be {expected}, got {list(uniform.shape)}")
+        halves = torch.tensor(pyramid_sizes(height, width), device=uniform.device)[..., None] // 2  # [L, 2, 1]
         # In half precision the product could round up to the half itself, and the shift exceed it.
-        return 1 + (uniform.to(wide_type(uniform)) * halves.clamp(min=1)).floor().long()
+        return 1 + (uniform.to(wide_dtype(uniform)) * halves.clamp(min=1)).floor().long()
 
     def regularize(self, noise: torch.Tensor, target: torch.Tensor | None, uniform: torch.Tensor) -> torch.Tensor:
-        """The prediction after `rounds` gradient steps, each on the KL terms first and on L_pair after them.
+        """Takes the gradient steps. Each one lowers the KL losses first, then L_pair.
 
         Args:
-            noise: the prediction δ, [B, C, h, w].
-            target: the prediction for the noised image, [B, C, h, w]; None where not `needs_target`.
-            uniform: numbers in [0, 1), [rounds, shifts, L, 2, B] (see `draws`), on the device of `noise`.
+            noise: The prediction δ, as noise ε, [B, C, h, w].
+            target: The prediction for the noised image, [B, C, h, w]. None where `needs_target` is false.
+            uniform: Numbers in [0, 1) that the shifts are made of, [num_reg_steps, num_ac_rolls, L, 2, B].
 
         Returns:
-            [B, C, h, w] in float32 at least.
+            [B, C, h, w] in float32 or wider.
         """
-        noise = noise.to(wide_type(noise))
-        for by_draw in self.shifts_from(uniform, *noise.shape[-2:]):
-            step = torch.zeros_like(noise)
+        noise = noise.to(wide_dtype(noise))
+        for shifts in self.shifts(uniform, *noise.shape[-2:]):  # [num_ac_rolls, L, 2, B]
+            gradient = torch.zeros_like(noise)
             if self.lambda_patch_kl:
                 if target is None:
-                    raise ValueError("L_patch-KL needs a target")
-                step = step + self.lambda_patch_kl * patch_kl_gradient(noise, target).clamp(-CLIP, CLIP)
+                    raise ValueError("target must be given: L_patch-KL needs one")
+                clipped = patch_kl_gradient(noise, target).clamp(-MAX_GRADIENT, MAX_GRADIENT)
+                gradient = gradient + self.lambda_patch_kl * clipped
             if self.lambda_kl:
-                step = step + self.lambda_kl * kl_gradient(noise).clamp(-CLIP, CLIP)
-            noise = noise - step
+                gradient = gradient + self.lambda_kl * kl_gradient(noise).clamp(-MAX_GRADIENT, MAX_GRADIENT)
+            noise = noise - gradient
             if self.lambda_pair:
-                # Draws are folded into the batch: [shifts, L, 2, B] with [shifts · B, C, h, w].
-                folded = pair_gradient(noise.repeat(self.shifts, 1, 1, 1), by_draw.permute(1, 2, 0, 3).flatten(2))
-                gradient = folded.unflatten(0, (self.shifts, -1)).mean(0)
-                noise = noise - self.lambda_pair * gradient.clamp(-CLIP, CLIP)
+                # The rolls become part of the batch: [num_ac_rolls · B, C, h, w] with shifts [L, 2, num_ac_rolls · B].
+                rolls = pair_gradient(noise.repeat(self.num_ac_rolls, 1, 1, 1), shifts.permute(1, 2, 0, 3).flatten(2))
+                pair = rolls.unflatten(0, (self.num_ac_rolls, -1)).mean(0)
+                noise = noise - self.lambda_pair * pair.clamp(-MAX_GRADIENT, MAX_GRADIENT)
         return noise

@@ -1,87 +1,90 @@
-"""Edit enhancement of one inversion: the edit losses with what they need from images, levels and random rng."""
+"""Edit regularization of one inversion: its target, its random numbers, and its part of every step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 
-from renoise.core import rng
 from renoise.core.edit_regularization import EditRegularization
+from renoise.core.fixed_point import Predict
+from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
 from renoise.core.step import Step
 
-Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(latents [n, C, h, w], rows int64 [n]) -> ε_θ; `rows` are images of the batch, of which one may come twice."""
 
+class EditRegularizer:
+    """Regularizes the predictions for the B images of one inversion.
 
-class EditEnhancement:
-    """What the losses draw and aim at for the B images of one inversion.
-
-    The target of patch-KL is the prediction for z'_t, which is z_0 noised to level t with one noise for all levels.
-    That noise and the shifts of the pairwise loss come from streams of their own.
+    The target of L_patch-KL is the prediction for z'_t, which is z_0 noised to level t with one noise for all levels.
 
     Args:
-        losses: which, and how strong.
-        schedule: the sampler's steps.
-        estimates: K + 1, the most predictions that a step can regularize.
-        seed: of the rng.
+        regularization: The losses and their weights.
+        schedule: The sampler's steps.
+        max_estimates: Most predictions of a step, K + 1.
         latents: z_0, [B, C, h, w].
-        images: B names, which the streams belong to.
+        rng: Of the target's noise and of the shifts of L_pair.
     """
 
     def __init__(
         self,
-        losses: EditRegularization,
+        regularization: EditRegularization,
         schedule: Schedule,
-        estimates: int,
-        seed: int,
+        max_estimates: int,
         latents: torch.Tensor,
-        images: Sequence[str],
+        rng: ImageRNG,
     ) -> None:
-        self.losses, self.schedule = losses, schedule
-        self.clean = latents
+        self.regularization = regularization
+        self.schedule = schedule
+        self.latents = latents
         self.target_noise: torch.Tensor | None = None
-        if losses.needs_target:
-            self.target_noise = rng.normal(seed, "patch-KL target", images, latents.shape[1:]).to(latents)
-        shape = (len(schedule), estimates, *losses.draws(*latents.shape[-2:]))
-        self.uniform = rng.uniform(seed, "shifts", images, shape).movedim(0, -1).to(latents.device)
+        if regularization.needs_target:
+            self.target_noise = rng.normal("patch-KL target", latents.shape[1:]).to(latents)
+        shape = (len(schedule), max_estimates, *regularization.uniform_shape(*latents.shape[-2:]))
+        # [S, K + 1, num_reg_steps, num_ac_rolls, L, 2, B]: the images last, as `regularize` takes them
+        self.uniform = rng.uniform("shifts", shape).movedim(0, -1).to(latents.device)
 
-    def at(self, index: int, alive: torch.Tensor, network: Network) -> StepEnhancement:
-        """Of step `index` of the schedule, for the images `alive`, int64 [n], predicted by `network`."""
-        return StepEnhancement(self, index, alive, network)
+    def at(self, step_index: int, images: torch.Tensor, network: Predict) -> StepRegularizer:
+        """Returns the regularizer of one step.
+
+        Args:
+            step_index: Position of the step in the schedule.
+            images: Positions in the batch of the images to invert, int64 [n].
+            network: Predicts images by their positions in the batch. A position may come twice.
+        """
+        return StepRegularizer(self, step_index, images, network)
 
 
-class StepEnhancement:
-    """The solver's `predict` and `regularize` at one step; rows are positions in `alive`."""
+class StepRegularizer:
+    """The functions `predict` and `regularize` of one step's equation. Their `index` is a position in `images`."""
 
-    def __init__(self, of: EditEnhancement, index: int, alive: torch.Tensor, network: Network) -> None:
-        self.step: Step = of.schedule.steps[index]
-        self.losses, self.alive, self.network = of.losses, alive, network
-        self.noised: torch.Tensor | None = None
-        if of.target_noise is not None and self.step.noise_from_prediction != 0:
-            self.noised = self.step.add_noise(of.clean[alive], of.target_noise[alive])
+    def __init__(self, parent: EditRegularizer, step_index: int, images: torch.Tensor, network: Predict) -> None:
+        self.step: Step = parent.schedule.steps[step_index]
+        self.regularization = parent.regularization
+        self.images = images
+        self.network = network
+        self.uniform = parent.uniform[step_index][..., images]
         self.target: torch.Tensor | None = None
-        self.uniform = of.uniform[index][..., alive]
+        self.noised: torch.Tensor | None = None
+        if parent.target_noise is not None and self.step.noise_from_prediction != 0:
+            self.noised = self.step.add_noise(parent.latents[images], parent.target_noise[images])
 
-    def predict(self, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """ε_θ; the target's rows ride along with the first call, in which all images take part."""
-        images = self.alive[rows]
+    def predict(self, latents: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Calls the network. The first call, which has all images, also makes the prediction for the noised images."""
+        images = self.images[index]
         if self.noised is None or self.target is not None:
             return self.network(latents, images)
-        both = self.network(torch.cat([latents, self.noised]), torch.cat([images, self.alive]))
+        both = self.network(torch.cat([latents, self.noised]), torch.cat([images, self.images]))
         prediction, target = both.tensor_split([len(latents)])
         self.target = self.step.predicted_noise(self.noised, target)
         return prediction
 
-    def regularize(self, prediction: torch.Tensor, latents: torch.Tensor, rows: torch.Tensor, k: int) -> torch.Tensor:
-        """The prediction after the losses have moved the noise that it sees; v stays v."""
+    def regularize(self, prediction: torch.Tensor, latents: torch.Tensor, index: torch.Tensor, k: int) -> torch.Tensor:
+        """Regularizes the noise that a prediction implies, and returns the prediction that implies the result."""
         if self.step.noise_from_prediction == 0:
-            return prediction  # the level is pure noise, of which the prediction says nothing
-        noise = self.losses.regularize(
+            return prediction  # the level is pure noise, and the prediction says nothing about it
+        noise = self.regularization.regularize(
             self.step.predicted_noise(latents, prediction),
-            None if self.target is None else self.target[rows],
-            self.uniform[k][..., rows],
+            None if self.target is None else self.target[index],
+            self.uniform[k][..., index],
         )
         regularized: torch.Tensor = self.step.prediction_of_noise(latents, noise).to(prediction.dtype)
         return regularized

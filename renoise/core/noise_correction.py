@@ -1,86 +1,80 @@
-"""Noise correction: the fresh noise of a stochastic step, moved to where the step becomes exact.
+"""Noise correction (ReNoise, section 3.5): moves the noise of a stochastic step to where the step becomes exact.
 
-At the solution z_t that renoising found, the step z_{t-1} = φ z_t + ψ ε_θ(z_t) + ρ ε holds exactly for one noise,
+At the z_t that renoising found, the step z_{t-1} = φ z_t + ψ ε_θ(z_t) + ρ ε holds exactly for one noise,
 
     ε* = (z_{t-1} − φ_t z_t − ψ_t ε_θ(z_t, t, c)) / ρ_t.
 
-`override` takes it. `optimize` descends ½‖ε − ε*‖², which moves ε towards ε* in proportion to the error and no further:
-what is kept of ε keeps the noise close to N(0, I), and with it the edits.
+`override` takes it. `optimize` takes gradient steps on ½‖ε − ε*‖². They move ε towards ε* in proportion to the error,
+so ε stays close to N(0, I), which keeps the image editable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 
-from renoise.core.schedule import Schedule
 from renoise.core.step import Step
-from renoise.errors import InputError
 
-Method = Literal["none", "override", "optimize"]
+Method = Literal["override", "optimize"]
 
 
 @dataclass(frozen=True)
 class NoiseCorrection:
-    """How the noise of each step is corrected once the step is solved.
+    """How the noise of a step is corrected once the step is solved.
 
     Args:
-        method: `none`; `override` takes ε*; `optimize` goes part of the way.
-        strength: of each gradient step of `optimize`, in (0, 1]: the share of the error that it takes away.
-        steps: gradient steps of `optimize`.
+        method: `override` takes ε*. `optimize` goes part of the way there.
+        strength: Of each gradient step of `optimize`, in (0, 1]: the share of the error that it removes.
+        steps: Gradient steps of `optimize`.
+
+    Raises:
+        ValueError: A value is out of range.
+
+    Example:
+        >>> from renoise import NoiseCorrection
+        >>> NoiseCorrection("optimize", strength=0.5, steps=2).share
+        0.75
     """
 
-    method: Method = "none"
+    method: Method = "optimize"
     strength: float = 0.5
     steps: int = 1
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
-            raise InputError(f"model.noise_correction must be {', '.join(get_args(Method))}, got {self.method!r}")
+            raise ValueError(f"method must be {' or '.join(get_args(Method))}, got {self.method!r}")
         if not 0 < self.strength <= 1:
-            raise InputError(f"model.noise_correction_strength must lie in (0, 1], got {self.strength}")
+            raise ValueError(f"strength must be in (0, 1], got {self.strength}")
         if self.steps < 1:
-            raise InputError(f"model.noise_correction_steps must be 1 or more, got {self.steps}")
-
-    def validate(self, schedule: Schedule, sampler: str) -> None:
-        """Raises InputError where there is no noise to correct."""
-        if self.method != "none" and not schedule.is_stochastic:
-            raise InputError(
-                f"model.noise_correction must be none with {sampler}, which draws no noise here, got {self.method}; "
-                "EulerAncestralDiscreteScheduler, DDPMScheduler and LCMScheduler do in more than one step, and "
-                "DDIMScheduler with model.eta above 0"
-            )
+            raise ValueError(f"steps must be 1 or more, got {self.steps}")
 
     @property
     def share(self) -> float:
         """How far ε moves towards ε*: 1 − (1 − strength)^steps, the closed form of the gradient steps."""
-        return {"none": 0.0, "override": 1.0, "optimize": 1 - (1 - self.strength) ** self.steps}[self.method]
+        return 1.0 if self.method == "override" else 1 - (1 - self.strength) ** self.steps
 
     def correct(
         self,
         step: Step,
         latents: torch.Tensor,
         previous: torch.Tensor,
-        noise: torch.Tensor | None,
-        predict: Callable[[torch.Tensor], torch.Tensor],
-    ) -> torch.Tensor | None:
-        """The corrected noise of one step, [B, C, h, w]; `noise` itself, without a network call, where ρ = 0.
+        noise: torch.Tensor,
+        prediction: torch.Tensor,
+    ) -> torch.Tensor:
+        """Returns the corrected noise of one step, [B, C, h, w].
 
         Args:
-            step: the sampler's step.
+            step: The sampler's step, with ρ other than 0.
             latents: z_t, [B, C, h, w].
             previous: z_{t-1}.
-            noise: ε_t; None where the sampler draws none.
-            predict: the network at this step.
+            noise: ε_t as it was drawn.
+            prediction: The network's output at z_t.
         """
-        if self.method == "none" or noise is None or step.rho == 0:
-            return noise
-        return noise.lerp(exact_noise(step, latents, previous, predict(latents)), self.share)
+        return noise.lerp(exact_noise(step, latents, previous, prediction), self.share)
 
 
 def exact_noise(step: Step, latents: torch.Tensor, previous: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-    """ε* of the module's equation, [B, C, h, w]; ρ must not be 0."""
+    """Returns ε* of the module's equation, [B, C, h, w]. ρ must not be 0."""
     return (previous - step.phi * latents - step.psi * prediction) / step.rho

@@ -1,10 +1,10 @@
-"""The paper's edit losses, which tell how far a prediction is from looking like noise, and their gradients.
+"""The losses of edit regularization and their gradients. They measure how far a prediction is from white noise.
 
-    L_edit = λ_pair · L_pair + λ_patch-KL · L_patch-KL                     (ReNoise, 3.4; L_KL in the supplementary)
+    L_edit = λ_pair · L_pair + λ_patch-KL · L_patch-KL              (ReNoise, section 3.4; L_KL in the supplement)
 
-Every gradient is written out, so a step needs neither autograd nor a loop over images. Each image is a sum of its own:
-its loss, gradient and result do not depend on what else is in the batch. Everything is computed in float32 at least,
-whatever the prediction's type. Predictions are [B, C, h, w] with sides of at least 2.
+Every gradient has a closed form, so a step needs no autograd and no loop over images. The loss of an image does not
+depend on the other images of the batch. Everything is computed in float32 or wider. Predictions are [B, C, h, w] with
+sides of at least 2.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-COARSEST = 8
-"""The pyramid ends with the first map whose smaller side is no larger than this."""
+MAX_COARSEST_SIDE = 8
+"""The pyramid ends with the first map whose smaller side is at most this."""
 PATCH = 4
 """Side of the patches of L_patch-KL."""
-GUARD = 1e-6
-"""Added to variances that are divided by or taken the logarithm of: a constant patch has none."""
+EPSILON = 1e-6
+"""Added to variances before a division or logarithm, because a constant patch has variance 0."""
 
 
 def pyramid_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes of the maps of L_pair, finest first: halved, rounding down, until the smaller side is at most 8."""
+    """Returns the sizes of the maps of L_pair, finest first: halved until the smaller side is at most 8."""
     sizes = [(height, width)]
-    while min(sizes[-1]) > COARSEST:
+    while min(sizes[-1]) > MAX_COARSEST_SIDE:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
     return sizes
 
 
 def pair_loss(noise: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
-    """L_pair = Σ over levels, axes, channels of (mean over positions of n · roll(n, s))², [B]; pix2pix-zero's.
+    """Returns L_pair = Σ over levels, axes, channels of (mean over positions of n · roll(n, s))², [B].
+
+    The pairwise loss of pix2pix-zero (arXiv 2302.03027, section 3.2).
 
     Args:
-        noise: [B, C, h, w].
-        shifts: s, int64 [L, 2, B]: by level (`pyramid_sizes`), axis (height, width) and image. A multiple of the side
+        noise: n, [B, C, h, w].
+        shifts: s, int64 [L, 2, B], by level (`pyramid_sizes`), axis (height, width) and image. A multiple of the side
             would penalize the variance itself.
     """
-    loss = noise.new_zeros(len(noise), dtype=wide_type(noise))
+    loss = noise.new_zeros(len(noise), dtype=wide_dtype(noise))
     for level, by_axis in _levels(noise, shifts):
         for axis, shift in enumerate(by_axis):
             loss = loss + (level * _rolled(level, shift, axis)).mean((2, 3)).square().sum(1)
@@ -46,9 +48,9 @@ def pair_loss(noise: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
 
 
 def pair_gradient(noise: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
-    """∂L_pair/∂noise, [B, C, h, w]; arguments as of `pair_loss`.
+    """Returns ∂L_pair/∂noise, [B, C, h, w]. Takes the arguments of `pair_loss`.
 
-    With a = mean of n · roll(n, s), a level and axis give 2a · (roll(n, s) + roll(n, −s)) / (h · w).
+    With a = mean of n · roll(n, s), each level and axis contributes 2a · (roll(n, s) + roll(n, −s)) / (h · w).
     """
     total, *finer = [_level_gradient(*level) for level in _levels(noise, shifts)][::-1]
     for gradient in finer:
@@ -57,48 +59,55 @@ def pair_gradient(noise: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
 
 
 def kl_loss(noise: torch.Tensor) -> torch.Tensor:
-    """L_KL = v + m² − 1 − log v, [B]: twice KL(N(m, v) ‖ N(0, 1)), as pix2pix-zero has it.
+    """Returns L_KL = v + m² − 1 − log v, [B]: twice KL(N(m, v) ‖ N(0, 1)), as in pix2pix-zero.
 
-    m and v are mean and unbiased variance of an image's whole prediction [C, h, w].
+    m and v are the mean and the unbiased variance of an image's whole prediction.
+
+    Args:
+        noise: [B, C, h, w].
     """
-    variance, mean = torch.var_mean(noise.to(wide_type(noise)).flatten(1), dim=1)
-    return variance + mean.square() - 1 - (variance + GUARD).log()
+    variance, mean = torch.var_mean(noise.to(wide_dtype(noise)).flatten(1), dim=1)
+    return variance + mean.square() - 1 - (variance + EPSILON).log()
 
 
 def kl_gradient(noise: torch.Tensor) -> torch.Tensor:
-    """∂L_KL/∂noise = 2m/N + (1 − 1/v) · 2(n − m)/(N − 1) with N = C · h · w, [B, C, h, w]."""
-    noise = noise.to(wide_type(noise))
+    """Returns ∂L_KL/∂noise = 2m/N + (1 − 1/v) · 2(n − m)/(N − 1) with N = C · h · w, [B, C, h, w]."""
+    noise = noise.to(wide_dtype(noise))
     variance, mean = torch.var_mean(noise, dim=(1, 2, 3), keepdim=True)
     count = noise[0].numel()
-    return 2 * mean / count + (1 - 1 / (variance + GUARD)) * 2 * (noise - mean) / (count - 1)
+    return 2 * mean / count + (1 - 1 / (variance + EPSILON)) * 2 * (noise - mean) / (count - 1)
 
 
 def patch_kl_loss(noise: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L_patch-KL = Σ over 4×4 patches, channels of log(v₁/v₀) + (v₀ + (m₀ − m₁)²)/v₁ − 1, [B].
+    """Returns L_patch-KL = Σ over 4×4 patches, channels of log(v₁/v₀) + (v₀ + (m₀ − m₁)²)/v₁ − 1, [B].
 
-    That is twice KL(N(m₀, v₀) ‖ N(m₁, v₁)) of each patch of `noise` (0) and its counterpart of `target` (1), with
-    unbiased variances: twice, because pix2pix-zero's L_KL is, and the paper's λ are scaled for it. Both are
-    [B, C, h, w]; rows and columns beyond the last whole patch count for nothing.
+    This is twice KL(N(m₀, v₀) ‖ N(m₁, v₁)) between each patch of `noise` (0) and the same patch of `target` (1), with
+    unbiased variances. The factor 2 is that of pix2pix-zero's L_KL, which the paper's λ are scaled for. Positions
+    beyond the last whole patch are not counted.
+
+    Args:
+        noise: [B, C, h, w].
+        target: [B, C, h, w].
     """
     _, mean, variance = _patches(noise, target)
     _, target_mean, target_variance = _patches(target, noise)
-    target_variance = target_variance + GUARD
+    target_variance = target_variance + EPSILON
     distance = (variance + (mean - target_mean).square()) / target_variance
-    return ((target_variance / (variance + GUARD)).log() + distance - 1).sum((1, 2, 3, 4, 5))
+    return ((target_variance / (variance + EPSILON)).log() + distance - 1).sum((1, 2, 3, 4, 5))
 
 
 def patch_kl_gradient(noise: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """∂L_patch-KL/∂noise = 2(m₀ − m₁)/(16 v₁) + (1/v₁ − 1/v₀) · 2(n − m₀)/15, [B, C, h, w]; 0 outside of patches."""
+    """Returns ∂L_patch-KL/∂noise = 2(m₀ − m₁)/(16 v₁) + (1/v₁ − 1/v₀) · 2(n − m₀)/15, [B, C, h, w]."""
     patches, mean, variance = _patches(noise, target)
     _, target_mean, target_variance = _patches(target, noise)
-    by_mean = 2 * (mean - target_mean) / (PATCH**2 * (target_variance + GUARD))
-    by_variance = (1 / (target_variance + GUARD) - 1 / (variance + GUARD)) * 2 / (PATCH**2 - 1)
+    by_mean = 2 * (mean - target_mean) / (PATCH**2 * (target_variance + EPSILON))
+    by_variance = (1 / (target_variance + EPSILON) - 1 / (variance + EPSILON)) * 2 / (PATCH**2 - 1)
     gradient = by_mean + by_variance * (patches - mean)
     return _padded(gradient.flatten(4, 5).flatten(2, 3), noise.shape)
 
 
-def wide_type(*tensors: torch.Tensor) -> torch.dtype:
-    """The type that all of them are computed in: float32 or wider."""
+def wide_dtype(*tensors: torch.Tensor) -> torch.dtype:
+    """Returns the type to compute in: the widest of the tensors' types, at least float32."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -106,15 +115,15 @@ def wide_type(*tensors: torch.Tensor) -> torch.dtype:
 
 
 def _levels(noise: torch.Tensor, shifts: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each level of the pyramid [B, C, h_l, w_l] with its shifts [2, B], finest first."""
-    level = noise.to(wide_type(noise))
+    """Yields each level of the pyramid [B, C, h_l, w_l] with its shifts [2, B], finest first."""
+    level = noise.to(wide_dtype(noise))
     for number, (_, by_axis) in enumerate(zip(pyramid_sizes(*noise.shape[-2:]), shifts, strict=True)):
         level = F.avg_pool2d(level, 2) if number else level
         yield level, by_axis
 
 
 def _rolled(level: torch.Tensor, shift: torch.Tensor, axis: int) -> torch.Tensor:
-    """`torch.roll` along height (0) or width (1), each image [C, h, w] by its own shift [B]."""
+    """Rolls along height (0) or width (1) like `torch.roll`, each image [C, h, w] by its own shift [B]."""
     side = level.shape[2 + axis]
     index = (torch.arange(side, device=level.device) - shift[:, None]) % side
     index = index[:, None, :, None] if axis == 0 else index[:, None, None, :]
@@ -122,7 +131,7 @@ def _rolled(level: torch.Tensor, shift: torch.Tensor, axis: int) -> torch.Tensor
 
 
 def _level_gradient(level: torch.Tensor, by_axis: torch.Tensor) -> torch.Tensor:
-    """Gradient of one level's terms of L_pair with respect to that level."""
+    """Returns the gradient of one level's terms of L_pair with respect to that level."""
     total = torch.zeros_like(level)
     for axis, shift in enumerate(by_axis):
         rolled = _rolled(level, shift, axis)
@@ -132,21 +141,21 @@ def _level_gradient(level: torch.Tensor, by_axis: torch.Tensor) -> torch.Tensor:
 
 
 def _unpooled(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Transposed 2×2 average pooling to a map of `shape`; what pooling left over of an odd side takes nothing."""
+    """Transposes 2×2 average pooling to a map of `shape`. Positions that pooling drops get 0."""
     return _padded(gradient.repeat_interleave(2, 2).repeat_interleave(2, 3) / 4, shape)
 
 
 def _padded(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Zeros below and to the right, up to `shape`."""
+    """Pads with zeros below and to the right, up to `shape`."""
     return F.pad(gradient, (0, shape[3] - gradient.shape[3], 0, shape[2] - gradient.shape[2]))
 
 
 def _patches(noise: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """4×4 patches [B, C, h // 4, 4, w // 4, 4] in the type that both tensors share, their means and variances."""
+    """Returns 4×4 patches [B, C, h // 4, 4, w // 4, 4] in the wider type of both tensors, their means and variances."""
     rows, columns = (side // PATCH for side in noise.shape[-2:])
-    whole = noise[..., : rows * PATCH, : columns * PATCH].to(wide_type(noise, other))
+    whole = noise[..., : rows * PATCH, : columns * PATCH].to(wide_dtype(noise, other))
     patches = whole.reshape(*noise.shape[:2], rows, PATCH, columns, PATCH)
     mean = patches.mean((3, 5), keepdim=True)
-    # Not `torch.var`, which warns where a map is too small for any patch.
+    # `torch.var` would warn where the map is too small for one patch.
     variance = (patches - mean).square().sum((3, 5), keepdim=True) / (PATCH**2 - 1)
     return patches, mean, variance

@@ -1,145 +1,150 @@
-"""The implicit equation z_t = G(z_t) of one inverted step, solved by renoising (ReNoise, Algorithm 1)."""
+"""Algorithm 1 of ReNoise (arXiv 2403.14602) for one step of the sampler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 
-from renoise.core.step import Step
-from renoise.errors import InputError
+from renoise.core.fixed_point import Solution, Solver, StepEquation
+from renoise.core.noise_correction import NoiseCorrection
 
-Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(latents [n, C, h, w], rows int64 [n]) -> ε_θ of the same shape; `rows` says which images of the batch these are."""
 
-Regularize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
-"""(ε_θ, the latents that it was predicted at, rows, k) -> ε_θ − ∇L_edit(ε_θ)."""
+class FixedPointIteration(Solver):
+    """Renoises again and again from z_{t-1}, and averages the estimates (lines 4 to 9 of Algorithm 1)."""
+
+    def solve(self, equation: StepEquation, weights: Sequence[float], tolerance: float | None = None) -> Solution:
+        """Solves the equation of one step; see `Solver.solve`.
+
+        Where an image stops at zᵏ, the estimates after it count as zᵏ. The network is called for the images that have
+        not stopped, and for no others.
+        """
+        average = torch.zeros_like(equation.previous)
+        residual = average.new_zeros(len(average))
+        iterations = torch.zeros(len(average), dtype=torch.int64, device=average.device)
+        index = torch.arange(len(average), device=average.device)
+        estimate = equation.previous  # z⁰ = z_{t-1}
+        for k, weight in enumerate(weights):
+            prediction = equation.predict(estimate, index)  # δᵏ = ε_θ(zᵏ⁻¹, t, c)
+            if equation.regularize is not None and weight > 0:
+                prediction = equation.regularize(prediction, estimate, index, k)  # δᵏ ← δᵏ − ∇L_edit(δᵏ)
+            renoised = equation.renoise(prediction, estimate, index)  # zᵏ = (z_{t-1} − ψ δᵏ − ρ ε) / φ
+            residual[index] = equation.residual(estimate, renoised, index)
+            iterations[index] += 1
+            if tolerance is None:
+                average += weight * renoised  # z_t = Σ_k w_k zᵏ
+                estimate = renoised
+                continue
+            stops = residual[index] <= tolerance
+            final = renoised[stops]
+            if equation.regularize is not None and weight == 0 and len(final):  # this estimate is used after all
+                regular = equation.regularize(prediction[stops], estimate[stops], index[stops], k)
+                final = equation.renoise(regular, estimate[stops], index[stops])
+            average[index[stops]] += sum(weights[k:]) * final
+            average[index[~stops]] += weight * renoised[~stops]
+            estimate, index = renoised[~stops], index[~stops]
+            if len(index) == 0:
+                break
+        return Solution(average, iterations, residual, None if tolerance is None else residual <= tolerance)
 
 
 @dataclass(frozen=True)
 class AveragingWeights:
-    """Weights w_1 … w_{K+1} of the estimates z¹ … z^{K+1} (the paper's Table 1), by the step's timestep t.
-
-    Shorter lists leave the later estimates out; each list sums to 1.
+    """Weights of the last estimates, which follow the number of iterations (the supplement's Table 1).
 
     Args:
-        below: weights of the steps with t < boundary.
-        above: weights of all other steps.
-        boundary: the timestep that parts them.
+        below: Weights of the last estimates of steps with t < boundary, oldest first. They sum to 1.
+        above: Likewise of all other steps.
+        boundary: Timestep that separates them.
+        max_iterations_below: Most iterations K of steps with t < boundary. None has no limit.
+
+    Raises:
+        ValueError: A list is empty, negative, does not sum to 1 or ends with 0.
+
+    Example:
+        >>> from renoise import AveragingWeights
+        >>> weights = AveragingWeights(below=[0.25] * 4, above=[0.5, 0.5], max_iterations_below=3)
+        >>> weights.at(timestep=999, iterations=4)
+        [0.0, 0.0, 0.0, 0.5, 0.5]
+        >>> weights.at(timestep=249, iterations=4)
+        [0.25, 0.25, 0.25, 0.25]
     """
 
     below: Sequence[float]
     above: Sequence[float]
     boundary: int = 250
+    max_iterations_below: int | None = None
 
-    def at(self, timestep: float) -> Sequence[float]:
-        """The weights of the step at `timestep`."""
-        return self.below if timestep < self.boundary else self.above
-
-    def validate(self, renoise_iterations: int) -> None:
-        """Raises InputError where a list does not sum to 1 or is negative, or where the lists do not fit K."""
+    def __post_init__(self) -> None:
         for name, weights in (("below", self.below), ("above", self.above)):
-            option = f"model.averaging_weights.{name}"
-            if not abs(sum(weights) - 1) <= 0.011 or min(weights, default=-1) < 0:  # NaN is no sum either
-                raise InputError(f"{option} must be at least 0 each and sum to 1, got {list(weights)}")
-            if len(weights) > renoise_iterations + 1:
-                raise InputError(
-                    f"{option} holds {len(weights)} weights, but with model.renoise_iterations {renoise_iterations} "
-                    f"there are {renoise_iterations + 1} estimates; null takes the last one alone"
-                )
-        if max(len(self.below), len(self.above)) <= renoise_iterations:
-            raise InputError(
-                f"model.averaging_weights use no estimate beyond the {max(len(self.below), len(self.above))}th, so "
-                f"model.renoise_iterations {renoise_iterations} would change nothing; null takes the last one alone"
-            )
+            if not abs(sum(weights) - 1) <= 0.011 or min(weights, default=-1) < 0:  # refuses NaN too
+                raise ValueError(f"{name} must be 0 or more each and sum to 1, got {list(weights)}")
+            if weights[-1] == 0:
+                raise ValueError(f"{name} must not end with 0, got {list(weights)}: the last estimate would be unused")
+        if self.max_iterations_below is not None and self.max_iterations_below < 0:
+            raise ValueError(f"max_iterations_below must be 0 or more, or null, got {self.max_iterations_below}")
+
+    def at(self, timestep: float, iterations: int) -> list[float]:
+        """Returns w_1 … w_n of the step at `timestep`, n ≤ K + 1, which sum to 1.
+
+        Args:
+            timestep: t.
+            iterations: K. Where there are fewer estimates than weights, the oldest weights are left out.
+        """
+        is_below = timestep < self.boundary
+        if is_below and self.max_iterations_below is not None:
+            iterations = min(iterations, self.max_iterations_below)
+        last = list(self.below if is_below else self.above)[-(iterations + 1) :]
+        total = sum(last)
+        return [0.0] * (iterations + 1 - len(last)) + [weight / total for weight in last]
 
 
 @dataclass(frozen=True)
-class Renoising:
-    """How one step is solved.
+class ReNoiseStep:
+    """Inverts one step of the sampler by Algorithm 1.
 
     Args:
-        iterations: K; K + 1 network calls at most, K = 0 is plain reversal of the sampler (DDIM inversion).
-        averaging_weights: None takes the last estimate alone.
-        tolerance: an image stops as soon as ‖z^k − z^{k−1}‖ ≤ tolerance · ‖z^k‖; None never stops early.
+        iterations: K. A step takes at most K + 1 network calls. K = 0 is plain reversal of the sampler.
+        averaging_weights: Weights of the estimates. None takes the last one alone.
+        tolerance: An image stops as soon as its residual is at most this. None never stops early.
+        solver: Of the step's equation.
+        noise_correction: Of the noise of a stochastic step. None leaves the noise as it was drawn.
+
+    Raises:
+        ValueError: `iterations` is negative, or `tolerance` is not positive.
     """
 
-    iterations: int
+    iterations: int = 1
     averaging_weights: AveragingWeights | None = None
     tolerance: float | None = None
+    solver: Solver = field(default_factory=FixedPointIteration)
+    noise_correction: NoiseCorrection | None = None
 
     def __post_init__(self) -> None:
         if self.iterations < 0:
-            raise InputError(f"model.renoise_iterations must be 0 or more, got {self.iterations}")
+            raise ValueError(f"iterations must be 0 or more, got {self.iterations}")
         if self.tolerance is not None and not self.tolerance > 0:
-            raise InputError(f"model.tolerance must be positive or null, got {self.tolerance}")
-        if self.averaging_weights is not None:
-            self.averaging_weights.validate(self.iterations)
+            raise ValueError(f"tolerance must be positive, or null, got {self.tolerance}")
 
     def weights(self, timestep: float) -> list[float]:
-        """w_1 … w_k up to the last that is not 0: the network is never called for an estimate that nothing uses."""
+        """Returns w_1 … w_n of the estimates at a step, one for each network call."""
         if self.averaging_weights is None:
             return [0.0] * self.iterations + [1.0]
-        weights = list(self.averaging_weights.at(timestep))
-        while weights[-1] == 0:
-            weights.pop()
-        total = sum(weights)
-        return [weight / total for weight in weights]
+        return self.averaging_weights.at(timestep, self.iterations)
 
-    def solve(
-        self,
-        step: Step,
-        previous: torch.Tensor,
-        predict: Predict,
-        noise: torch.Tensor | None = None,
-        regularize: Regularize | None = None,
-    ) -> torch.Tensor:
-        """z_t with z_{t-1} = φ z_t + ψ ε_θ(z_t, t) + ρ ε, each image for itself.
-
-        Args:
-            step: the sampler's step to invert.
-            previous: z_{t-1}, [B, C, h, w].
-            predict: the network; called with the images that are still moving, and no others.
-            noise: ε_t, [B, C, h, w]; None where ρ = 0.
-            regularize: applied to every prediction δᵏ whose estimate has a say (w_k > 0), and to no other.
+    def invert(self, equation: StepEquation) -> tuple[Solution, torch.Tensor | None]:
+        """Finds z_t, and the noise under which the sampler's step leads from it back to z_{t-1}.
 
         Returns:
-            z_t = Σ_k w_k z^k, [B, C, h, w]. Where an image stops at k, the estimates after it count as z^k.
+            The solution, and the corrected noise ε_t, [B, C, h, w]. None where the step has no noise.
         """
-        weights = self.weights(step.timestep)
-        rows = torch.arange(len(previous), device=previous.device)
-        average, estimate = torch.zeros_like(previous), previous
-
-        def renoise(prediction: torch.Tensor, at: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
-            return step.renoise_from(previous[of], at, prediction, None if noise is None else noise[of])
-
-        for k, weight in enumerate(weights):
-            prediction = predict(estimate, rows)
-            if regularize is not None and weight > 0:
-                prediction = regularize(prediction, estimate, rows, k)
-            renoised = renoise(prediction, estimate, rows)
-            moving = self._moving(renoised, estimate)
-            if moving is None:
-                average += weight * renoised
-                estimate = renoised
-                continue
-            settled = ~moving
-            last = renoised[settled]
-            if regularize is not None and weight == 0 and settled.any():  # it has a say after all
-                regular = regularize(prediction[settled], estimate[settled], rows[settled], k)
-                last = renoise(regular, estimate[settled], rows[settled])
-            average[rows[settled]] += sum(weights[k:]) * last
-            average[rows[moving]] += weight * renoised[moving]
-            rows, estimate = rows[moving], renoised[moving]
-            if len(rows) == 0:
-                break
-        return average
-
-    def _moving(self, renoised: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor | None:
-        """Which images go on, [n]; None where all do by definition (no tolerance)."""
-        if self.tolerance is None:
-            return None
-        change = (renoised - estimate).flatten(1).norm(dim=1)
-        moving: torch.Tensor = change > self.tolerance * renoised.flatten(1).norm(dim=1)
-        return moving
+        solution = self.solver.solve(equation, self.weights(equation.step.timestep), self.tolerance)
+        if self.noise_correction is None or equation.noise is None or equation.step.rho == 0:
+            return solution, equation.noise
+        everyone = torch.arange(len(solution.latents), device=solution.latents.device)
+        prediction = equation.predict(solution.latents, everyone)
+        corrected = self.noise_correction.correct(
+            equation.step, solution.latents, equation.previous, equation.noise, prediction
+        )
+        return solution, corrected

@@ -1,11 +1,11 @@
-"""φ, ψ, ρ and timesteps of every step, read off a diffusers scheduler.
+"""φ, ψ, ρ and the timestep of every step, read off a diffusers scheduler.
 
 A single-step sampler is affine in the latents, the network's output and the fresh noise,
 
     z_{t-1} = φ_t · z_t + ψ_t · ε_θ(z_t, t, c) + ρ_t · ε_t,
 
-so its three coefficients follow from a few calls of `scheduler.step` with known inputs. No sampler needs a formula of
-its own here, and one that is not affine (multistep, thresholding, clipping) gives itself away by not fitting.
+so its three coefficients follow from one call of `scheduler.step` with known inputs. No scheduler needs a formula of
+its own. A scheduler that is not affine (multistep, thresholding, clipping) does not fit the equation and is refused.
 """
 
 from __future__ import annotations
@@ -19,24 +19,32 @@ import torch
 from diffusers import SchedulerMixin
 
 from renoise.core.step import Step
-from renoise.errors import InputError
 
 PROBES = 16
-"""Rows of known inputs per step: 3 fix the coefficients, the others show whether they hold."""
+"""Known inputs per step: 3 determine the coefficients, the others show whether the step is affine."""
 TOLERANCE = 1e-4
-"""Largest misfit of an affine step, relative to its inputs; float32 schedulers reach about 1e-6."""
+"""Largest misfit of an affine step, relative to its inputs. float32 schedulers reach about 1e-6."""
+MIN_RHO = 1e-5
+"""A smaller ρ is the rounding error of the fit: the step draws no noise."""
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow")
-OTHER_HABITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
-"""What schedulers raise that are not made to be asked for one step at a time."""
-NO_NOISE = 1e-5
-"""A ρ below this is the fit's own rounding: the step draws no noise."""
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
+"""What `step` raises in schedulers that cannot make one step by itself."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The sampler's steps, noisiest first, as diffusers orders them.
+    """The steps of a sampler, noisiest first, in the order of diffusers.
 
-    `init_noise_sigma` is the standard deviation of pure noise before the first step.
+    Args:
+        steps: The S steps.
+        init_noise_sigma: Standard deviation of the latents before the first step.
+
+    Example:
+        >>> from diffusers import DDIMScheduler
+        >>> from renoise import Schedule
+        >>> schedule = Schedule.from_scheduler(DDIMScheduler(clip_sample=False), num_inference_steps=4)
+        >>> [step.timestep for step in schedule]
+        [750, 500, 250, 0]
     """
 
     steps: tuple[Step, ...]
@@ -56,72 +64,79 @@ class Schedule:
         """Whether any step draws noise."""
         return any(step.rho != 0 for step in self.steps)
 
-    def check_stochastic(self, wanted_by: str) -> None:
-        """Raises InputError where no step draws noise, which somebody cannot do without."""
+    def check_stochastic(self, needed_by: str) -> None:
+        """Raises ValueError where no step draws noise.
+
+        Args:
+            needed_by: What needs the noise, for the message.
+        """
         if not self.is_stochastic:
-            raise InputError(
-                f"{wanted_by} needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, "
-                "DDPMScheduler, or DDIMScheduler with model.eta above 0"
+            raise ValueError(
+                f"{needed_by} needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, "
+                "DDPMScheduler, or DDIMScheduler with eta above 0"
             )
 
     @classmethod
     def from_scheduler(cls, scheduler: SchedulerMixin, num_inference_steps: int, eta: float = 0.0) -> Schedule:
-        """Reads the steps off `scheduler`, which is left as it was.
+        """Reads the steps off a scheduler, which is left as it was.
 
         Args:
-            scheduler: of diffusers.
-            num_inference_steps: S.
-            eta: in [0, 1]; DDIM's share of the noise that DDPM draws afresh at every step.
+            scheduler: Any single-step scheduler of diffusers.
+            num_inference_steps: S, the number of steps.
+            eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws.
 
         Raises:
-            InputError: the scheduler cannot make so many steps, takes no η, or has a step that is not affine.
+            ValueError: The scheduler cannot make so many steps, has no η, or has a step that is not affine.
         """
         name = type(scheduler).__name__
         scheduler = copy.deepcopy(scheduler)
         levels = scheduler.config.get("num_train_timesteps")
         if levels is None:
-            raise InputError(f"model.scheduler: {name} has no levels of noise to walk down")
+            raise ValueError(f"scheduler: {name} has no num_train_timesteps, so its noise levels are unknown")
         if "sigma_data" in scheduler.config:
-            raise InputError(
-                f"model.scheduler: {name} takes the network's output as EDM preconditions it; no supported model is of "
-                "that kind"
+            raise ValueError(
+                f"scheduler: {name} expects a network with EDM preconditioning, and no supported model has it"
             )
         if not 1 <= num_inference_steps <= levels:
-            raise InputError(f"model.num_inference_steps must lie in 1…{levels}, got {num_inference_steps}")
+            raise ValueError(f"num_inference_steps must be in [1, {levels}], got {num_inference_steps}")
         if prediction_type(scheduler) not in PREDICTION_TYPES:
-            raise InputError(
-                f"model.scheduler_options.prediction_type must be {' or '.join(PREDICTION_TYPES[:3])}, "
+            raise ValueError(
+                f"scheduler_options.prediction_type must be {' or '.join(PREDICTION_TYPES[:3])}, "
                 f"got {prediction_type(scheduler)!r}"
             )
         if not 0 <= eta <= 1:
-            raise InputError(f"model.eta must lie in 0…1, got {eta}")
+            raise ValueError(f"eta must be in [0, 1], got {eta}")
         if eta and "eta" not in inspect.signature(scheduler.step).parameters:
-            raise InputError(f"model.eta must be 0 with {name}, which takes no η, got {eta}; DDIMScheduler does")
+            raise ValueError(f"eta must be 0 with {name}, which has no η, got {eta}; DDIMScheduler has")
         generator = torch.Generator().manual_seed(0)
         try:
             scheduler.set_timesteps(num_inference_steps)
             steps = tuple(_read_step(scheduler, timestep, generator, eta) for timestep in scheduler.timesteps)
-        except InputError:
-            raise
+        except _NotAffineError as error:
+            raise ValueError(f"scheduler: {error}") from None
         except (ValueError, IndexError) as error:
-            options = "model.num_inference_steps or model.scheduler_options"
-            raise InputError(f"{options}: {name} cannot make {num_inference_steps} steps: {error}") from error
-        except OTHER_HABITS as error:
+            options = "num_inference_steps or scheduler_options"
+            raise ValueError(f"{options}: {name} cannot make {num_inference_steps} steps: {error}") from error
+        except UNREADABLE as error:
             reason = f"{type(error).__name__}: {error}"
-            raise InputError(f"model.scheduler: the steps of {name} cannot be read ({reason})") from error
+            raise ValueError(f"scheduler: the steps of {name} cannot be read ({reason})") from error
         return cls(steps, float(getattr(scheduler, "init_noise_sigma", 1.0)))
 
 
+class _NotAffineError(ValueError):
+    """A step that does not follow the module's equation, or that cannot be inverted."""
+
+
 def prediction_type(scheduler: SchedulerMixin) -> str:
-    """What the sampler takes the network's output for; "flow" of flow matching, whose schedulers do not name it."""
+    """Returns what the scheduler takes the network's output for: one of `PREDICTION_TYPES`."""
     return str(scheduler.config.get("prediction_type", "epsilon")) if hasattr(scheduler, "add_noise") else "flow"
 
 
 def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: torch.Generator, eta: float) -> Step:
     """Fits φ, ψ, ρ to one call of `scheduler.step`.
 
-    Every probe is new at every step, so that a sampler which looks back at earlier steps cannot fit; they are wide
-    enough (up to 100) that one which clips cannot either.
+    Every step gets new probes, so a multistep scheduler, which uses earlier steps, does not fit. The probes reach up to
+    100, so a scheduler that clips does not fit either.
     """
     scale = 10 ** torch.linspace(-1, 2, PROBES, dtype=torch.float64)
     latents, prediction = (
@@ -130,57 +145,62 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
     )
     ones = torch.ones_like(latents)
     input_scale = 1.0
-    if hasattr(scheduler, "scale_model_input"):  # flow matching has none
+    if hasattr(scheduler, "scale_model_input"):  # flow matching schedulers do not have it
         input_scale = scheduler.scale_model_input(ones, timestep).flatten()[0].item()
     signal, sigma = _read_noising(scheduler, timestep)
-    # The step's own noise: what a generator of the same seed gives when asked for the same shape first.
-    known, seed = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
-    noise = torch.randn(latents.shape, dtype=latents.dtype, generator=known)
-    offered = {"generator": seed, "eta": eta}
-    arguments = {key: offered[key] for key in offered if key in inspect.signature(scheduler.step).parameters}
+    # The step draws the same noise as a generator of the same seed does for the same shape.
+    noise = torch.randn(latents.shape, dtype=latents.dtype, generator=torch.Generator().manual_seed(1))
+    options = {"generator": torch.Generator().manual_seed(1), "eta": eta}
+    parameters = inspect.signature(scheduler.step).parameters
+    arguments = {name: value for name, value in options.items() if name in parameters}
     result = scheduler.step(prediction, timestep, latents, return_dict=False, **arguments)[0].double().flatten()
 
     inputs = torch.stack([latents.flatten(), prediction.flatten(), noise.flatten()], dim=1)
-    weight = 1 / scale[:, None]  # small and large probes count alike
+    weight = 1 / scale[:, None]  # gives small and large probes the same weight
     phi, psi, rho = torch.linalg.lstsq(inputs * weight, result[:, None] * weight).solution.flatten().tolist()
     misfit = ((inputs @ torch.tensor([phi, psi, rho], dtype=torch.float64) - result).abs() / scale).max().item()
     if not misfit <= TOLERANCE:
-        raise InputError(
-            f"model.scheduler: a step of {type(scheduler).__name__} is not affine in the latents, the prediction and "
-            "one fresh noise "
-            f"(misfit {misfit:.1e} at timestep {timestep.item():g}), so it cannot be inverted; multistep samplers, "
-            "clip_sample and thresholding are of this kind. DDIMScheduler works with every epsilon- and v-prediction "
-            "checkpoint"
+        raise _NotAffineError(
+            f"{type(scheduler).__name__} cannot be inverted: a step is not affine in the latents, the prediction and "
+            f"one fresh noise (misfit {misfit:.1e} at timestep {timestep.item():g}). Multistep samplers, clip_sample "
+            "and thresholding cause this; DDIMScheduler works with every epsilon- and v-prediction checkpoint"
         )
-    of_latents, of_prediction = _read_predicted_noise(scheduler, input_scale * signal, input_scale * sigma)
-    if of_prediction == 0 and abs(phi) <= NO_NOISE:
-        raise InputError(
-            f"model.scheduler: the step of {type(scheduler).__name__} at timestep {timestep.item():g} forgets its "
-            f"latents (φ = {phi:.0e}), so it cannot be inverted; a sampler that draws no noise keeps them"
+    from_input, from_prediction = _predicted_noise(scheduler, input_scale * signal, input_scale * sigma)
+    if from_prediction == 0 and abs(phi) <= MIN_RHO:
+        raise _NotAffineError(
+            f"{type(scheduler).__name__} cannot be inverted: its step at timestep {timestep.item():g} does not depend "
+            f"on the latents (φ = {phi:.0e}). Use a sampler that draws no noise, such as DDIMScheduler"
         )
     return Step(
         timestep=timestep.item(),
         phi=phi,
         psi=psi,
-        rho=rho if abs(rho) > NO_NOISE else 0.0,
+        rho=rho if abs(rho) > MIN_RHO else 0.0,
         input_scale=input_scale,
         signal=signal,
         sigma=sigma,
-        noise_from_latents=input_scale * of_latents,
-        noise_from_prediction=of_prediction,
+        noise_from_latents=input_scale * from_input,
+        noise_from_prediction=from_prediction,
     )
 
 
 def _read_noising(scheduler: SchedulerMixin, timestep: torch.Tensor) -> tuple[float, float]:
-    """What z_0 and the noise are multiplied by where z_0 is noised to this level."""
-    zero, one = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
-    if prediction_type(scheduler) == "flow":  # it names the function otherwise, and orders its arguments otherwise
-        return tuple(scheduler.scale_noise(a, timestep[None], b).item() for a, b in ((one, zero), (zero, one)))
-    return tuple(scheduler.add_noise(a, b, timestep[None]).item() for a, b in ((one, zero), (zero, one)))
+    """Returns the factors of z_0 and of the noise in z_0 noised to this level."""
+    zero = torch.zeros(1, 1, 1, 1)
+    one = torch.ones(1, 1, 1, 1)
+    if prediction_type(scheduler) == "flow":  # another name, and another order of the arguments
+        return (
+            scheduler.scale_noise(one, timestep[None], zero).item(),
+            scheduler.scale_noise(zero, timestep[None], one).item(),
+        )
+    return (
+        scheduler.add_noise(one, zero, timestep[None]).item(),
+        scheduler.add_noise(zero, one, timestep[None]).item(),
+    )
 
 
-def _read_predicted_noise(scheduler: SchedulerMixin, signal: float, sigma: float) -> tuple[float, float]:
-    """ε = a · x + b · prediction, with the network's input x = signal · z_0 + sigma · ε; (a, b)."""
+def _predicted_noise(scheduler: SchedulerMixin, signal: float, sigma: float) -> tuple[float, float]:
+    """Returns (a, b) of ε = a · x + b · prediction, where the network's input is x = signal · z_0 + sigma · ε."""
     return {
         "epsilon": (0.0, 1.0),
         "v_prediction": (sigma, signal),  # v = signal · ε − sigma · z_0, and signal² + sigma² = 1

@@ -1,4 +1,4 @@
-"""One step of a single-step sampler and its inverse: the formula that everything else rests on.
+"""One step of a single-step sampler and its inverse: the formula that everything else uses.
 
 z_{t-1} = φ_t · z_t + ψ_t · ε_θ(z_t, t, c) + ρ_t · ε_t
 """
@@ -12,11 +12,29 @@ import torch
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the sampler, from level t to the next cleaner one.
+    """One step of a sampler, from noise level t to the next cleaner one.
 
-    `phi`, `psi`, `rho` follow the module's equation; `input_scale` times the latents is the network's input
-    (`scheduler.scale_model_input`). Noised to this level, z_0 is `signal` · z_0 + `sigma` · noise. The noise that the
-    network sees in z_t is `noise_from_latents` · z_t + `noise_from_prediction` · prediction: (0, 1) if it predicts ε.
+    `Schedule.from_scheduler` makes the steps of a diffusers scheduler. All tensors are [B, C, h, w].
+
+    Args:
+        timestep: t, as the network takes it.
+        phi: φ, the factor of the latents.
+        psi: ψ, the factor of the network's prediction.
+        rho: ρ, the factor of the fresh noise. 0 for a deterministic step.
+        input_scale: Factor of the latents at the network's input (`scheduler.scale_model_input`).
+        signal: Factor of z_0 in z_t = signal · z_0 + sigma · noise.
+        sigma: Factor of the noise there.
+        noise_from_latents: a in ε = a · z_t + b · prediction. 0 for a network that predicts ε.
+        noise_from_prediction: b in the same equation. 1 for a network that predicts ε.
+
+    Example:
+        >>> import torch
+        >>> from renoise import Step
+        >>> step = Step(timestep=500, phi=1.1, psi=-0.2, rho=0.0, input_scale=1.0, signal=0.8, sigma=0.6)
+        >>> latents, prediction = torch.ones(1, 4, 8, 8), torch.ones(1, 4, 8, 8)
+        >>> previous = step.denoise(latents, prediction, noise=None)
+        >>> torch.allclose(step.renoise(previous, prediction, noise=None), latents)
+        True
     """
 
     timestep: float
@@ -30,16 +48,18 @@ class Step:
     noise_from_prediction: float = 1.0
 
     def denoise(self, latents: torch.Tensor, prediction: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """z_{t-1} = φ z_t + ψ ε_θ + ρ ε. `noise` may be None where ρ = 0."""
-        return self._with_noise(self.phi * latents + self.psi * prediction, noise, self.rho)
+        """Returns z_{t-1} = φ z_t + ψ ε_θ + ρ ε.
+
+        Args:
+            latents: z_t.
+            prediction: The network's output at z_t.
+            noise: ε_t. May be None where ρ = 0.
+        """
+        return self._add(self.phi * latents + self.psi * prediction, self.rho, noise)
 
     def renoise(self, previous: torch.Tensor, prediction: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """z_t = (z_{t-1} − ψ ε_θ − ρ ε) / φ, the inverse of `denoise` under the same prediction and noise."""
-        return self._with_noise(previous - self.psi * prediction, noise, -self.rho) / self.phi
-
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """z_0 noised to this level."""
-        return self.signal * latents + self.sigma * noise
+        """Returns z_t = (z_{t-1} − ψ ε_θ − ρ ε) / φ, the inverse of `denoise` for the same prediction and noise."""
+        return self._add(previous - self.psi * prediction, -self.rho, noise) / self.phi
 
     def renoise_from(
         self,
@@ -48,31 +68,59 @@ class Step:
         prediction: torch.Tensor,
         noise: torch.Tensor | None,
     ) -> torch.Tensor:
-        """z_t from a prediction made at `estimate`, holding fixed the noise ε that the prediction sees there.
+        """Returns z_t from a prediction made at an estimate of z_t, with the noise ε in that prediction held fixed.
 
-        Of an ε-predicting network that is `renoise`. Of a v- or z_0-predicting one it is the iteration that ε would
-        make: held fixed itself, v would be divided by a φ near 0 and renoising diverge.
+        For a network that predicts ε, this is `renoise`. A prediction of v or z_0 is converted to ε first. If v itself
+        were held fixed, it would be divided by a φ near 0 and the iteration would diverge.
+
+        Args:
+            previous: z_{t-1}.
+            estimate: The estimate of z_t at which the network was called.
+            prediction: Its output.
+            noise: ε_t. May be None where ρ = 0.
         """
         if self.noise_from_prediction == 0:
             return self.renoise(previous, prediction, noise)
-        psi = self.psi / self.noise_from_prediction
-        phi = self.phi - psi * self.noise_from_latents
-        return self._with_noise(previous - psi * self.predicted_noise(estimate, prediction), noise, -self.rho) / phi
+        epsilon = self.predicted_noise(estimate, prediction)
+        return self._add(previous - self._psi_of_noise * epsilon, -self.rho, noise) / self._phi_of_noise
+
+    def defect(self, estimate: torch.Tensor, renoised: torch.Tensor) -> torch.Tensor:
+        """Returns by how much the sampler's step from an estimate of z_t misses z_{t-1}: φ · (z^{k+1} − z^k).
+
+        Args:
+            estimate: z^k.
+            renoised: z^{k+1}, what `renoise_from` returns for it.
+        """
+        return self._phi_of_noise * (renoised - estimate)
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Returns z_0 noised to this level: signal · z_0 + sigma · noise."""
+        return self.signal * latents + self.sigma * noise
 
     def predicted_noise(self, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """The noise ε that a prediction sees in z_t = `latents`; of an ε-predicting network, the prediction itself."""
+        """Returns the noise ε that a prediction implies for z_t."""
         return self.noise_from_latents * latents + self.noise_from_prediction * prediction
 
     def prediction_of_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The prediction that sees `noise` in z_t, the inverse of `predicted_noise`.
+        """Returns the prediction that implies the noise ε for z_t, the inverse of `predicted_noise`.
 
-        Not defined where the prediction says nothing of the noise: v at a level that is pure noise.
+        It is not defined where `noise_from_prediction` is 0: v at a level that is pure noise.
         """
         return (noise - self.noise_from_latents * latents) / self.noise_from_prediction
 
-    def _with_noise(self, latents: torch.Tensor, noise: torch.Tensor | None, scale: float) -> torch.Tensor:
+    @property
+    def _psi_of_noise(self) -> float:
+        """ψ of the step written in terms of ε instead of the network's output."""
+        return self.psi if self.noise_from_prediction == 0 else self.psi / self.noise_from_prediction
+
+    @property
+    def _phi_of_noise(self) -> float:
+        """φ of the step written in terms of ε instead of the network's output."""
+        return self.phi if self.noise_from_prediction == 0 else self.phi - self._psi_of_noise * self.noise_from_latents
+
+    def _add(self, latents: torch.Tensor, scale: float, noise: torch.Tensor | None) -> torch.Tensor:
         if self.rho == 0:
             return latents
         if noise is None:
-            raise ValueError(f"the step at timestep {self.timestep} is stochastic (ρ = {self.rho}) and needs its noise")
+            raise ValueError(f"noise must be given: the step at timestep {self.timestep} draws noise (ρ = {self.rho})")
         return latents + scale * noise

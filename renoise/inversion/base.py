@@ -1,231 +1,166 @@
-"""Image latents and prompts in, inversion out, and back."""
+"""An inversion, and what an inversion method is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from renoise.core import rng
-from renoise.core.edit_regularization import EditRegularization
-from renoise.core.edit_regularizer import EditEnhancement
-from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import Renoising
+from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
-from renoise.models.base import Conditioning, DiffusionModel
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
+from renoise.utils.configurable import Configurable
 
 
 @dataclass
 class Inversion:
-    """What the inversion of B images leaves behind: all that sampling needs to come back to them, or to edit them.
+    """The inversion of B images: all that sampling needs to reconstruct them or to edit them.
 
-    Rows of images in `failures` hold NaN.
+    Images listed in `failures` are NaN in every tensor.
+
+    Args:
+        latents: z_T, [B, C, h, w]. Noise of standard deviation `schedule.init_noise_sigma` in a good inversion.
+        schedule: The sampler's S steps.
+        conditioning: Of the prompts, at the guidance scale of the inversion.
+        noise: ε_t of every step, noisiest first, [S, B, C, h, w]. None for a deterministic sampler.
+        nfe: Number of function evaluations that each image took, int64 [B].
+        residual: Largest residual over the steps that were solved, [B], see `Solution.residual`. None where the method
+            solves no equation.
+        converged: Whether every step reached the tolerance, bool [B]. None where no tolerance was given.
+        failures: What went wrong, by position in the batch.
+        trajectory: z_T … z_0 as the inversion found them, [S + 1, B, C, h, w]. None where it was not kept.
+        follows_trajectory: Whether reconstruction takes its latents from the trajectory, as in direct inversion.
+        null_embeddings: Unconditional embeddings of every step that replace those of `conditioning`,
+            [S, B, length, D]. Of null-text inversion.
+
+    Example:
+        >>> import renoise
+        >>> pipeline = renoise.load("data/models/tiny-sd", num_inference_steps=2)
+        >>> latents = pipeline.model.encode_images(torch.rand(1, 3, 64, 64))
+        >>> inversion = pipeline.invert_latents(latents, pipeline.model.encode_prompts(["a cat"]), names=["cat"])
+        >>> inversion.nfe
+        tensor([4])
     """
 
     latents: torch.Tensor
-    """z_T, [B, C, h, w]; noise of standard deviation `schedule.init_noise_sigma` where the inversion is good."""
     schedule: Schedule
     conditioning: Conditioning
-    """Of the prompts, at the guidance scale that the images were inverted with."""
     noise: torch.Tensor | None = None
-    """ε_t of every step of `schedule`, noisiest first, [S, B, C, h, w]; None for deterministic samplers."""
     nfe: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-    """Rows that each image took in the network, int64 [B]."""
+    residual: torch.Tensor | None = None
+    converged: torch.Tensor | None = None
     failures: dict[int, str] = field(default_factory=dict)
-    """What went wrong, by position in the batch."""
     trajectory: torch.Tensor | None = None
-    """z_T … z_0 as the inversion found them, [S + 1, B, C, h, w]; None where nobody asked for it."""
     follows_trajectory: bool = False
-    """Whether the way back is put right by the trajectory after every step, as in direct inversion."""
     null_embeddings: torch.Tensor | None = None
-    """What the unconditional branch is told at every step in place of `conditioning`, [S, B, length, D]; of null-text
-    inversion."""
 
-    def select(self, rows: Sequence[int]) -> Inversion:
-        """The inversion of some images of the batch."""
-        index = torch.tensor(rows, dtype=torch.int64, device=self.latents.device)
-        return Inversion(
-            latents=self.latents[index],
-            schedule=self.schedule,
-            conditioning=self.conditioning.select(index),
-            noise=None if self.noise is None else self.noise[:, index],
-            nfe=self.nfe[index],
-            failures={new: self.failures[old] for new, old in enumerate(rows) if old in self.failures},
-            trajectory=None if self.trajectory is None else self.trajectory[:, index],
-            follows_trajectory=self.follows_trajectory,
-            null_embeddings=None if self.null_embeddings is None else self.null_embeddings[:, index],
+    def select(self, index: Sequence[int]) -> Inversion:
+        """Returns the inversion of the images at these positions of the batch."""
+        images = torch.tensor(index, dtype=torch.int64, device=self.latents.device)
+        return replace(
+            self,
+            latents=self.latents[images],
+            conditioning=self.conditioning.select(images),
+            noise=None if self.noise is None else self.noise[:, images],
+            nfe=self.nfe[images],
+            residual=None if self.residual is None else self.residual[images],
+            converged=None if self.converged is None else self.converged[images],
+            failures={new: self.failures[old] for new, old in enumerate(index) if old in self.failures},
+            trajectory=None if self.trajectory is None else self.trajectory[:, images],
+            null_embeddings=None if self.null_embeddings is None else self.null_embeddings[:, images],
         )
 
     def start(self, strength: float = 1.0) -> tuple[range, torch.Tensor]:
-        """The positions in `schedule` of the steps to take, and the latents to take them from.
+        """Returns the positions in `schedule` of the steps to take, and the latents to start from.
 
         Args:
-            strength: share of the steps to take, in [0, 1]; below 1 sampling begins at a cleaner level of the
+            strength: Share of the steps to take, in [0, 1]. Below 1, sampling starts at a cleaner level of the
                 trajectory, which the inversion must have kept.
+
+        Raises:
+            ValueError: `strength` is below 1, and the inversion has no trajectory.
         """
         steps = len(self.schedule)
         first = steps - round(strength * steps)
         if first == 0:
             return range(steps), self.latents
         if self.trajectory is None:
-            raise ValueError("a strength below 1 needs an inversion that kept its trajectory")
+            raise ValueError(
+                f"strength {strength:g} needs an inversion that kept its trajectory (keep_trajectory=True)"
+            )
         return range(first, steps), self.trajectory[first]
 
-    def conditioning_at(self, index: int) -> Conditioning:
-        """What the network is told at a step on the way back to the images."""
+    def conditioning_at(self, step_index: int) -> Conditioning:
+        """Returns the conditioning of a step of the reconstruction."""
         if self.null_embeddings is None:
             return self.conditioning
-        return replace(self.conditioning, negative_prompt_embeds=self.null_embeddings[index])
+        return replace(self.conditioning, negative_prompt_embeds=self.null_embeddings[step_index])
 
-    def denoise(self, index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """z_{t-1} of a step, [B, C, h, w], with the inversion's own noise."""
-        noise = None if self.noise is None else self.noise[index]
-        return self.schedule.steps[index].denoise(latents, prediction, noise)
-
-    def denoise_reference(self, index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """The same on the way back to the images, put right by the trajectory where the inversion keeps to it."""
-        if self.follows_trajectory:
-            assert self.trajectory is not None
-            return self.trajectory[index + 1]
-        return self.denoise(index, latents, prediction)
-
-
-@dataclass(frozen=True)
-class Inverter:
-    """ReNoise inversion of batches: each step of the sampler, cleanest to noisiest, solved by renoising.
-
-    Args:
-        model: the model.
-        schedule: its sampler's steps.
-        renoising: how each step is solved.
-        edit_losses: what predictions are regularized by; None leaves them as they are.
-        noise_correction: what becomes of a stochastic sampler's noise once a step is solved.
-        seed: of everything random. The noise of the steps, the noise of the patch-KL target and the shifts of the
-            pairwise loss are streams of their own: no setting of one changes the others.
-        keep_trajectory: whether the inversion keeps the latents of every level.
-    """
-
-    model: DiffusionModel
-    schedule: Schedule
-    renoising: Renoising
-    edit_losses: EditRegularization | None = None
-    noise_correction: NoiseCorrection = field(default_factory=NoiseCorrection)
-    seed: int = 0
-    keep_trajectory: bool = False
-
-    @torch.no_grad()
-    def invert(self, latents: torch.Tensor, conditioning: Conditioning, images: Sequence[str]) -> Inversion:
-        """Inverts B images at once; what comes out for an image does not depend on its neighbors.
+    def denoise(self, step_index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Takes one step of the sampler with the inversion's own noise.
 
         Args:
-            latents: z_0, [B, C, h, w], as `DiffusionModel.encode_images` gives them.
-            conditioning: of the B prompts.
-            images: B names, which everything random is drawn by.
+            step_index: Position of the step in `schedule`.
+            latents: z_t, [B, C, h, w].
+            prediction: The network's output at z_t.
+
+        Returns:
+            z_{t-1}, [B, C, h, w].
         """
-        steps = len(self.schedule)
-        noise = None
-        if self.schedule.is_stochastic:
-            drawn = rng.normal(self.seed, "noise", images, (steps, *latents.shape[1:]))
-            noise = drawn.transpose(0, 1).to(latents)
-        result = Inversion(latents.clone(), self.schedule, conditioning, noise)
-        result.nfe = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
-        alive = torch.arange(len(latents), device=latents.device)
-        enhancement = None
-        if self.edit_losses is not None:
-            estimates = self.renoising.iterations + 1
-            enhancement = EditEnhancement(self.edit_losses, self.schedule, estimates, self.seed, latents, images)
-        if self.keep_trajectory:
-            result.trajectory = torch.full((steps + 1, *latents.shape), torch.nan).to(latents)
-            result.trajectory[steps] = latents
-        for index in reversed(range(steps)):
-            if len(alive) == 0:
-                break
-            result.latents[alive] = self._invert_step(index, alive, result, enhancement)
-            alive = self._drop_failed(index, alive, result)
-            if result.trajectory is not None:
-                result.trajectory[index] = result.latents
-        return result
+        noise = None if self.noise is None else self.noise[step_index]
+        return self.schedule.steps[step_index].denoise(latents, prediction, noise)
 
-    def _invert_step(
-        self, index: int, alive: torch.Tensor, result: Inversion, enhancement: EditEnhancement | None
-    ) -> torch.Tensor:
-        """z_t of the images `alive`, int64 [n], from their z_{t-1} in `result`; their noise there is corrected."""
-        step = self.schedule.steps[index]
-
-        def network(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            """ε_θ of images of the batch, of which one may come twice."""
-            conditioning = result.conditioning.select(rows)
-            result.nfe.index_add_(0, rows, torch.full_like(rows, conditioning.nfe))
-            return self.model.predict(step.input_scale * latents, step.timestep, conditioning)
-
-        previous = result.latents[alive]
-        noise = None if result.noise is None else result.noise[index, alive]
-        if enhancement is None:
-            latents = self.renoising.solve(step, previous, lambda estimate, rows: network(estimate, alive[rows]), noise)
-        else:
-            enhanced = enhancement.at(index, alive, network)
-            latents = self.renoising.solve(step, previous, enhanced.predict, noise, enhanced.regularize)
-        corrected = self.noise_correction.correct(
-            step, latents, previous, noise, lambda latents: network(latents, alive)
-        )
-        if result.noise is not None and corrected is not None:
-            result.noise[index, alive] = corrected
-        return latents
-
-    def _drop_failed(self, index: int, alive: torch.Tensor, result: Inversion) -> torch.Tensor:
-        """Notes the images whose latents are no longer finite, and returns the others."""
-        finite = result.latents[alive].isfinite().flatten(1).all(dim=1)
-        if finite.all():
-            return alive
-        for row in alive[~finite].tolist():
-            step = self.schedule.steps[index]
-            result.failures[row] = (
-                f"the latents turned NaN or infinite at inversion step {len(self.schedule) - index} of "
-                f"{len(self.schedule)} (timestep {step.timestep:g})"
-            )
-        result.latents[alive[~finite]] = torch.nan
-        return alive[finite]
+    def denoise_reference(self, step_index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Takes one step of the reconstruction: `denoise`, or the trajectory where the inversion follows it."""
+        if self.follows_trajectory:
+            assert self.trajectory is not None
+            return self.trajectory[step_index + 1]
+        return self.denoise(step_index, latents, prediction)
 
 
-@torch.no_grad()
-def sample(
-    model: DiffusionModel, inversion: Inversion, conditioning: Conditioning | None = None, strength: float = 1.0
-) -> torch.Tensor:
-    """The sampler from z_T down to z_0, [B, C, h, w], with the inversion's own noise.
+class Inverter(Configurable, ABC):
+    """An inversion method. Its typed constructor arguments are its options on the command line.
 
-    Under the inversion's conditioning (None) it reconstructs the images; under another it edits them.
+    It is registered under the entry-point group `renoise.inversions`; docs/plugins.md has a complete example.
 
-    Args:
-        model: the model that the images were inverted with.
-        inversion: of B images.
-        conditioning: of B prompts.
-        strength: see `Inversion.start`.
+    Example:
+        >>> from renoise import Inverter, ReNoise
+        >>> isinstance(ReNoise(iterations=4), Inverter)
+        True
     """
-    if conditioning is None and inversion.follows_trajectory:
-        assert inversion.trajectory is not None
-        return inversion.trajectory[-1]  # whatever the network said, each step ends there
 
-    def predict(index: int, latents: torch.Tensor) -> torch.Tensor:
-        step = inversion.schedule.steps[index]
-        told = inversion.conditioning_at(index) if conditioning is None else conditioning
-        return model.predict(step.input_scale * latents, step.timestep, told)
+    def check(self, model: DiffusionModel, schedule: Schedule, guidance_scale: float) -> None:
+        """Checks the method's requirements before any image is read. The base class has none.
 
-    return walk(inversion, predict, strength)
+        Args:
+            model: The model.
+            schedule: Its sampler's steps.
+            guidance_scale: Guidance during inversion and reconstruction.
 
+        Raises:
+            ValueError: The method cannot work with one of them.
+        """
 
-@torch.no_grad()
-def walk(
-    inversion: Inversion, predict: Callable[[int, torch.Tensor], torch.Tensor], strength: float = 1.0
-) -> torch.Tensor:
-    """The sampler from z_T down to z_0, [B, C, h, w], with the inversion's own noise, under any prediction.
+    @abstractmethod
+    def invert(
+        self,
+        model: DiffusionModel,
+        schedule: Schedule,
+        latents: torch.Tensor,
+        conditioning: Conditioning,
+        rng: ImageRNG,
+        keep_trajectory: bool = False,
+    ) -> Inversion:
+        """Inverts B images. The result for an image does not depend on the other images of the batch.
 
-    Args:
-        inversion: of B images.
-        predict: (position of a step in the schedule, z_t [B, C, h, w]) -> ε_θ, of the same shape.
-        strength: see `Inversion.start`.
-    """
-    steps, latents = inversion.start(strength)
-    for index in steps:
-        latents = inversion.denoise(index, latents, predict(index, latents))
-    return latents
+        Args:
+            model: The model.
+            schedule: Its sampler's S steps.
+            latents: z_0, [B, C, h, w], as `DiffusionModel.encode_images` returns them.
+            conditioning: Of the B prompts.
+            rng: Source of all random numbers.
+            keep_trajectory: Whether the inversion keeps the latents of every level.
+        """

@@ -1,33 +1,58 @@
-"""Direct inversion (Ju et al., arXiv 2310.01506): the way back is put right by the latents that inversion stored."""
+"""Direct inversion: the reconstruction takes its latents from the trajectory of the inversion."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
+from renoise.core.rng import ImageRNG
+from renoise.core.schedule import Schedule
 from renoise.inversion.base import Inversion, Inverter
-from renoise.models.base import Conditioning
+from renoise.inversion.ddim import DDIM
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
 
 
-@dataclass(frozen=True)
-class DirectInverter:
-    """Inverts batches; what comes out keeps to its trajectory.
+class DirectInversion(Inverter):
+    """Direct inversion (arXiv 2310.01506): the reconstruction follows the inversion's trajectory.
 
-    An editor that samples the image beside its edit, such as prompt-to-prompt, then has the image exactly; the edit's
-    own branch is left alone.
+    An editor that samples the image beside its edit, such as prompt-to-prompt, then has the image exactly. The branch
+    of the edit is not changed. Inversion is without guidance, as in the paper; guidance is for the edit alone.
 
     Args:
-        inverter: of the trajectory.
+        path: Inversion method whose trajectory is followed. Null is DDIM.
+
+    Example:
+        >>> import renoise
+        >>> pipeline = renoise.load("data/models/tiny-sd", num_inference_steps=2, inversion=renoise.DirectInversion())
+        >>> pipeline.invert("data/images/scenes/00-cat.png", "a cat", resolution=64).inversion.follows_trajectory
+        True
     """
 
-    inverter: Inverter
+    def __init__(self, path: Inverter | None = None) -> None:
+        self.path = path or DDIM()
 
-    def invert(self, latents: torch.Tensor, conditioning: Conditioning, images: Sequence[str]) -> Inversion:
-        """Inverts B images at once, without guidance as the paper does; see `Inverter.invert`.
+    def check(self, model: DiffusionModel, schedule: Schedule, guidance_scale: float) -> None:
+        """Checks the path's requirements."""
+        self.path.check(model, schedule, guidance_scale=1.0)
 
-        Guidance is the edit's alone: what the image's own branch predicts on the way back has no say.
-        """
-        inverter = replace(self.inverter, keep_trajectory=True)
-        return replace(inverter.invert(latents, conditioning.conditional, images), follows_trajectory=True)
+    def invert(
+        self,
+        model: DiffusionModel,
+        schedule: Schedule,
+        latents: torch.Tensor,
+        conditioning: Conditioning,
+        rng: ImageRNG,
+        keep_trajectory: bool = False,
+    ) -> Inversion:
+        """Inverts B images; see `Inverter.invert`. The trajectory is always kept."""
+        inversion = self.path.invert(
+            model,
+            schedule,
+            latents,
+            conditioning.conditional,
+            rng,
+            keep_trajectory=True,
+        )
+        return replace(inversion, follows_trajectory=True)

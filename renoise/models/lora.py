@@ -1,4 +1,4 @@
-"""LoRA weights merged into a pipeline's networks."""
+"""Merges LoRA weights into the networks of a pipeline."""
 
 from __future__ import annotations
 
@@ -18,52 +18,70 @@ from safetensors import SafetensorError
 
 from renoise.errors import InputError, InputWarning
 
-UNFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What loaders raise for weights that belong to something else."""
-FILE = "pytorch_lora_weights.safetensors"
-"""What a folder or hub repository calls its LoRA unless it is named."""
+MISMATCH_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What loaders raise for weights of another model."""
+DEFAULT_FILE = "pytorch_lora_weights.safetensors"
+"""The file that is read from a folder or hub repository."""
 
 
 def merge_lora(pipeline: DiffusionPipeline, lora: str) -> None:
-    """Adds a LoRA to the weights themselves, so that networks keep their layers and their speed.
+    """Adds a LoRA to the weights themselves, so the networks keep their layers and their speed.
 
     Args:
-        pipeline: whose networks change.
-        lora: a hub id or a local folder, either with the `.safetensors` file inside or (for `FILE`) without.
+        pipeline: Its networks are changed.
+        lora: A hub id or a local folder, or the path of a .safetensors file in either. Without a file name, it is
+            `DEFAULT_FILE`.
 
     Raises:
-        InputError: no such LoRA, a damaged one, or one that fits no layer of the pipeline.
+        InputError: The LoRA does not exist, is damaged, or matches no layer of the pipeline.
     """
-    family, (source, name) = type(pipeline).__name__, _located(lora)
+    family = type(pipeline).__name__
+    source, name = _locate(lora)
     try:
-        with _listening() as told:
+        with _captured_log() as messages:
             pipeline.load_lora_weights(source, weight_name=name, use_safetensors=True)
-    except (*UNFIT, OSError, SafetensorError) as error:
+    except (*MISMATCH_ERRORS, OSError, SafetensorError) as error:
         reason = textwrap.shorten(str(error), 240, placeholder=" …")
-        raise InputError(f"model.lora: {lora} cannot be loaded into this {family}: {reason}") from error
-    for message in told:
+        raise InputError(
+            f"lora: {lora} cannot be loaded into this {family}: {reason}"
+        ) from error
+    for message in messages:
         if "unexpected keys" in message:
-            warnings.warn(f"model.lora: {textwrap.shorten(message, 240, placeholder=' …')}", InputWarning, stacklevel=2)
+            warnings.warn(
+                f"lora: {textwrap.shorten(message, 240, placeholder=' …')}",
+                InputWarning,
+                stacklevel=2,
+            )
     if not any(_is_adapted(part) for part in pipeline.components.values()):
-        raise InputError(f"model.lora: {lora} fits no layer of this {family}")
+        raise InputError(f"lora: {lora} matches no layer of this {family}")
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
 
 
-def _located(lora: str) -> tuple[str, str]:
-    """The folder or hub id, and the file in it."""
+def _locate(lora: str) -> tuple[str, str]:
+    """Returns the folder or hub id, and the name of the file in it."""
     if lora.endswith(".safetensors"):
         source, _, name = lora.rpartition("/")
         source = source or "."
     else:
-        source, name = lora, FILE
+        source, name = lora, DEFAULT_FILE
     if not Path(source).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise InputError(f"model.lora must be a hub id, a folder or a .safetensors file; there is no {lora}")
+        raise InputError(
+            f"lora must be a hub id, a folder or a .safetensors file; {lora} does not exist"
+        )
     return source, name
 
 
-class _Listener(logging.Handler):
-    """Keeps the messages that it is told."""
+class _MessageHandler(logging.Handler):
+    """Collects log messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,18 +92,21 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
-    """Keeps what diffusers' loaders log, at length and mostly of parts that a LoRA leaves alone, off the screen."""
-    listener = _Listener()
+def _captured_log() -> Iterator[list[str]]:
+    """Collects what diffusers' loaders log instead of printing it: most of it is about parts that the LoRA omits."""
+    handler = _MessageHandler()
     logger = diffusers_logging.get_logger("diffusers")
-    before, logger.handlers = logger.handlers, [listener]
+    handlers = logger.handlers
+    logger.handlers = [handler]
     try:
-        yield listener.messages
+        yield handler.messages
     finally:
-        logger.handlers = before
+        logger.handlers = handlers
 
 
 def _is_adapted(part: Any) -> bool:
-    """Whether a LoRA has been attached to a layer of this part of the pipeline."""
+    """Returns whether a LoRA is attached to a layer of this part of the pipeline."""
     modules = getattr(part, "modules", None)
-    return modules is not None and any(isinstance(module, BaseTunerLayer) for module in modules())
+    return modules is not None and any(
+        isinstance(module, BaseTunerLayer) for module in modules()
+    )

@@ -1,4 +1,4 @@
-"""The checkpoint's sampler, or another of diffusers' by its class name."""
+"""Replaces a checkpoint's scheduler by another one of diffusers."""
 
 from __future__ import annotations
 
@@ -18,29 +18,44 @@ SINGLE_STEP = (
     "EulerDiscreteScheduler",
     "LCMScheduler",
 )
-"""Those known to be invertible; any other of diffusers' is tried, and refused where its step is not affine."""
+"""Schedulers that are known to work. Any other is tried, and refused where its step is not affine."""
 
 
 def replace_scheduler(
-    scheduler: SchedulerMixin, name: str | None, options: Mapping[str, Any] | None = None
+    scheduler: SchedulerMixin,
+    name: str | None,
+    options: Mapping[str, Any] | None = None,
 ) -> SchedulerMixin:
-    """The sampler called `name` (None: the class of `scheduler`) under the settings of `scheduler`, but for `options`.
+    """Returns a scheduler of the class `name` with the configuration of `scheduler`.
+
+    Args:
+        scheduler: The checkpoint's.
+        name: Class name in diffusers. None is the class of `scheduler`.
+        options: Settings that differ from the configuration.
 
     Raises:
-        InputError: diffusers holds no such sampler, or it has no such option; the message lists what there is.
+        InputError: diffusers has no such scheduler, or the scheduler has no such option. The message lists those it has.
     """
     if name is None and not options:
         return scheduler
-    sampler = type(scheduler) if name is None else getattr(diffusers, name, None)
-    if not (inspect.isclass(sampler) and issubclass(sampler, SchedulerMixin)):
-        raise InputError(f"model.scheduler: there is no {name!r}; there are {', '.join(SINGLE_STEP)}")
-    known = [option for option in inspect.signature(sampler.__init__).parameters if option != "self"]
+    kind = type(scheduler) if name is None else getattr(diffusers, name, None)
+    if not (inspect.isclass(kind) and issubclass(kind, SchedulerMixin)):
+        raise InputError(
+            f"scheduler: diffusers has no {name!r}; these work: {', '.join(SINGLE_STEP)}"
+        )
+    known = [
+        option
+        for option in inspect.signature(kind.__init__).parameters
+        if option != "self"
+    ]
     for option in options or {}:
         if option not in known:
             raise InputError(
-                f"model.scheduler_options: {sampler.__name__} has no {option!r}; it has {', '.join(known)}"
+                f"scheduler_options: {kind.__name__} has no {option!r}; it has {', '.join(known)}"
             )
     try:
-        return cast(Any, sampler).from_config(scheduler.config, **(options or {}))
+        return cast(Any, kind).from_config(scheduler.config, **(options or {}))
     except (NotImplementedError, TypeError, ValueError) as error:
-        raise InputError(f"model.scheduler_options: {sampler.__name__} cannot be made: {error}") from error
+        raise InputError(
+            f"scheduler_options: {kind.__name__} rejects them: {error}"
+        ) from error

@@ -1,0 +1,161 @@
+"""Loads a model and the steps of its sampler: the one way in, for Python and for the command line."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiffusionPipeline, SchedulerMixin
+
+from renoise.api.pipeline import InversionPipeline
+from renoise.core.schedule import Schedule, prediction_type
+from renoise.errors import InputError
+from renoise.inversion.base import Inverter
+from renoise.inversion.renoise import ReNoise
+from renoise.models.base import DiffusionModel
+from renoise.models.loading import check_prediction_type, load_model, wrap_pipeline
+from renoise.models.schedulers import replace_scheduler
+from renoise.presets import instantiate, read_preset
+from renoise.utils.configurable import describe
+
+DEFAULTS: dict[str, Any] = {
+    "lora": None,
+    "scheduler": None,
+    "scheduler_options": None,
+    "eta": 0.0,
+    "num_inference_steps": 50,
+    "guidance_scale": 1.0,
+    "inversion": None,
+    "seed": 0,
+}
+"""What `load` takes where neither the caller nor a preset says otherwise."""
+
+
+def load(
+    checkpoint: str | Path | DiffusionPipeline | None = None,
+    *,
+    preset: str | None = None,
+    lora: str | None = None,
+    scheduler: str | SchedulerMixin | None = None,
+    scheduler_options: Mapping[str, Any] | None = None,
+    eta: float | None = None,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    inversion: Inverter | None = None,
+    seed: int | None = None,
+) -> InversionPipeline:
+    """Loads a model, chooses its scheduler, and reads the scheduler's steps.
+
+    Args:
+        checkpoint: A hub id, a local folder in diffusers layout, or a diffusers pipeline in memory. The pipeline is not
+            changed; its scheduler, type and device are used. None takes the preset's checkpoint and LoRA.
+        preset: Name of a preset, see `renoise presets`. It gives the arguments that are left out.
+        lora: LoRA weights to merge into the checkpoint: a hub id, a folder or a .safetensors file.
+        scheduler: A diffusers scheduler, or its class name. None takes the checkpoint's own.
+        scheduler_options: Settings of the scheduler that differ from the checkpoint's.
+        eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws. 0 by default.
+        num_inference_steps: Number of steps. 50 by default.
+        guidance_scale: Guidance during inversion and reconstruction. 1, the default, is without.
+        inversion: The inversion method. `ReNoise()` by default.
+        seed: Seed of all random numbers. 0 by default.
+
+    Raises:
+        InputError: An argument is wrong, or the checkpoint cannot be loaded. The message begins with the argument.
+
+    Example:
+        >>> import renoise
+        >>> pipeline = renoise.load("data/models/tiny-sdxl-turbo", preset="sdxl_turbo")
+        >>> len(pipeline.schedule)
+        4
+    """
+    settings = dict(DEFAULTS)
+    if preset is not None:
+        settings |= _preset_settings(preset, with_checkpoint=checkpoint is None)
+    arguments = {
+        "lora": lora,
+        "scheduler": scheduler,
+        "scheduler_options": scheduler_options,
+        "eta": eta,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "inversion": inversion,
+        "seed": seed,
+    }
+    settings |= {name: value for name, value in arguments.items() if value is not None}
+    source = settings.pop("checkpoint", None) if checkpoint is None else checkpoint
+    if source is None:
+        raise InputError("checkpoint must be given where there is no preset")
+    return _load(source, **settings)
+
+
+def _load(
+    checkpoint: str | Path | DiffusionPipeline,
+    lora: str | None,
+    scheduler: str | SchedulerMixin | None,
+    scheduler_options: Mapping[str, Any] | None,
+    eta: float,
+    num_inference_steps: int,
+    guidance_scale: float,
+    inversion: Inverter | None,
+    seed: int,
+) -> InversionPipeline:
+    if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
+        raise InputError(f"guidance_scale must be 0 or more, got {guidance_scale}")
+    model = _model(checkpoint, lora)
+    name = str(model.pipeline.config.get("_name_or_path") or "the pipeline")
+    if isinstance(scheduler, SchedulerMixin):
+        chosen = replace_scheduler(scheduler, None, scheduler_options)
+    else:
+        chosen = replace_scheduler(model.scheduler, scheduler, scheduler_options)
+    method = inversion or ReNoise()
+    try:
+        schedule = Schedule.from_scheduler(chosen, num_inference_steps, eta)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    check_prediction_type(model, prediction_type(chosen), name)
+    try:
+        method.check(model, schedule, guidance_scale)
+    except ValueError as error:
+        raise InputError(f"inversion: {error}") from error
+    settings = {
+        "checkpoint": _absolute(name),
+        "lora": _absolute(lora),
+        "scheduler": {"class_name": type(chosen).__name__, **describe(dict(chosen.config))},
+        "eta": eta,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "inversion": describe(method),
+        "seed": seed,
+        "version": version("renoise"),
+    }
+    return InversionPipeline(model, chosen, schedule, method, guidance_scale, seed, settings)
+
+
+def _model(checkpoint: str | Path | DiffusionPipeline, lora: str | None) -> DiffusionModel:
+    if isinstance(checkpoint, str | Path):
+        return load_model(str(checkpoint), lora)
+    if not isinstance(checkpoint, DiffusionPipeline):
+        kind = type(checkpoint).__name__
+        raise InputError(f"checkpoint must be a path, a hub id or a diffusers pipeline, got an object of type {kind}")
+    if lora is not None:
+        raise InputError(f"lora must be left out with a pipeline in memory; load {lora} into the pipeline first")
+    return wrap_pipeline(checkpoint)
+
+
+def _preset_settings(name: str, with_checkpoint: bool) -> dict[str, Any]:
+    """Returns the arguments of `load` that a preset gives."""
+    model = read_preset(name)["model"]
+    names = [*DEFAULTS, "checkpoint"] if with_checkpoint else [option for option in DEFAULTS if option != "lora"]
+    settings = {option: model[option] for option in names if model.get(option) is not None}
+    if "inversion" in settings:
+        settings["inversion"] = instantiate(Inverter, settings["inversion"])  # type: ignore[type-abstract]
+    return settings
+
+
+def _absolute(source: str | None) -> str | None:
+    """Returns a path that exists in one form, however it was written, and a hub id as it is."""
+    return os.path.realpath(source) if source is not None and os.path.exists(source) else source

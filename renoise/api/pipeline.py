@@ -1,0 +1,120 @@
+"""A diffusion model with its sampler and an inversion method: inverts images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import SchedulerMixin
+
+from renoise.api.image_inputs import ImageInput, PreparedImages, one_for_each, prepare_images
+from renoise.api.inverted_images import InvertedImages
+from renoise.core.rng import ImageRNG
+from renoise.core.schedule import Schedule
+from renoise.errors import InputError
+from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.renoise import ReNoise
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
+from renoise.utils.progress import show_progress
+
+
+class InversionPipeline:
+    """A diffusion model with the steps of its sampler and an inversion method. `renoise.load` makes one.
+
+    Args:
+        model: The model.
+        scheduler: The diffusers scheduler that the steps were read off.
+        schedule: The sampler's steps.
+        inversion: The inversion method. None is ReNoise with its default options.
+        guidance_scale: Guidance during inversion and reconstruction. 1 is without.
+        seed: Seed of all random numbers.
+        settings: How the pipeline was made, in JSON types. It is saved with every inversion.
+
+    Example:
+        >>> import renoise
+        >>> pipeline = renoise.load("data/models/tiny-sd", num_inference_steps=2)
+        >>> images = pipeline.invert("data/images/scenes/00-cat.png", "a cat on a checkered green background")
+        >>> images.edit("a dog on a checkered green background")[0].size
+        (64, 64)
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        scheduler: SchedulerMixin,
+        schedule: Schedule,
+        inversion: Inverter | None = None,
+        guidance_scale: float = 1.0,
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.scheduler = scheduler
+        self.schedule = schedule
+        self.inversion = inversion or ReNoise()
+        self.guidance_scale = guidance_scale
+        self.seed = seed
+        self.settings = dict(settings or {})
+
+    def invert(
+        self,
+        images: ImageInput,
+        prompt: str | Sequence[str] = "",
+        *,
+        names: Sequence[str] | None = None,
+        resolution: int | None = None,
+        keep_trajectory: bool = False,
+        progress: bool | None = None,
+    ) -> InvertedImages:
+        """Inverts images, all of them in one batch.
+
+        Args:
+            images: A PIL image, a path, a tensor [3, H, W] or [B, 3, H, W] in [0, 1], or a list of them.
+            prompt: Describes the images: one prompt for all, or one for each.
+            names: A name for each image, which its random numbers depend on. None takes the names of files, and
+                "image-0", "image-1", … otherwise.
+            resolution: Side in pixels of the square that images are cropped and resized to. None keeps their sizes.
+            keep_trajectory: Whether to keep the latents of every step. Edits with a strength below 1 need them.
+            progress: Whether to show a progress bar. None shows it where stderr is a terminal.
+
+        Raises:
+            InputError: An image cannot be read, has a size that the model cannot take, or could not be inverted; or
+                there are not as many prompts or names as images.
+        """
+        prepared = prepare_images(images, names, resolution, self.model.size_multiple)
+        prompts = one_for_each(prompt, len(prepared.names), "prompt")
+        with show_progress(progress), torch.no_grad():
+            inversion = self._invert(prepared, prompts, keep_trajectory)
+        if inversion.failures:
+            problems = "; ".join(f"{prepared.names[index]}: {text}" for index, text in inversion.failures.items())
+            raise InputError(f"images: {problems}")
+        return InvertedImages(self.model, inversion, prompts, prepared.names, prepared.time_ids, self.settings)
+
+    def invert_latents(
+        self, latents: torch.Tensor, conditioning: Conditioning, names: Sequence[str], keep_trajectory: bool = False
+    ) -> Inversion:
+        """Inverts B latents. The second level of the API: tensors in, tensors out.
+
+        Args:
+            latents: z_0, [B, C, h, w], as `DiffusionModel.encode_images` returns them.
+            conditioning: Of the B prompts.
+            names: B names, which random numbers depend on.
+            keep_trajectory: Whether the inversion keeps the latents of every step.
+
+        Raises:
+            ValueError: The inversion method returned latents of another shape.
+        """
+        rng = ImageRNG(self.seed, names)
+        inversion = self.inversion.invert(self.model, self.schedule, latents, conditioning, rng, keep_trajectory)
+        if inversion.latents.shape != latents.shape:
+            expected, found = list(latents.shape), list(inversion.latents.shape)
+            raise ValueError(f"{type(self.inversion).__name__} must return latents of shape {expected}, got {found}")
+        return inversion
+
+    def _invert(self, prepared: PreparedImages, prompts: Sequence[str], keep_trajectory: bool) -> Inversion:
+        latents = self.model.encode_images(prepared.pixels.to(self.model.device))
+        time_ids = prepared.time_ids.to(self.model.device)
+        conditioning = self.model.encode_prompts(prompts, self.guidance_scale, time_ids=time_ids)
+        return self.invert_latents(latents, conditioning, prepared.names, keep_trajectory)

@@ -1,0 +1,95 @@
+"""Presets: the settings of the paper, installed with the package and found by name."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentParser, Namespace
+from omegaconf import OmegaConf
+
+from renoise.editing.discovery import load_editors
+from renoise.errors import InputError
+from renoise.inversion.discovery import load_inverters
+
+Built = TypeVar("Built")
+PACKAGE = "renoise_presets"
+
+
+def preset_names() -> list[str]:
+    """Returns the names of the presets, sorted.
+
+    Example:
+        >>> from renoise import preset_names
+        >>> "sdxl_turbo" in preset_names()
+        True
+    """
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def preset_path(name: str) -> Path:
+    """Returns the YAML file of a preset.
+
+    Raises:
+        InputError: There is no preset of this name. The message lists those that exist.
+    """
+    path = _folder() / f"{name}.yaml"
+    if name not in preset_names():
+        raise InputError(f"preset: there is no {name!r}; there are {', '.join(preset_names())}")
+    return path
+
+
+def describe_presets() -> dict[str, str]:
+    """Returns what each preset is, in a line: the first comment of its file."""
+    first_lines = {name: preset_path(name).read_text(encoding="utf-8").partition("\n")[0] for name in preset_names()}
+    return {name: line.lstrip("# ") for name, line in first_lines.items()}
+
+
+def read_preset(*sources: str | Path) -> dict[str, Any]:
+    """Reads presets and YAML files as nested dicts. Later ones override single values of earlier ones.
+
+    Args:
+        *sources: Names of presets, or paths of YAML files.
+
+    Example:
+        >>> from renoise import read_preset
+        >>> read_preset("sdxl_turbo")["model"]["num_inference_steps"]
+        4
+    """
+    paths = [source if Path(source).suffix else preset_path(str(source)) for source in sources]
+    merged = OmegaConf.merge(*(OmegaConf.load(path) for path in paths))
+    content = OmegaConf.to_container(merged, resolve=True)
+    assert isinstance(content, dict)
+    return {str(name): value for name, value in content.items()}
+
+
+def instantiate(base: type[Built], setting: Any) -> Built:
+    """Makes an object from its setting in a YAML file, as the command line does.
+
+    Args:
+        base: What the object must be an instance of, such as `Inverter`.
+        setting: {"class_path": …, "init_args": {…}}, or a class name alone.
+
+    Raises:
+        InputError: There is no such class, or it has no such option, or a value is out of range.
+
+    Example:
+        >>> from renoise import Inverter, instantiate
+        >>> instantiate(Inverter, {"class_path": "ReNoise", "init_args": {"iterations": 4}}).init_args["iterations"]
+        4
+    """
+    load_editors()  # a class that is imported can be named without its module
+    load_inverters()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=base)
+    try:
+        parsed: Namespace = parser.parse_object({"value": setting})
+        value: Built = parser.instantiate(parsed).value
+    except (ValueError, TypeError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    return value
+
+
+def _folder() -> Path:
+    return Path(str(files(PACKAGE)))
