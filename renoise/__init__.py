@@ -1,7 +1,6 @@
 """ReNoise: Real Image Inversion Through Iterative Noising (arXiv 2403.14602).
 
-The public names are those of `__init__.pyi`. Each is imported when it is first used, so `import renoise` does not import
-torch.
+The public names are those of `__init__.pyi`. Each is imported when it is first used: `import renoise` imports no torch.
 """
 
 from __future__ import annotations

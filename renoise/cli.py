@@ -21,7 +21,7 @@ from renoise.core.edit_regularization import EditRegularization
 from renoise.core.fixed_point import Solver
 from renoise.core.noise_correction import NoiseCorrection
 from renoise.core.renoise import AveragingWeights
-from renoise.data import ImageFolderDataModule, ImagesDataModule
+from renoise.data import CaptionerConfig, ImageFolderDataModule, ImagesDataModule
 from renoise.editing.base import Editor
 from renoise.editing.discovery import load_editors
 from renoise.errors import InputError, InputWarning, prefixed
@@ -51,6 +51,7 @@ OPTION_PREFIXES = {
     NullTextOptimization: "model.inversion.optimization.",
     Editor: "model.editors: ",
     ImagesDataModule: "data.",
+    CaptionerConfig: "data.captioner.",
     InversionWriter: "writer.",
 }
 """What stands before the name of a constructor's argument on the command line."""
@@ -127,8 +128,7 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: Take the place of `sys.argv[1:]`.
     """
-    arguments = sys.argv[1:] if args is None else args
-    if arguments[:1] == ["presets"]:
+    if (sys.argv[1:] if args is None else args)[:1] == ["presets"]:
         print_presets(describe_presets())
         return
     _quiet_libraries()
@@ -136,10 +136,14 @@ def main(args: list[str] | None = None) -> None:
     load_inverters()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)  # `${model.seed}` means predict's
     try:
+        if args is None:
+            sys.argv[1:] = _with_presets(sys.argv[1:])  # in place, for the processes that Lightning starts with it
+        else:
+            args = _with_presets(args)
         ReNoiseCLI(
             ReNoiseModule,
             ImagesDataModule,
-            args=_with_presets(arguments),
+            args=args,
             trainer_class=PredictTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
             subclass_mode_data=True,

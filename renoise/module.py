@@ -160,7 +160,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
             settings = self.settings | {"precision": self.precision}
             measured = measure(
                 kept,
-                encoded.select(index),
+                encoded.select(good),
                 inversion,
                 rebuilt[index],
                 reconstructions[index],
@@ -236,7 +236,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         multiple = self.model.size_multiple
         if height % multiple or width % multiple:
             raise InputError(
-                f"data.resolution must be a multiple of {multiple} for {self.checkpoint}, got images of {height}×{width}"
+                f"data.resolution must be a multiple of {multiple} for {self.checkpoint}, got {height}×{width}"
             )
 
     def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:

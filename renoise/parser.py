@@ -66,7 +66,7 @@ class Parser(LightningArgumentParser):
             modules = sorted(module.__name__ for module in ImagesDataModule.__subclasses__())
             message = f"data: no such data module. There are: {', '.join(modules)}; or give the class path of another"
         if 'expected "subcommand"' in message:
-            message = "give a command: `renoise predict` inverts images, `renoise presets` lists presets; --help explains them"
+            message = "give a command: `renoise predict` inverts images, `renoise presets` lists presets; see --help"
         raise InputError(message) from ex
 
     def format_help(self, *args: Any) -> str:

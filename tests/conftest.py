@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 if TYPE_CHECKING:
-    from renoise.models.base import DiffusionModel
+    from renoise import DiffusionModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers with as many threads as there are cores, each, hold one another up
@@ -67,7 +67,7 @@ def model(tiny_sd: Path) -> DiffusionModel:
 @pytest.fixture(scope="module")
 def latents(model: DiffusionModel) -> torch.Tensor:
     """Of two scenes that no model was trained on."""
-    from benchmarks.evaluation import UNSEEN_SEED, images_of
+    from benchmarks.shared.scenes import UNSEEN_SEED, images_of
     from tiny_models.scenes import random_scenes
 
     with torch.no_grad():
@@ -120,8 +120,8 @@ def pictures() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def renoise() -> Callable[..., Run]:
-    """`renoise("predict", …)` is the command line, in this process."""
+def run_cli() -> Callable[..., Run]:
+    """`run_cli("predict", …)` runs the command line in this process."""
 
     def run(*arguments: str | Path) -> Run:
         from renoise.cli import main
@@ -149,20 +149,20 @@ def renoise() -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def predict(renoise: Callable[..., Run], tiny_sd: Path) -> Callable[..., Run]:
+def predict(run_cli: Callable[..., Run], tiny_sd: Path) -> Callable[..., Run]:
     """`predict(root, out, *options)` inverts a folder in two steps, small and on the CPU."""
 
     def run(root: Path, out: Path, *options: str | Path) -> Run:
         given = {
             "--model.checkpoint": tiny_sd,
             "--model.num_inference_steps": 2,
-            "--model.renoise_iterations": 0,
+            "--model.inversion.iterations": 0,
             "--data.root": root,
             "--data.resolution": 32,
             "--trainer.default_root_dir": out,
             "--trainer.accelerator": "cpu",
             "--trainer.enable_progress_bar": "false",
         }
-        return renoise("predict", *(f"{name}={value}" for name, value in given.items()), *options)
+        return run_cli("predict", *(f"{name}={value}" for name, value in given.items()), *options)
 
     return run

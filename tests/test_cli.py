@@ -30,8 +30,8 @@ def photos(tmp_path: Path, pictures: Pictures) -> Path:
 
 
 @pytest.fixture(scope="module")
-def help_of_predict(renoise: Callable[..., Any]) -> str:
-    run = renoise("predict", "--help")
+def help_of_predict(run_cli: Callable[..., Any]) -> str:
+    run = run_cli("predict", "--help")
     assert run.status == 0
     return str(run.out)
 
@@ -43,21 +43,21 @@ def test_the_help_of_predict_explains_every_option(option: str, help_of_predict:
     assert re.search(r"[a-z]{3,} [a-z]", entry[0].replace(option, "")), f"{option} is not explained"
 
 
-def test_the_help_of_fit_works(renoise: Callable[..., Any]) -> None:
-    run = renoise("fit", "--help")
+def test_the_help_of_fit_works(run_cli: Callable[..., Any]) -> None:
+    run = run_cli("fit", "--help")
     assert run.status == 0
     assert "--model" in run.out
     assert "--trainer.max_steps" in run.out
 
 
-def test_without_a_command_it_says_which_there_are(renoise: Callable[..., Any]) -> None:
-    run = renoise()
+def test_without_a_command_it_says_which_there_are(run_cli: Callable[..., Any]) -> None:
+    run = run_cli()
     assert run.status == 2
     assert "predict" in run.err
     assert "fit" in run.err
     assert "--help" in run.err
     assert "usage:" not in run.err
-    assert renoise("--help").status == 0
+    assert run_cli("--help").status == 0
 
 
 def test_the_installed_command_is_the_same_program() -> None:
@@ -108,10 +108,10 @@ def test_an_unknown_option_in_a_config_is_answered_with_those_there_are(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_required_is_named(renoise: Callable[..., Any], photos: Path, tiny_sd: Path) -> None:
-    run = renoise("predict", "--data.root", photos)
+def test_what_is_required_is_named(run_cli: Callable[..., Any], photos: Path, tiny_sd: Path) -> None:
+    run = run_cli("predict", "--data.root", photos)
     assert (run.status, "model.checkpoint" in run.err) == (2, True)
-    run = renoise("predict", "--model.checkpoint", tiny_sd)
+    run = run_cli("predict", "--model.checkpoint", tiny_sd)
     assert (run.status, "root" in run.err) == (2, True)
 
 
@@ -135,7 +135,7 @@ def test_a_config_that_does_not_exist_is_named(photos: Path, tmp_path: Path, pre
 
 
 def test_the_command_line_overrides_the_config_and_values_refer_to_each_other(
-    photos: Path, tmp_path: Path, renoise: Callable[..., Any], tiny_sd: Path
+    photos: Path, tmp_path: Path, run_cli: Callable[..., Any], tiny_sd: Path
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
@@ -153,7 +153,7 @@ def test_the_command_line_overrides_the_config_and_values_refer_to_each_other(
           default_root_dir: {tmp_path}/out/K${{model.renoise_iterations}}
         """
     )
-    run = renoise("predict", "--config", config, "--model.renoise_iterations", "1", "--data.root", photos)
+    run = run_cli("predict", "--config", config, "--model.renoise_iterations", "1", "--data.root", photos)
     assert run.status == 0, run.err
     (row,) = Manifest(tmp_path / "out/K1").read()
     assert row["nfe"] == 2 * (1 + 1)
@@ -174,23 +174,23 @@ def test_main_takes_its_arguments_from_the_command_line(
 
 @pytest.mark.parametrize("name", ["NoSuch", "lightning.LightningDataModule", "no.such.Module"])
 def test_a_data_module_that_there_is_not_is_answered_with_those_that_there_are(
-    name: str, renoise: Callable[..., Any]
+    name: str, run_cli: Callable[..., Any]
 ) -> None:
-    run = renoise("predict", "--model.checkpoint=x", f"--data={name}", "--data.root=x")
+    run = run_cli("predict", "--model.checkpoint=x", f"--data={name}", "--data.root=x")
     assert (run.status, run.err.count("\n")) == (2, 1)
     known = ("CocoCaptions", "HuggingFace", "ImageFolder", "PIEBench", "WebDataset")
     assert f"There are: {', '.join(f'{each}DataModule' for each in known)}; or the class path" in run.err
 
 
-def test_a_config_of_folders_takes_another_data_set(renoise: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_config_of_folders_takes_another_data_set(run_cli: Callable[..., Any], tmp_path: Path) -> None:
     config = REPOSITORY / "configs/quickstart.yaml"
-    run = renoise("predict", "--config", config, "--data=PIEBenchDataModule", f"--data.root={tmp_path}")
+    run = run_cli("predict", "--config", config, "--data=PIEBenchDataModule", f"--data.root={tmp_path}")
     assert run.status == 2
     assert "data.mapping_file: " in run.err
     assert "mapping_file.json does not exist" in run.err
 
 
-def test_the_module_is_the_program(renoise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_module_is_the_program(run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["renoise", "predict", "--help"])
     with pytest.raises(SystemExit) as end:
         runpy.run_module("renoise", run_name="__main__")

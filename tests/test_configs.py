@@ -39,7 +39,7 @@ def test_every_config_runs(
     config: Path,
     tmp_path: Path,
     pictures: Callable[..., Path],
-    renoise: Callable[..., Any],
+    run_cli: Callable[..., Any],
     stand_ins: Callable[[Path], dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -57,7 +57,7 @@ def test_every_config_runs(
         "data.root": root,
         "data.resolution": 32,
     }
-    run = renoise("predict", "--config", config, *(f"--{name}={value}" for name, value in small.items()))
+    run = run_cli("predict", "--config", config, *(f"--{name}={value}" for name, value in small.items()))
     assert run.status == 0, run.err
     rows = Manifest(tmp_path / "out").read()
     assert {row["file_name"]: row["status"] for row in rows} == {"a.png": "ok", "b.png": "ok"}

@@ -125,7 +125,7 @@ def test_networks_run_in_other_precisions_and_metrics_stay_exact(precision: str,
 
 
 def test_sdxl_is_told_the_true_sizes_of_images_and_so_are_edits(
-    tiny_sdxl: Path, tmp_path: Path, renoise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    tiny_sdxl: Path, tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wide picture and a tall one, in one batch, cut to 32 pixels."""
     root = tmp_path / "photos"
@@ -152,7 +152,7 @@ def test_sdxl_is_told_the_true_sizes_of_images_and_so_are_edits(
         "trainer.default_root_dir": tmp_path / "out",
         "trainer.accelerator": "cpu",
     }
-    run = renoise("predict", *(f"--{name}={value}" for name, value in options.items()))
+    run = run_cli("predict", *(f"--{name}={value}" for name, value in options.items()))
     assert run.status == 0, run.err
     wide, tall = [64, 96, 0, 8, 32, 32], [50, 40, 4, 0, 32, 32]
     assert told[-2:] == [[wide, tall], [tall]]

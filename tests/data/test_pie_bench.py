@@ -201,7 +201,7 @@ def test_a_missing_folder_of_images_is_an_error(tmp_path: Path) -> None:
         ready(root, images="photos")
 
 
-def test_it_replaces_the_data_module_of_a_config(tmp_path: Path, renoise: Callable[..., Any]) -> None:
+def test_it_replaces_the_data_module_of_a_config(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
     root, out = bench(tmp_path / "bench", a=ENTRY), tmp_path / "out"
     (root / "mapping_file.json").rename(root / "other.json")
     small = (
@@ -211,7 +211,7 @@ def test_it_replaces_the_data_module_of_a_config(tmp_path: Path, renoise: Callab
         "--trainer.accelerator=cpu",
     )
     named = ("--data=PIEBenchDataModule", f"--data.root={root}", "--data.mapping_file=other.json")
-    run = renoise(
+    run = run_cli(
         *("predict", "--config", "configs/quickstart.yaml", *named, *small),
         *(f"--trainer.default_root_dir={out}", "--trainer.enable_progress_bar=false"),
     )
