@@ -65,7 +65,7 @@ class PSNRVAE(Metric):
     """
 
     name = "psnr_vae"
-    title = "autoencoder's PSNR (dB)"
+    title = "VAE PSNR (dB)"
     format = ".2f"
     higher_is_better = True
 

@@ -41,9 +41,7 @@ class AttentionControl:
         """Returns the maps to use in place of `maps`, softmax(Q Kᵀ / √d) of one layer, [N, heads, positions, tokens]."""
         return maps
 
-    def self_attention(
-        self, query: torch.Tensor, key: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def self_attention(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the queries and keys of one layer to use in place of those given, each [N, heads, positions, d]."""
         return query, key
 
@@ -54,15 +52,11 @@ def check_attention(network: UNet2DConditionModel, editor: str) -> None:
     unknown = kinds - {AttnProcessor, AttnProcessor2_0}
     if unknown:
         names = ", ".join(sorted(kind.__name__ for kind in unknown))
-        raise InputError(
-            f"{editor} needs attention maps, which the model's {names} does not compute"
-        )
+        raise InputError(f"{editor} needs attention maps, which the model's {names} does not compute")
 
 
 @contextmanager
-def controlled_attention(
-    network: UNet2DConditionModel, control: AttentionControl
-) -> Iterator[None]:
+def controlled_attention(network: UNet2DConditionModel, control: AttentionControl) -> Iterator[None]:
     """Calls `control` for all attention of a UNet inside the block. Restores the processors at the end."""
     with kept_attention(network):
         network.set_attn_processor(_ControlledProcessor(control))
@@ -76,9 +70,7 @@ def kept_attention(network: UNet2DConditionModel) -> Iterator[None]:
     try:
         yield
     finally:
-        network.set_attn_processor(
-            dict(processors)
-        )  # a copy, because diffusers empties the dict
+        network.set_attn_processor(dict(processors))  # a copy, because diffusers empties the dict
 
 
 class _ControlledProcessor:
@@ -94,32 +86,20 @@ class _ControlledProcessor:
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: None = None,  # prompts are not masked
     ) -> torch.Tensor:
-        context = (
-            hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        )
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query = attn.to_q(hidden_states)
         key = attn.to_k(context)
         value = attn.to_v(context)
         if encoder_hidden_states is None:
-            attended = self._self_attention(
-                _by_head(attn, query), _by_head(attn, key), _by_head(attn, value)
-            )
+            attended = self._self_attention(_by_head(attn, query), _by_head(attn, key), _by_head(attn, value))
         else:
-            maps = attn.get_attention_scores(
-                attn.head_to_batch_dim(query), attn.head_to_batch_dim(key)
-            )
-            maps = self.control.cross_attention(
-                maps.unflatten(0, (len(query), attn.heads))
-            )
+            maps = attn.get_attention_scores(attn.head_to_batch_dim(query), attn.head_to_batch_dim(key))
+            maps = self.control.cross_attention(maps.unflatten(0, (len(query), attn.heads)))
             attended = maps @ _by_head(attn, value)
-        outputs: torch.Tensor = attn.to_out[0](
-            attended.transpose(1, 2).flatten(2).to(query.dtype)
-        )
+        outputs: torch.Tensor = attn.to_out[0](attended.transpose(1, 2).flatten(2).to(query.dtype))
         return outputs
 
-    def _self_attention(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
+    def _self_attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Computes self-attention, [N, heads, positions, d], without storing its maps."""
         query, key = self.control.self_attention(query, key)
         return F.scaled_dot_product_attention(query, key, value)

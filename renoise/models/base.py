@@ -134,9 +134,7 @@ class DiffusionModel(nn.Module, ABC):
         Returns:
             What the checkpoint predicts (ε, v, …), in the type of the latents.
         """
-        predictions = self.predict_branches(
-            [latents] * conditioning.nfe, timestep, conditioning.branches
-        )
+        predictions = self.predict_branches([latents] * conditioning.nfe, timestep, conditioning.branches)
         return guide(predictions, conditioning.guidance_scale)
 
     def predict_branches(
@@ -158,7 +156,5 @@ class DiffusionModel(nn.Module, ABC):
         if isinstance(timestep, torch.Tensor):
             timestep = timestep.repeat(len(branches))
         inputs = torch.cat(list(latents)).to(self.dtype)
-        output: torch.Tensor = self.network(
-            inputs, timestep, return_dict=False, **self.network_inputs(branches)
-        )[0]
+        output: torch.Tensor = self.network(inputs, timestep, return_dict=False, **self.network_inputs(branches))[0]
         return list(output.to(latents[0].dtype).split(len(latents[0])))

@@ -46,11 +46,7 @@ class Conditioning:
     def select(self, index: torch.Tensor) -> Conditioning:
         """Returns the conditioning of some images of the batch, int64 [n]. A position may occur more than once."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {
-            name: value[index]
-            for name, value in values.items()
-            if isinstance(value, torch.Tensor)
-        }
+        tensors = {name: value[index] for name, value in values.items() if isinstance(value, torch.Tensor)}
         return Conditioning(**values | tensors)
 
     @property
@@ -78,11 +74,7 @@ class Conditioning:
     @property
     def branches(self) -> list[Conditioning]:
         """The unconditional branch, where there is guidance, and the conditional one."""
-        return (
-            [self.conditional]
-            if self.negative_prompt_embeds is None
-            else [self.unconditional, self.conditional]
-        )
+        return [self.conditional] if self.negative_prompt_embeds is None else [self.unconditional, self.conditional]
 
 
 def guide(predictions: Sequence[torch.Tensor], guidance_scale: float) -> torch.Tensor:

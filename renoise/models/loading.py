@@ -39,24 +39,18 @@ def load_model(checkpoint: str, lora: str | None = None) -> DiffusionModel:
         InputError: The checkpoint or the LoRA does not exist, is damaged, or is of a family that is not supported.
     """
     if not checkpoint:
-        raise InputError(
-            "checkpoint must be a hub id or a local folder in diffusers layout, got an empty string"
-        )
+        raise InputError("checkpoint must be a hub id or a local folder in diffusers layout, got an empty string")
     try:
         index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint))
         family = _family(str(index.get("_class_name")), checkpoint)
         _check_parts(checkpoint, index)
         omitted = {"safety_checker": None} if "safety_checker" in index else {}
-        pipeline = DiffusionPipeline.from_pretrained(
-            checkpoint, use_safetensors=True, **omitted
-        )
+        pipeline = DiffusionPipeline.from_pretrained(checkpoint, use_safetensors=True, **omitted)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"checkpoint: {checkpoint} cannot be loaded: {reason}"
-        ) from error
+        raise InputError(f"checkpoint: {checkpoint} cannot be loaded: {reason}") from error
     for name in (
         "text_encoder",
         "text_encoder_2",
@@ -65,9 +59,7 @@ def load_model(checkpoint: str, lora: str | None = None) -> DiffusionModel:
             getattr(pipeline, name).float()
     if lora is not None:
         merge_lora(pipeline, lora)
-    pipeline.vae.to(
-        memory_format=torch.channels_last
-    )  # its convolutions take a third less time
+    pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions take a third less time
     return _wrap(family, pipeline, checkpoint).requires_grad_(False).eval()
 
 
@@ -79,37 +71,23 @@ def wrap_pipeline(pipeline: DiffusionPipeline) -> DiffusionModel:
     """
     name = type(pipeline).__name__
     family = _family(name, "the pipeline")
-    missing = [
-        part
-        for part in ("vae", "text_encoder", "tokenizer")
-        if getattr(pipeline, part, None) is None
-    ]
+    missing = [part for part in ("vae", "text_encoder", "tokenizer") if getattr(pipeline, part, None) is None]
     if missing:
         raise InputError(f"checkpoint: the {name} has no {' and no '.join(missing)}")
-    training = [
-        part
-        for part, value in pipeline.components.items()
-        if getattr(value, "training", False)
-    ]
+    training = [part for part, value in pipeline.components.items() if getattr(value, "training", False)]
     if training:
         raise InputError(
             f"checkpoint: the {name} is in training mode ({', '.join(training)}); call .eval() on each part"
         )
     model = _wrap(family, pipeline, f"the {name}")
     if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
-        model.vae = copy.deepcopy(
-            pipeline.vae
-        ).float()  # the pipeline's own stays in float16
+        model.vae = copy.deepcopy(pipeline.vae).float()  # the pipeline's own stays in float16
     return model
 
 
-def _wrap(
-    family: type[DiffusionModel], pipeline: DiffusionPipeline, source: str
-) -> DiffusionModel:
+def _wrap(family: type[DiffusionModel], pipeline: DiffusionPipeline, source: str) -> DiffusionModel:
     if pipeline.vae.config.get("latents_mean") is not None:
-        raise InputError(
-            f"checkpoint: {source} has an autoencoder with latents_mean, which is not supported"
-        )
+        raise InputError(f"checkpoint: {source} has an autoencoder with latents_mean, which is not supported")
     return family(pipeline)
 
 
@@ -118,16 +96,12 @@ def _family(name: str, source: str) -> type[DiffusionModel]:
     models = load_plugins(ENTRY_POINT_GROUP, DiffusionModel)  # type: ignore[type-abstract]
     families = {model.pipeline_class: model for model in models.values()}
     if name not in families:
-        raise InputError(
-            f"checkpoint: {source} is a {name}; supported are {', '.join(sorted(families))}"
-        )
+        raise InputError(f"checkpoint: {source} is a {name}; supported are {', '.join(sorted(families))}")
     return families[name]
 
 
 @torch.no_grad()
-def check_prediction_type(
-    model: DiffusionModel, prediction_type: str, checkpoint: str
-) -> None:
+def check_prediction_type(model: DiffusionModel, prediction_type: str, checkpoint: str) -> None:
     """Checks what the network predicts. For pure noise, only a network that predicts ε returns that noise.
 
     A network's configuration does not say what it predicts, and under a scheduler that is wrong about it the inversion
@@ -142,23 +116,13 @@ def check_prediction_type(
         InputError: The scheduler's `prediction_type` cannot be right.
     """
     shape = (PROBES, model.latent_channels, PROBE_SIDE, PROBE_SIDE)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
-        model.device
-    )
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
     timestep = model.scheduler.config.num_train_timesteps - 1
-    prediction = model.predict(
-        noise, timestep, model.encode_prompts([""] * PROBES)
-    ).float()
+    prediction = model.predict(noise, timestep, model.encode_prompts([""] * PROBES)).float()
     if not prediction.isfinite().all():
         return  # every image fails later with a message of its own
-    similarity = F.cosine_similarity(
-        prediction.flatten(), noise.flatten(), dim=0
-    ).item()
-    possible = (
-        ("epsilon",)
-        if similarity > MIN_NOISE_SIMILARITY
-        else ("v_prediction", "sample")
-    )
+    similarity = F.cosine_similarity(prediction.flatten(), noise.flatten(), dim=0).item()
+    possible = ("epsilon",) if similarity > MIN_NOISE_SIMILARITY else ("v_prediction", "sample")
     if prediction_type not in possible:
         raise InputError(
             f"checkpoint: the scheduler of {checkpoint} says prediction_type {prediction_type}, but the network "
@@ -175,19 +139,9 @@ def _check_parts(checkpoint: str, index: dict[str, Any]) -> None:
     """
     if not Path(checkpoint).is_dir():
         return
-    parts = [
-        name
-        for name, value in index.items()
-        if isinstance(value, list) and value[0] is not None
-    ]
-    problems = {
-        name: _problem(Path(checkpoint) / name)
-        for name in parts
-        if name != "safety_checker"
-    }
-    found = "; ".join(
-        f"the part {name} {problem}" for name, problem in problems.items() if problem
-    )
+    parts = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
+    problems = {name: _problem(Path(checkpoint) / name) for name in parts if name != "safety_checker"}
+    found = "; ".join(f"the part {name} {problem}" for name, problem in problems.items() if problem)
     if found:
         raise InputError(f"checkpoint: {checkpoint}: {found}")
 
@@ -198,9 +152,7 @@ def _problem(part: Path) -> str | None:
         return "is missing"
     if not any(part.glob("*config.json")):
         return "has no configuration"
-    if part.name.startswith("tokenizer") and not any(
-        (part / name).exists() for name in VOCABULARIES
-    ):
+    if part.name.startswith("tokenizer") and not any((part / name).exists() for name in VOCABULARIES):
         return f"has no vocabulary ({' or '.join(VOCABULARIES)})"
     for path in sorted(part.iterdir()):
         try:

@@ -50,9 +50,7 @@ def merge_lora(pipeline: DiffusionPipeline, lora: str) -> None:
             pipeline.load_lora_weights(source, weight_name=name, use_safetensors=True)
     except (*MISMATCH_ERRORS, OSError, SafetensorError) as error:
         reason = textwrap.shorten(str(error), 240, placeholder=" …")
-        raise InputError(
-            f"lora: {lora} cannot be loaded into this {family}: {reason}"
-        ) from error
+        raise InputError(f"lora: {lora} cannot be loaded into this {family}: {reason}") from error
     for message in messages:
         if "unexpected keys" in message:
             warnings.warn(
@@ -74,9 +72,7 @@ def _locate(lora: str) -> tuple[str, str]:
     else:
         source, name = lora, DEFAULT_FILE
     if not Path(source).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise InputError(
-            f"lora must be a hub id, a folder or a .safetensors file; {lora} does not exist"
-        )
+        raise InputError(f"lora must be a hub id, a folder or a .safetensors file; {lora} does not exist")
     return source, name
 
 
@@ -107,6 +103,4 @@ def _captured_log() -> Iterator[list[str]]:
 def _is_adapted(part: Any) -> bool:
     """Returns whether a LoRA is attached to a layer of this part of the pipeline."""
     modules = getattr(part, "modules", None)
-    return modules is not None and any(
-        isinstance(module, BaseTunerLayer) for module in modules()
-    )
+    return modules is not None and any(isinstance(module, BaseTunerLayer) for module in modules())

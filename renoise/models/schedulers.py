@@ -40,22 +40,12 @@ def replace_scheduler(
         return scheduler
     kind = type(scheduler) if name is None else getattr(diffusers, name, None)
     if not (inspect.isclass(kind) and issubclass(kind, SchedulerMixin)):
-        raise InputError(
-            f"scheduler: diffusers has no {name!r}; these work: {', '.join(SINGLE_STEP)}"
-        )
-    known = [
-        option
-        for option in inspect.signature(kind.__init__).parameters
-        if option != "self"
-    ]
+        raise InputError(f"scheduler: diffusers has no {name!r}; these work: {', '.join(SINGLE_STEP)}")
+    known = [option for option in inspect.signature(kind.__init__).parameters if option != "self"]
     for option in options or {}:
         if option not in known:
-            raise InputError(
-                f"scheduler_options: {kind.__name__} has no {option!r}; it has {', '.join(known)}"
-            )
+            raise InputError(f"scheduler_options: {kind.__name__} has no {option!r}; it has {', '.join(known)}")
     try:
         return cast(Any, kind).from_config(scheduler.config, **(options or {}))
     except (NotImplementedError, TypeError, ValueError) as error:
-        raise InputError(
-            f"scheduler_options: {kind.__name__} rejects them: {error}"
-        ) from error
+        raise InputError(f"scheduler_options: {kind.__name__} rejects them: {error}") from error

@@ -36,19 +36,13 @@ class StableDiffusionXL(StableDiffusion):
         """
         if time_ids is None:
             side = self.default_resolution
-            time_ids = torch.tensor(
-                [[side, side, 0, 0, side, side]], dtype=torch.float32
-            ).expand(len(prompts), 6)
-        return super().encode_prompts(
-            prompts, guidance_scale, negative_prompts, time_ids
-        )
+            time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32).expand(len(prompts), 6)
+        return super().encode_prompts(prompts, guidance_scale, negative_prompts, time_ids)
 
     def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
         """Returns the prompt embeddings of all branches, with the pooled embeddings and the time ids."""
         added = {
-            "text_embeds": torch.cat(
-                [_required(branch.pooled_prompt_embeds) for branch in branches]
-            ),
+            "text_embeds": torch.cat([_required(branch.pooled_prompt_embeds) for branch in branches]),
             "time_ids": torch.cat([_required(branch.time_ids) for branch in branches]),
         }
         return super().network_inputs(branches) | {"added_cond_kwargs": added}
@@ -57,11 +51,7 @@ class StableDiffusionXL(StableDiffusion):
         """Moves the autoencoder to float32 where it would run in float16, in which it overflows."""
         device = self.device.type
         autocast = torch.is_autocast_enabled(device)
-        dtype = (
-            torch.get_autocast_dtype(device)
-            if autocast
-            else next(self.vae.parameters()).dtype
-        )
+        dtype = torch.get_autocast_dtype(device) if autocast else next(self.vae.parameters()).dtype
         if dtype != torch.float16 or not self.pipeline.vae.config.force_upcast:
             return nullcontext()
         self.vae.float()

@@ -49,9 +49,7 @@ class StableDiffusion(DiffusionModel):
             spans = self._spans(prompt[:end])
             if len(spans) <= max_tokens:
                 return prompt[:end], prompt[end:]
-            end = min(
-                spans[max_tokens][0], end - 1
-            )  # checked again: a part of a word can take more tokens than it did
+            end = min(spans[max_tokens][0], end - 1)  # checked again: a part of a word can take more tokens than it did
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         """Returns the characters of every token; see `DiffusionModel.token_spans`."""
@@ -71,9 +69,7 @@ class StableDiffusion(DiffusionModel):
             device=next(self.text_encoder.parameters()).device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=guided,
-            negative_prompt=self._shortened(negative_prompts)
-            if negative_prompts
-            else None,
+            negative_prompt=self._shortened(negative_prompts) if negative_prompts else None,
         )
         pooled_embeds, negative_pooled = pooled or (None, None)
         return Conditioning(
@@ -95,19 +91,13 @@ class StableDiffusion(DiffusionModel):
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Decodes latents; see `DiffusionModel.decode_latents`."""
         with self.vae_precision():
-            scaled = (latents / self._scaling_factor).to(
-                next(self.vae.parameters()).dtype
-            )
+            scaled = (latents / self._scaling_factor).to(next(self.vae.parameters()).dtype)
             images: torch.Tensor = self.vae.decode(scaled).sample
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
     def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
         """Returns the prompt embeddings of all branches."""
-        return {
-            "encoder_hidden_states": torch.cat(
-                [branch.prompt_embeds for branch in branches]
-            )
-        }
+        return {"encoder_hidden_states": torch.cat([branch.prompt_embeds for branch in branches])}
 
     def vae_precision(self) -> AbstractContextManager[object]:
         """Wraps every use of the autoencoder. A family whose autoencoder overflows in float16 upcasts it here."""
@@ -121,7 +111,5 @@ class StableDiffusion(DiffusionModel):
         return [self.split_prompt(prompt)[0] for prompt in prompts]
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        tokenized = self.pipeline.tokenizer(
-            text, return_offsets_mapping=True, add_special_tokens=False, verbose=False
-        )
+        tokenized = self.pipeline.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, verbose=False)
         return [(int(start), int(end)) for start, end in tokenized.offset_mapping]
