@@ -41,6 +41,12 @@ from .inversion.sampling import walk as walk
 from .metrics import Comparison as Comparison
 from .metrics import Metric as Metric
 from .metrics import make_metrics as make_metrics
+from .metrics.functional import masked_psnr as masked_psnr
+from .metrics.functional import masked_ssim as masked_ssim
+from .metrics.functional import mean_squared_error as mean_squared_error
+from .metrics.functional import psnr as psnr
+from .metrics.functional import ssim as ssim
+from .metrics.functional import structure_distance as structure_distance
 from .models.attention import AttentionControl as AttentionControl
 from .models.attention import controlled_attention as controlled_attention
 from .models.base import DiffusionModel as DiffusionModel

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.plugins import MixedPrecision
 
 from renoise.api.loading import load
@@ -26,6 +25,7 @@ from renoise.metrics import make_metrics
 from renoise.models.base import DiffusionModel
 from renoise.outputs.image_result import ImageResult, measure, not_finite
 from renoise.utils.configurable import Configurable, describe
+from renoise.utils.precision import check_half_precision, default_device_and_dtype
 
 
 class ReNoiseModule(Configurable, L.LightningModule):
@@ -74,7 +74,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.load_arguments = {
+        self.load_arguments: dict[str, Any] = {
             "lora": lora,
             "scheduler": scheduler,
             "scheduler_options": scheduler_options,
@@ -93,14 +93,16 @@ class ReNoiseModule(Configurable, L.LightningModule):
         """Loads the model and checks everything that depends on it. Lightning may call this more than once."""
         if self.pipeline is not None:
             return
-        self._check_half_precision()
-        with _default_device_and_dtype(), prefixed("model."):
+        trainer = self._attached_trainer
+        if trainer is not None and self.precision in ("16-true", "16-mixed"):
+            check_half_precision(trainer.strategy.root_device)
+        with default_device_and_dtype(), prefixed("model."):
             pipeline = load(self.checkpoint, **self.load_arguments)
         for editor in self.editors.values():
             with prefixed("model.editors: ", ValueError):
                 check_needs(editor, pipeline.model, pipeline.schedule)
         self.model: DiffusionModel = pipeline.model  # a submodule, so that Lightning moves and casts it
-        datamodule = getattr(self._attached_trainer, "datamodule", None)
+        datamodule: Any = getattr(trainer, "datamodule", None)
         if hasattr(datamodule, "connect"):
             datamodule.connect(size_multiple=self.model.size_multiple, prepare=self.prepare)
         self.pipeline = pipeline
@@ -155,18 +157,10 @@ class ReNoiseModule(Configurable, L.LightningModule):
         results += [ImageResult.failed(batch.records[index], text, self.metrics) for index, text in failures.items()]
         good = [index for index in range(len(batch.records)) if index not in failures]
         if good:
-            index = torch.tensor(good, device=rebuilt.device)
             kept, inversion = batch.select(good), inversion.select(good)
+            outputs = (inversion, rebuilt[good], reconstructions[good])
             settings = self.settings | {"precision": self.precision}
-            measured = measure(
-                kept,
-                encoded.select(good),
-                inversion,
-                rebuilt[index],
-                reconstructions[index],
-                self.metrics,
-                settings,
-            )
+            measured = measure(kept, encoded.select(good), *outputs, self.metrics, settings)
             self._edit(measured, inversion, [_request(record) for record in kept.records])
             for result in measured:
                 result.row["seconds"] = (time.perf_counter() - started) / len(batch.records)
@@ -216,21 +210,6 @@ class ReNoiseModule(Configurable, L.LightningModule):
         except RuntimeError:  # Lightning's answer where there is no Trainer
             return None
 
-    def _check_half_precision(self) -> None:
-        """Raises InputError where the device cannot compute in the float16 that the Trainer is set to."""
-        trainer = self._attached_trainer
-        if trainer is None or self.precision not in ("16-true", "16-mixed"):
-            return
-        device = trainer.strategy.root_device
-        try:
-            pixel = torch.ones(1, 1, 1, 1, dtype=torch.float16, device=device)
-            F.conv2d(pixel, pixel)
-        except RuntimeError as error:
-            raise InputError(
-                f"trainer.precision: this {device.type} cannot run the model in float16 ({error}); use 32-true, "
-                "bf16-true or bf16-mixed"
-            ) from error
-
     def _check_size(self, height: int, width: int) -> None:
         """Raises InputError where a data module without `connect` gives images of a size that the model cannot take."""
         multiple = self.model.size_multiple
@@ -249,18 +228,6 @@ class ReNoiseModule(Configurable, L.LightningModule):
                         InputWarning,
                         stacklevel=2,
                     )
-
-
-@contextmanager
-def _default_device_and_dtype() -> Iterator[None]:
-    """Undoes Lightning's default device and type while a model is loaded: checkpoints have their own."""
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
 
 
 def _named(editors: Sequence[Editor]) -> dict[str, Editor]:

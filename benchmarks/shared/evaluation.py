@@ -12,8 +12,19 @@ import torch.nn.functional as F
 
 from benchmarks.shared.network_calls import batch_size, network_calls
 from benchmarks.shared.scenes import encode, images_of, swap_requests
-from renoise import DiffusionModel, Editor, InputError, Inversion, sample
-from renoise.metrics import functional as metrics
+from renoise import (
+    DiffusionModel,
+    Editor,
+    InputError,
+    Inversion,
+    masked_psnr,
+    masked_ssim,
+    mean_squared_error,
+    psnr,
+    sample,
+    ssim,
+    structure_distance,
+)
 from tiny_models.data import labels
 from tiny_models.judge import SceneJudge
 from tiny_models.scenes import Scene
@@ -83,10 +94,10 @@ def evaluate_round_trip(model: DiffusionModel, inversion: Inversion, scenes: Seq
     decoded = model.decode_latents(reconstructed)
     noise = (inversion.latents / inversion.schedule.init_noise_sigma).flatten(1)
     part = {
-        "psnr": metrics.psnr(decoded, images),
-        "psnr_vae": metrics.psnr(model.decode_latents(latents), images),
-        "ssim": metrics.ssim(decoded, images),
-        "latent_mse": metrics.mean_squared_error(reconstructed, latents),
+        "psnr": psnr(decoded, images),
+        "psnr_vae": psnr(model.decode_latents(latents), images),
+        "ssim": ssim(decoded, images),
+        "latent_mse": mean_squared_error(reconstructed, latents),
         "nfe": inversion.nfe,
         "latent_mean": noise.mean(dim=1),
         "latent_std": noise.std(dim=1),
@@ -154,10 +165,10 @@ def compare_edits(
     images, mask = images_of(scenes), background(scenes, targets)
     return {
         "target_share": judge(edited).subjects.cpu() == labels(list(targets))[:, 0],
-        "target_psnr": metrics.psnr(edited, images_of(targets)),
-        "background_psnr": metrics.masked_psnr(edited, images, mask),
-        "background_ssim": metrics.masked_ssim(edited, images, mask),
-        "structure_distance": metrics.structure_distance(judge.features(edited), judge.features(images)),
+        "target_psnr": psnr(edited, images_of(targets)),
+        "background_psnr": masked_psnr(edited, images, mask),
+        "background_ssim": masked_ssim(edited, images, mask),
+        "structure_distance": structure_distance(judge.features(edited), judge.features(images)),
     }
 
 

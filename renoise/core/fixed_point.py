@@ -28,6 +28,16 @@ class StepEquation:
         predict: The network.
         noise: ε_t, [B, C, h, w]. None where ρ = 0.
         regularize: Applied to predictions before they are used. None leaves them as they are.
+
+    Example:
+        >>> import torch
+        >>> from renoise import Step, StepEquation
+        >>> step = Step(timestep=500, phi=1.0, psi=-0.5, rho=0.0, input_scale=1.0, signal=0.8, sigma=0.6)
+        >>> equation = StepEquation(step, torch.ones(1, 4, 8, 8), predict=lambda latents, index: latents)
+        >>> index = torch.tensor([0])
+        >>> estimate = equation.previous
+        >>> equation.renoise(equation.predict(estimate, index), estimate, index).mean()
+        tensor(1.5000)
     """
 
     step: Step
@@ -45,7 +55,8 @@ class StepEquation:
             index: Positions of the images in the batch, int64 [n].
         """
         noise = None if self.noise is None else self.noise[index]
-        return self.step.renoise_from(self.previous[index], estimate, prediction, noise)
+        renoised: torch.Tensor = self.step.renoise_from(self.previous[index], estimate, prediction, noise)
+        return renoised
 
     def residual(self, estimate: torch.Tensor, renoised: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Returns ‖φ (z^{k+1} − z^k)‖ / ‖z_{t-1}‖ of some images, [n].
@@ -53,7 +64,8 @@ class StepEquation:
         It is the error that the sampler's own step from z^k leaves, relative to the latents that it should lead to.
         """
         defect = self.step.defect(estimate, renoised).flatten(1).norm(dim=1)
-        return defect / self.previous[index].flatten(1).norm(dim=1)
+        residual: torch.Tensor = defect / self.previous[index].flatten(1).norm(dim=1)
+        return residual
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,13 @@ class Solution:
         iterations: How often G was evaluated for each image, int64 [B].
         residual: Of the last evaluation, see `StepEquation.residual`, [B].
         converged: Whether the residual reached the tolerance, bool [B]. None where no tolerance was given.
+
+    Example:
+        >>> import torch
+        >>> from renoise import Solution
+        >>> latents, iterations = torch.zeros(1, 4, 8, 8), torch.tensor([3])
+        >>> Solution(latents, iterations, residual=torch.tensor([1e-4]), converged=torch.tensor([True])).iterations
+        tensor([3])
     """
 
     latents: torch.Tensor

@@ -12,7 +12,16 @@ from renoise.core.noise_correction import NoiseCorrection
 
 
 class FixedPointIteration(Solver):
-    """Renoises again and again from z_{t-1}, and averages the estimates (lines 4 to 9 of Algorithm 1)."""
+    """Renoises again and again from z_{t-1}, and averages the estimates (lines 4 to 9 of Algorithm 1).
+
+    Example:
+        >>> import torch
+        >>> from renoise import FixedPointIteration, Step, StepEquation
+        >>> step = Step(timestep=500, phi=1.0, psi=-0.5, rho=0.0, input_scale=1.0, signal=0.8, sigma=0.6)
+        >>> equation = StepEquation(step, torch.ones(1, 4, 8, 8), predict=lambda latents, index: latents)
+        >>> FixedPointIteration().solve(equation, weights=[0.0, 0.0, 1.0]).latents.mean()
+        tensor(1.8750)
+    """
 
     def solve(self, equation: StepEquation, weights: Sequence[float], tolerance: float | None = None) -> Solution:
         """Solves the equation of one step; see `Solver.solve`.

@@ -30,7 +30,7 @@ class NullTextInversion(Inverter):
         ... )
         >>> images = pipeline.invert("data/images/scenes/00-cat.png", "a cat", resolution=64)
         >>> images.inversion.null_embeddings.shape
-        torch.Size([2, 1, 32, 128])
+        torch.Size([2, 1, 32, 96])
     """
 
     def __init__(

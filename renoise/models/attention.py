@@ -38,7 +38,7 @@ class AttentionControl:
     """
 
     def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
-        """Returns the maps to use in place of `maps`, softmax(Q Kᵀ / √d) of one layer, [N, heads, positions, tokens]."""
+        """Returns the maps to use in place of softmax(Q Kᵀ / √d) of one layer, [N, heads, positions, tokens]."""
         return maps
 
     def self_attention(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +57,15 @@ def check_attention(network: UNet2DConditionModel, editor: str) -> None:
 
 @contextmanager
 def controlled_attention(network: UNet2DConditionModel, control: AttentionControl) -> Iterator[None]:
-    """Calls `control` for all attention of a UNet inside the block. Restores the processors at the end."""
+    """Calls `control` for all attention of a UNet inside the block. Restores the processors at the end.
+
+    Args:
+        network: The UNet, `DiffusionModel.network`.
+        control: Sees the attention of every layer, and may change it.
+
+    Example:
+        See `AttentionControl`.
+    """
     with kept_attention(network):
         network.set_attn_processor(_ControlledProcessor(control))
         yield

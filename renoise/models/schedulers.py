@@ -34,7 +34,7 @@ def replace_scheduler(
         options: Settings that differ from the configuration.
 
     Raises:
-        InputError: diffusers has no such scheduler, or the scheduler has no such option. The message lists those it has.
+        InputError: diffusers has no such scheduler, or the scheduler has no such option. The message lists them.
     """
     if name is None and not options:
         return scheduler

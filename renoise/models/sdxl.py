@@ -15,7 +15,14 @@ from renoise.models.stable_diffusion import StableDiffusion
 
 
 class StableDiffusionXL(StableDiffusion):
-    """SDXL and the few-step models distilled from it; see `DiffusionModel`."""
+    """SDXL and the few-step models distilled from it; see `DiffusionModel`.
+
+    Example:
+        >>> import renoise
+        >>> model = renoise.load("data/models/tiny-sdxl").model
+        >>> model.encode_prompts(["a cat"]).time_ids
+        tensor([[64., 64.,  0.,  0., 64., 64.]])
+    """
 
     pipeline_class = "StableDiffusionXLPipeline"
 

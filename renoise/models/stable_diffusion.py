@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import nn
 
 from renoise.models.base import DiffusionModel
@@ -15,14 +15,20 @@ from renoise.models.conditioning import Conditioning
 
 
 class StableDiffusion(DiffusionModel):
-    """Stable Diffusion 1.x and 2.x; see `DiffusionModel`."""
+    """Stable Diffusion 1.x and 2.x; see `DiffusionModel`.
+
+    Example:
+        >>> import renoise
+        >>> isinstance(renoise.load("data/models/tiny-sd").model, renoise.StableDiffusion)
+        True
+    """
 
     pipeline_class = "StableDiffusionPipeline"
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         super().__init__(pipeline)
         self.network = pipeline.unet
-        self.vae: nn.Module = pipeline.vae
+        self.vae: AutoencoderKL = pipeline.vae
         self.text_encoder: nn.Module = pipeline.text_encoder
 
     @property

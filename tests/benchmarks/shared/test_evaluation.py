@@ -9,8 +9,17 @@ import torch
 import renoise
 from benchmarks.shared.evaluation import background, compare_edits, evaluate_edits, evaluate_round_trip
 from benchmarks.shared.scenes import UNSEEN_SEED, images_of, invert_scenes, swapped, unseen_scenes
-from renoise import DiffusionModel, Editor, EditRequest, InputError, Inversion, InversionPipeline, ReNoise
-from renoise.metrics import functional as metrics
+from renoise import (
+    DiffusionModel,
+    Editor,
+    EditRequest,
+    InputError,
+    Inversion,
+    InversionPipeline,
+    ReNoise,
+    masked_psnr,
+    structure_distance,
+)
 from tiny_models.data import VALIDATION_SEED
 from tiny_models.judge import JUDGE_SEED, SceneJudge
 from tiny_models.scenes import TRAINING_SEED, random_scenes
@@ -92,7 +101,7 @@ def test_the_correct_results_are_perfect_edits(
     assert found.target_share == 1
     assert found.target_psnr == float("inf")
     images, answers = images_of(SCENES), images_of(TARGETS)
-    expected = metrics.masked_psnr(answers, images, background(SCENES, TARGETS)).mean().item()
+    expected = masked_psnr(answers, images, background(SCENES, TARGETS)).mean().item()
     assert found.background_psnr == pytest.approx(expected, rel=1e-4)
     assert found.background_psnr > 60, "a swap of animals keeps all of the background"
     assert found.background_ssim > 0.999
@@ -130,7 +139,7 @@ def test_structure_distance_is_larger_for_other_scenes_than_for_another_animal(j
     features = judge.features(images_of(scenes))
     assert features.shape == (32, 24, 16, 16)
     swap, other = (
-        metrics.structure_distance(features, judge.features(images_of(each))).mean()
+        structure_distance(features, judge.features(images_of(each))).mean()
         for each in (swapped(scenes), random_scenes(32, UNSEEN_SEED + 1))
     )
     assert 1.5 * swap < other

@@ -1,0 +1,42 @@
+"""Devices and types of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+
+from renoise.errors import InputError
+
+
+@contextmanager
+def default_device_and_dtype() -> Iterator[None]:
+    """Makes new tensors float32 on the CPU inside the block.
+
+    Lightning sets another default device and type while it sets up a model, but checkpoints have their own.
+    """
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def check_half_precision(device: torch.device) -> None:
+    """Checks that a device can compute in float16.
+
+    Raises:
+        InputError: It cannot.
+    """
+    try:
+        pixel = torch.ones(1, 1, 1, 1, dtype=torch.float16, device=device)
+        F.conv2d(pixel, pixel)
+    except RuntimeError as error:
+        raise InputError(
+            f"trainer.precision: this {device.type} cannot run the model in float16 ({error}); use 32-true, "
+            "bf16-true or bf16-mixed"
+        ) from error
