@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renoise.core.edit_regularization import EditRegularization
-from renoise.core.edit_regularizer import EditEnhancement, StepEnhancement
-from renoise.core.renoise import AveragingWeights, Renoising
+from renoise.core.edit_regularizer import EditRegularizer, StepRegularizer
+from renoise.core.renoise import AveragingWeights
+from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
 from renoise.core.step import Step
-from renoise.inversion.base import Inversion, Inverter
-from renoise.models.base import Conditioning
+from renoise.inversion.base import Inversion
+from renoise.inversion.renoise import ReNoise
+from renoise.models.conditioning import Conditioning
 
 PAIR = EditRegularization(lambda_pair=10)
 PATCH_KL = EditRegularization(lambda_patch_kl=0.055)
@@ -24,8 +26,7 @@ PAPER = EditRegularization(lambda_pair=10, lambda_patch_kl=0.055)
 EVERYTHING = EditRegularization(lambda_pair=20, lambda_patch_kl=0.075, lambda_kl=1)
 NAMES = ["a.png", "b.png", "c.png"]
 SHAPE = (4, 8, 8)
-TWICE = Renoising(2)
-TWICE_AVERAGED = Renoising(2, AveragingWeights(below=[0.5, 0.5], above=[0.0, 0.5, 0.5]))
+AVERAGED = AveragingWeights(below=[0.5, 0.5], above=[0.5, 0.5], max_iterations_below=1)
 
 
 def schedule_of(kind: Callable[..., SchedulerMixin], steps: int = 4, **options: Any) -> Schedule:
@@ -39,12 +40,12 @@ def latents(batch: int = 3) -> torch.Tensor:
 
 
 def answer(points: torch.Tensor, timestep: float) -> torch.Tensor:
-    """Smooth, and far enough from white noise to give the losses something to do."""
+    """Smooth, and far enough from white noise for the losses to change it."""
     return torch.tanh(points) + 0.3 * points.roll(1, dims=-1) + timestep / 2000
 
 
 class Network:
-    """Answers as a network at one timestep does, and remembers rows and latents of each call."""
+    """Predicts as a network at one timestep does. Remembers the index and the latents of each call."""
 
     def __init__(self, timestep: float = 500) -> None:
         self.timestep = timestep
@@ -57,8 +58,8 @@ class Network:
         return answer(points, self.timestep)
 
 
-class FakeDenoiser:
-    """What an inversion asks of a model; remembers how many rows each call has."""
+class FakeModel:
+    """What an inversion needs of a model. Remembers the batch size of each call."""
 
     def __init__(self, predict: Callable[[torch.Tensor, float], torch.Tensor] = answer) -> None:
         self.answer = predict
@@ -73,41 +74,43 @@ class FakeDenoiser:
 def inverted(
     schedule: Schedule,
     losses: EditRegularization | None,
-    model: FakeDenoiser | None = None,
-    renoising: Renoising = TWICE,
+    model: FakeModel | None = None,
+    weights: AveragingWeights | None = None,
 ) -> Inversion:
-    inverter = Inverter(cast(Any, model or FakeDenoiser()), schedule, renoising, losses)
-    return inverter.invert(latents(), Conditioning(torch.zeros(3, 1, 1), None, 1.0), NAMES)
+    conditioning = Conditioning(torch.zeros(3, 1, 1), None, 1.0)
+    inverter = ReNoise(2, weights, regularization=losses)
+    return inverter.invert(cast(Any, model or FakeModel()), schedule, latents(), conditioning, ImageRNG(0, NAMES))
 
 
-def enhancement_of(
+def regularizer_of(
     losses: EditRegularization,
     schedule: Schedule,
     names: list[str] = NAMES,
     clean: torch.Tensor | None = None,
     seed: int = 0,
-) -> EditEnhancement:
-    return EditEnhancement(losses, schedule, 3, seed, latents(len(names)) if clean is None else clean, names)
+) -> EditRegularizer:
+    z_0 = latents(len(names)) if clean is None else clean
+    return EditRegularizer(losses, schedule, 3, z_0, ImageRNG(seed, names))
 
 
-def test_patch_kl_takes_one_row_more_per_image_and_step_in_the_first_call() -> None:
-    schedule, model = schedule_of(DDIMScheduler), FakeDenoiser()
+def test_patch_kl_takes_one_function_evaluation_more_per_image_and_step_in_the_first_call() -> None:
+    schedule, model = schedule_of(DDIMScheduler), FakeModel()
     inversion = inverted(schedule, PAPER, model)
     assert model.calls == [6, 3, 3] * 4
     assert inversion.nfe.tolist() == [4 * (3 + 1)] * 3
 
 
 @pytest.mark.parametrize("losses", [None, PAIR, EditRegularization(lambda_kl=1)])
-def test_without_patch_kl_no_row_is_added(losses: EditRegularization | None) -> None:
-    schedule, model = schedule_of(DDIMScheduler), FakeDenoiser()
+def test_without_patch_kl_no_function_evaluation_is_added(losses: EditRegularization | None) -> None:
+    schedule, model = schedule_of(DDIMScheduler), FakeModel()
     inversion = inverted(schedule, losses, model)
     assert model.calls == [3, 3, 3] * 4
     assert inversion.nfe.tolist() == [4 * 3] * 3
 
 
-def test_images_that_failed_take_no_row_of_the_target_either() -> None:
+def test_the_target_is_predicted_only_for_images_that_have_not_failed() -> None:
     network, alive = Network(), torch.tensor([0, 2])
-    step = enhancement_of(PATCH_KL, schedule_of(DDIMScheduler)).at(1, alive, network)
+    step = regularizer_of(PATCH_KL, schedule_of(DDIMScheduler)).at(1, alive, network)
     step.predict(latents(2), torch.arange(2))
     step.predict(latents(1), torch.tensor([1]))
     assert network.rows == [[0, 2, 0, 2], [2]]
@@ -118,32 +121,32 @@ def test_the_targets_are_predictions_of_the_image_noised_with_one_noise_at_all_l
     kind: Callable[..., SchedulerMixin],
 ) -> None:
     schedule, clean = schedule_of(kind, prediction_type="v_prediction"), latents(8)
-    enhancement = enhancement_of(PATCH_KL, schedule, [str(number) for number in range(8)], clean)
+    regularizer = regularizer_of(PATCH_KL, schedule, [str(number) for number in range(8)], clean)
     noises = []
     for index, step in enumerate(schedule):
         network, alive = Network(), torch.tensor([0, 1, 4, 7])
-        enhanced = enhancement.at(index, alive, network)
-        prediction = enhanced.predict(latents(4), torch.arange(4))
+        of_step = regularizer.at(index, alive, network)
+        prediction = of_step.predict(latents(4), torch.arange(4))
         estimates, noised = network.latents[0].chunk(2)
         assert torch.equal(estimates, latents(4))
         torch.testing.assert_close(prediction, answer(estimates, 500))
         noises.append((noised - step.signal * clean[alive]) / step.sigma)
-        torch.testing.assert_close(enhanced.target, step.predicted_noise(noised, answer(noised, 500)))
+        torch.testing.assert_close(of_step.target, step.predicted_noise(noised, answer(noised, 500)))
     for noise in noises[1:]:
         torch.testing.assert_close(noise, noises[0])
     assert abs(float(noises[0].mean())) < 0.1
     assert abs(float(noises[0].std()) - 1) < 0.1
 
 
-def test_each_image_is_drawn_to_its_own_target() -> None:
+def test_each_image_moves_to_its_own_target() -> None:
     schedule = schedule_of(DDIMScheduler)
-    together = enhancement_of(PAPER, schedule).at(1, torch.arange(3), Network())
+    together = regularizer_of(PAPER, schedule).at(1, torch.arange(3), Network())
     prediction = together.predict(latents(), torch.arange(3))
     some = torch.tensor([2, 0])
     expected = together.regularize(prediction, latents(), torch.arange(3), 1)[some]
     torch.testing.assert_close(together.regularize(prediction[some], latents()[some], some, 1), expected)
     for row in range(3):
-        alone = enhancement_of(PAPER, schedule, [NAMES[row]], latents()[row : row + 1])
+        alone = regularizer_of(PAPER, schedule, [NAMES[row]], latents()[row : row + 1])
         single = alone.at(1, torch.arange(1), Network())
         own = single.predict(latents()[row : row + 1], torch.arange(1))
         regular = single.regularize(own, latents()[row : row + 1], torch.arange(1), 1)
@@ -154,10 +157,10 @@ def test_each_image_is_drawn_to_its_own_target() -> None:
 @given(names=st.lists(st.text(max_size=5), min_size=1, max_size=4, unique=True), seed=st.integers(0, 99))
 def test_what_is_drawn_for_an_image_does_not_depend_on_its_batch(names: list[str], seed: int) -> None:
     schedule = schedule_of(DDIMScheduler, steps=2)
-    together = enhancement_of(PAPER, schedule, names, seed=seed)
+    together = regularizer_of(PAPER, schedule, names, seed=seed)
     assert together.target_noise is not None
     for row, name in enumerate(names):
-        alone = enhancement_of(PAPER, schedule, [name], seed=seed)
+        alone = regularizer_of(PAPER, schedule, [name], seed=seed)
         assert alone.target_noise is not None
         assert torch.equal(alone.target_noise[0], together.target_noise[row])
         assert torch.equal(alone.uniform[..., 0], together.uniform[..., row])
@@ -165,7 +168,7 @@ def test_what_is_drawn_for_an_image_does_not_depend_on_its_batch(names: list[str
 
 def test_images_seeds_steps_and_estimates_have_draws_of_their_own() -> None:
     schedule = schedule_of(DDIMScheduler)
-    one, other = (enhancement_of(PAPER, schedule, seed=seed) for seed in (0, 1))
+    one, other = (regularizer_of(PAPER, schedule, seed=seed) for seed in (0, 1))
     assert one.target_noise is not None
     assert other.target_noise is not None
     assert not torch.equal(one.target_noise, other.target_noise)
@@ -176,20 +179,22 @@ def test_images_seeds_steps_and_estimates_have_draws_of_their_own() -> None:
     assert not torch.equal(one.uniform[0, 0], one.uniform[0, 1])
 
 
-@pytest.mark.parametrize("losses", [PAIR, PATCH_KL, PAPER, EVERYTHING, replace(PAPER, rounds=1, shifts=2)])
-def test_changing_the_losses_leaves_the_samplers_noise_and_the_other_stream_alone(losses: EditRegularization) -> None:
+@pytest.mark.parametrize("losses", [PAIR, PATCH_KL, PAPER, EVERYTHING, replace(PAPER, num_reg_steps=1, num_ac_rolls=2)])
+def test_changing_the_losses_changes_no_other_random_numbers(
+    losses: EditRegularization,
+) -> None:
     schedule = schedule_of(LCMScheduler)
     noise = inverted(schedule, None).noise
     assert noise is not None
     changed = inverted(schedule, losses)
     assert changed.noise is not None
     assert torch.equal(changed.noise, noise)
-    before, after = enhancement_of(PAPER, schedule), enhancement_of(losses, schedule)
+    before, after = regularizer_of(PAPER, schedule), regularizer_of(losses, schedule)
     if after.target_noise is not None:
         assert before.target_noise is not None
         assert torch.equal(after.target_noise, before.target_noise)
         assert not any(torch.equal(after.target_noise, of_step) for of_step in noise)
-    if losses.draws(8, 8) == PAPER.draws(8, 8):
+    if losses.uniform_shape(8, 8) == PAPER.uniform_shape(8, 8):
         assert torch.equal(after.uniform, before.uniform)
 
 
@@ -231,8 +236,8 @@ def test_a_model_is_inverted_as_the_epsilon_model_that_it_equals(
     def other(points: torch.Tensor, timestep: float) -> torch.Tensor:
         return from_noise(prediction_type, points, answer(points, timestep), *levels[timestep])
 
-    expected = inverted(of_noise, losses, FakeDenoiser(), TWICE_AVERAGED).latents
-    found = inverted(of_other, losses, FakeDenoiser(other), TWICE_AVERAGED).latents
+    expected = inverted(of_noise, losses, FakeModel(), AVERAGED).latents
+    found = inverted(of_other, losses, FakeModel(other), AVERAGED).latents
     assert float((found - expected).norm() / expected.norm()) < 1e-4
 
 
@@ -245,23 +250,23 @@ def test_regularizing_a_model_is_regularizing_the_epsilon_model_that_it_equals(p
         def other(points: torch.Tensor, rows: torch.Tensor, step: Step = step) -> torch.Tensor:
             return from_noise(prediction_type, points, answer(points, 500), *level(step))
 
-        def regularized(enhanced: StepEnhancement) -> torch.Tensor:
-            return enhanced.regularize(enhanced.predict(latents(), rows), latents(), rows, 2)
+        def regularized(of_step: StepRegularizer) -> torch.Tensor:
+            return of_step.regularize(of_step.predict(latents(), rows), latents(), rows, 2)
 
-        expected = regularized(enhancement_of(EVERYTHING, of_noise).at(index, rows, Network()))
-        found = regularized(enhancement_of(EVERYTHING, of_other).at(index, rows, other))
+        expected = regularized(regularizer_of(EVERYTHING, of_noise).at(index, rows, Network()))
+        found = regularized(regularizer_of(EVERYTHING, of_other).at(index, rows, other))
         torch.testing.assert_close(
             of_other.steps[index].predicted_noise(latents(), found), expected, rtol=1e-4, atol=1e-4
         )
 
 
-def test_a_prediction_at_a_level_of_pure_noise_is_left_alone() -> None:
+def test_a_prediction_at_a_level_of_pure_noise_is_not_changed() -> None:
     schedule = schedule_of(DDIMScheduler, prediction_type="v_prediction", rescale_betas_zero_snr=True)
-    enhancement, rows = enhancement_of(EVERYTHING, schedule), torch.arange(3)
+    regularizer, rows = regularizer_of(EVERYTHING, schedule), torch.arange(3)
     for index, step in enumerate(schedule):
-        enhanced = enhancement.at(index, rows, Network())
-        prediction = enhanced.predict(latents(), rows)
-        regular = enhanced.regularize(prediction, latents(), rows, 0)
+        of_step = regularizer.at(index, rows, Network())
+        prediction = of_step.predict(latents(), rows)
+        regular = of_step.regularize(prediction, latents(), rows, 0)
         assert regular.isfinite().all()
         assert torch.equal(regular, prediction) == (step.noise_from_prediction == 0) == (index == 0)
     assert inverted(schedule, EVERYTHING).latents.isfinite().all()

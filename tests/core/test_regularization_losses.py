@@ -24,7 +24,7 @@ from renoise.core.regularization_losses import (
 )
 
 PAPER = EditRegularization(lambda_pair=10, lambda_patch_kl=0.055)
-EVERYTHING = EditRegularization(lambda_pair=10, lambda_patch_kl=0.055, lambda_kl=1, rounds=2, shifts=3)
+EVERYTHING = EditRegularization(lambda_pair=10, lambda_patch_kl=0.055, lambda_kl=1, num_reg_steps=2, num_ac_rolls=3)
 PIPELINE = pix2pix_zero.StableDiffusionPix2PixZeroPipeline
 
 sizes = st.one_of(
@@ -86,7 +86,7 @@ def test_the_pair_loss_takes_a_shift_for_each_axis_and_image() -> None:
 def test_shifts_for_another_pyramid_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shorter|longer"):
         pair_loss(gaussian(1, 4, 16, 16), draw_shifts(8, 8, 1))
-    with pytest.raises(ValueError, match="uniform is"):
+    with pytest.raises(ValueError, match="uniform must be"):
         PAPER.regularize(gaussian(1, 4, 16, 16), gaussian(1, 4, 16, 16), draw(PAPER, 8, 8, 1))
 
 

@@ -22,7 +22,6 @@ from diffusers import (
 
 from renoise.core.schedule import Schedule
 from renoise.core.step import Step
-from renoise.errors import InputError
 
 STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SPACINGS = ("leading", "trailing", "linspace")
@@ -245,12 +244,12 @@ def test_a_sampler_that_forgets_its_latents_where_there_is_nothing_but_noise_is_
 ) -> None:
     """z_{t-1} = ψ v + ρ ε: nothing of z_t is left to be found again."""
     options = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "rescale_betas_zero_snr": True}
-    with pytest.raises(InputError, match=r"model\.scheduler: "):
+    with pytest.raises(ValueError, match=r"scheduler: "):
         Schedule.from_scheduler(kind(**STABLE_DIFFUSION, **VARIANCE_PRESERVING, **options), 4, eta)
 
 
 def test_a_kind_of_prediction_that_the_sampler_lacks_is_refused() -> None:
-    with pytest.raises(InputError, match=r"EulerAncestralDiscreteScheduler.*sample"):
+    with pytest.raises(ValueError, match=r"EulerAncestralDiscreteScheduler.*sample"):
         Schedule.from_scheduler(EulerAncestralDiscreteScheduler(**STABLE_DIFFUSION, prediction_type="sample"), 4)
 
 
@@ -274,44 +273,44 @@ def test_reading_leaves_the_scheduler_as_it_was() -> None:
     ids=["multistep", "pseudo-multistep", "second order", "clipping", "thresholding"],
 )
 def test_a_sampler_whose_step_is_not_affine_is_refused_with_the_reason(scheduler: SchedulerMixin) -> None:
-    with pytest.raises(InputError, match=r"model\.scheduler: .* is not affine"):
+    with pytest.raises(ValueError, match=r"scheduler: .* is not affine"):
         Schedule.from_scheduler(scheduler, 10)
 
 
 @pytest.mark.parametrize("steps", [0, -3, 1001])
 def test_an_impossible_number_of_steps_is_refused(steps: int) -> None:
-    with pytest.raises(InputError, match=r"model\.num_inference_steps must lie in 1…1000"):
+    with pytest.raises(ValueError, match=r"num_inference_steps must be in \[1, 1000\]"):
         Schedule.from_scheduler(ddim(), steps)
 
 
 def test_steps_that_the_sampler_itself_cannot_make_are_refused() -> None:
-    with pytest.raises(InputError, match=r"model\.num_inference_steps or .*: DDIMScheduler cannot make 1000"):
+    with pytest.raises(ValueError, match=r"num_inference_steps or .*: DDIMScheduler cannot make 1000"):
         Schedule.from_scheduler(
             ddim(timestep_spacing="leading"), 1000
         )  # its offset of 1 leads beyond the last timestep
-    with pytest.raises(InputError, match=r"model\.num_inference_steps or .*: LCMScheduler cannot make 60"):
+    with pytest.raises(ValueError, match=r"num_inference_steps or .*: LCMScheduler cannot make 60"):
         Schedule.from_scheduler(LCMScheduler(**STABLE_DIFFUSION, clip_sample=False), 60)
 
 
 def test_a_stochastic_step_asks_for_its_noise() -> None:
     step = Schedule.from_scheduler(LCMScheduler(**STABLE_DIFFUSION, clip_sample=False), 4).steps[0]
-    with pytest.raises(ValueError, match="needs its noise"):
+    with pytest.raises(ValueError, match="noise must be given"):
         step.denoise(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), None)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan, math.inf])
 def test_an_eta_beyond_its_range_is_refused_by_name(eta: float) -> None:
-    with pytest.raises(InputError, match=rf"model\.eta must lie in 0…1, got {eta}"):
+    with pytest.raises(ValueError, match=rf"eta must be in \[0, 1\], got {eta}"):
         Schedule.from_scheduler(ddim(), 10, eta)
 
 
 @pytest.mark.parametrize("kind", [DDPMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, LCMScheduler])
 def test_an_eta_is_refused_with_a_sampler_that_takes_none(kind: type[SchedulerMixin]) -> None:
-    with pytest.raises(InputError, match=rf"model\.eta must be 0 with {kind.__name__}, which takes no η, got 0\.5"):
+    with pytest.raises(ValueError, match=rf"eta must be 0 with {kind.__name__}, which has no η, got 0\.5"):
         Schedule.from_scheduler(kind(**STABLE_DIFFUSION), 10, eta=0.5)
 
 
 @pytest.mark.parametrize("kind", [DDIMScheduler, EulerDiscreteScheduler])
 def test_an_unknown_kind_of_prediction_is_refused(kind: type[SchedulerMixin]) -> None:
-    with pytest.raises(InputError, match=r"prediction_type .*nonsense"):
+    with pytest.raises(ValueError, match=r"prediction_type .*nonsense"):
         Schedule.from_scheduler(kind(**STABLE_DIFFUSION, prediction_type="nonsense"), 10)
