@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib import import_module
 from importlib.metadata import Distribution, distributions
@@ -14,11 +15,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pytest depends on it there
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = {"renoise": "renoise", "renoise_plugins": "plugins", "renoise_presets": "configs/presets"}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.gaussians import draw, draw_shifts, gaussian
+from helpers.gaussians import draw_shifts, draw_uniform, gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +37,7 @@ def smooth(*shape: int) -> torch.Tensor:
 @varied
 @given(size=sizes, dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]), seed=st.integers(0, 99))
 def test_shifts_are_between_1_and_half_of_the_side(size: tuple[int, int], dtype: torch.dtype, seed: int) -> None:
-    uniform = draw(PAPER, *size, 2, seed).to(dtype)
+    uniform = draw_uniform(PAPER, *size, 2, seed).to(dtype)
     just_below_1 = 1 - torch.finfo(dtype).eps / 2
     uniform.clamp_(max=just_below_1)
     uniform[0], uniform[1] = 0, just_below_1
@@ -52,7 +52,7 @@ def test_shifts_are_between_1_and_half_of_the_side(size: tuple[int, int], dtype:
 @pytest.mark.parametrize("size", [(16, 16), (64, 64)])
 def test_the_standard_deviation_of_noise_stays_within_2_percent(size: tuple[int, int]) -> None:
     noise, target = gaussian(16, 4, *size), gaussian(16, 4, *size, seed=1)
-    regularized = PAPER.regularize(noise, target, draw(PAPER, *size, 16))
+    regularized = PAPER.regularize(noise, target, draw_uniform(PAPER, *size, 16))
     ratio = regularized.flatten(1).std(1) / noise.flatten(1).std(1)
     assert float((ratio - 1).abs().max()) < 0.02
 
@@ -60,7 +60,7 @@ def test_the_standard_deviation_of_noise_stays_within_2_percent(size: tuple[int,
 @pytest.mark.parametrize("size", [(16, 16), (24, 40), (64, 64)])
 def test_the_autocorrelation_of_smooth_noise_falls(size: tuple[int, int]) -> None:
     noise, target = smooth(4, 4, *size), gaussian(4, 4, *size, seed=1)
-    regularized = PAPER.regularize(noise, target, draw(PAPER, *size, 4))
+    regularized = PAPER.regularize(noise, target, draw_uniform(PAPER, *size, 4))
     held_out = [draw_shifts(*size, 4, seed) for seed in range(100, 150)]
 
     def mean_loss(noise: torch.Tensor) -> torch.Tensor:
@@ -70,66 +70,66 @@ def test_the_autocorrelation_of_smooth_noise_falls(size: tuple[int, int]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("losses", "loss"),
+    ("regularization", "loss"),
     [
         (EditRegularization(lambda_patch_kl=0.055), lambda n, target: patch_kl_loss(n, target)),
         (EditRegularization(lambda_kl=10), lambda n, target: kl_loss(n)),
     ],
     ids=["patch-KL", "KL"],
 )
-def test_each_divergence_falls(
-    losses: EditRegularization, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+def test_regularization_lowers_each_kl_loss(
+    regularization: EditRegularization, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> None:
     noise, target = 0.2 + 1.3 * gaussian(3, 4, 24, 40), gaussian(3, 4, 24, 40, seed=1)
-    regularized = losses.regularize(noise, target, draw(losses, 24, 40, 3))
+    regularized = regularization.regularize(noise, target, draw_uniform(regularization, 24, 40, 3))
     assert bool((loss(regularized, target) < loss(noise, target)).all())
 
 
-def test_a_round_steps_along_the_divergences_and_then_along_the_mean_of_the_pair_gradients() -> None:
-    losses = EditRegularization(lambda_pair=10, lambda_patch_kl=0.05, lambda_kl=2, num_reg_steps=2, num_ac_rolls=3)
-    noise, target, uniform = smooth(2, 4, 16, 16), gaussian(2, 4, 16, 16), draw(losses, 16, 16, 2)
+def test_a_gradient_step_follows_the_kl_losses_first_and_then_the_mean_of_the_pair_gradients() -> None:
+    regularization = EditRegularization(
+        lambda_pair=10, lambda_patch_kl=0.05, lambda_kl=2, num_reg_steps=2, num_ac_rolls=3
+    )
+    noise, target, uniform = smooth(2, 4, 16, 16), gaussian(2, 4, 16, 16), draw_uniform(regularization, 16, 16, 2)
     expected = noise
-    for shifts in losses.shifts(uniform, 16, 16):
+    for shifts in regularization.shifts(uniform, 16, 16):
         expected = expected - 0.05 * patch_kl_gradient(expected, target) - 2 * kl_gradient(expected)
         expected = expected - 10 * sum(pair_gradient(expected, one) for one in shifts) / 3
-    torch.testing.assert_close(losses.regularize(noise, target, uniform), expected)
+    torch.testing.assert_close(regularization.regularize(noise, target, uniform), expected)
 
 
 def test_gradients_are_clipped_at_100() -> None:
-    losses = EditRegularization(lambda_patch_kl=0.01, num_reg_steps=1)
+    regularization = EditRegularization(lambda_patch_kl=0.01, num_reg_steps=1)
     noise = gaussian(1, 4, 8, 8)
-    regularized = losses.regularize(noise, torch.zeros_like(noise), draw(losses, 8, 8, 1))
+    regularized = regularization.regularize(noise, torch.zeros_like(noise), draw_uniform(regularization, 8, 8, 1))
     # The gradient towards a constant patch is about 1e5 times the distance from the patch's mean.
     assert float((regularized - noise).abs().max()) == pytest.approx(1.0)
 
 
 def test_only_the_patch_loss_needs_a_target() -> None:
-    noise, pair, patch = (
-        gaussian(1, 4, 8, 8),
-        EditRegularization(lambda_pair=10),
-        EditRegularization(lambda_patch_kl=0.05),
-    )
+    noise = gaussian(1, 4, 8, 8)
+    pair = EditRegularization(lambda_pair=10)
+    patch = EditRegularization(lambda_patch_kl=0.05)
     assert not pair.needs_target
     assert not EditRegularization(lambda_kl=1).needs_target
     assert patch.needs_target
-    pair.regularize(noise, None, draw(pair, 8, 8, 1))
+    pair.regularize(noise, None, draw_uniform(pair, 8, 8, 1))
     with pytest.raises(ValueError, match="target"):
-        patch.regularize(noise, None, draw(patch, 8, 8, 1))
+        patch.regularize(noise, None, draw_uniform(patch, 8, 8, 1))
 
 
 @pytest.mark.parametrize("name", ["lambda_pair", "lambda_patch_kl", "lambda_kl"])
 @pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf")])
-def test_a_bad_weight_is_named(name: str, value: float) -> None:
+def test_an_error_about_a_weight_names_it(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be 0 or more and finite, got {value}$"):
         EditRegularization(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["num_reg_steps", "num_ac_rolls"])
-def test_a_bad_count_is_named(name: str) -> None:
+def test_an_error_about_a_count_names_it(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be 1 or more, got 0$"):
         EditRegularization(lambda_pair=1, **{name: 0})
 
 
-def test_losses_without_any_weight_are_refused() -> None:
+def test_regularization_with_all_weights_0_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lambda_pair.*null turns regularization off"):
         EditRegularization()

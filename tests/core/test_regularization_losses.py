@@ -7,7 +7,7 @@ import torch
 from diffusers.pipelines.deprecated.stable_diffusion_variants import (
     pipeline_stable_diffusion_pix2pix_zero as pix2pix_zero,
 )
-from helpers.gaussians import draw, draw_shifts, gaussian
+from helpers.gaussians import draw_shifts, draw_uniform, gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
@@ -72,7 +72,7 @@ def test_the_pair_loss_is_that_of_pix2pix_zero(size: tuple[int, int], monkeypatc
     torch.testing.assert_close(pair_loss(noise, shifts).sum(), expected)
 
 
-def test_the_pair_loss_takes_a_shift_for_each_axis_and_image() -> None:
+def test_the_pair_loss_uses_one_shift_per_axis_and_image() -> None:
     noise = gaussian(2, 1, 6, 8)
     shifts = torch.tensor([[[1, 2], [3, 4]]])
     expected = [
@@ -87,7 +87,7 @@ def test_shifts_for_another_pyramid_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shorter|longer"):
         pair_loss(gaussian(1, 4, 16, 16), draw_shifts(8, 8, 1))
     with pytest.raises(ValueError, match="uniform must be"):
-        PAPER.regularize(gaussian(1, 4, 16, 16), gaussian(1, 4, 16, 16), draw(PAPER, 8, 8, 1))
+        PAPER.regularize(gaussian(1, 4, 16, 16), gaussian(1, 4, 16, 16), draw_uniform(PAPER, 8, 8, 1))
 
 
 def test_the_pyramid_ends_where_the_smaller_side_is_at_most_8() -> None:
@@ -117,7 +117,7 @@ def test_the_patch_kl_loss_is_twice_the_divergence_of_the_patches_gaussians(size
     torch.testing.assert_close(patch_kl_loss(noise, target), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_what_no_patch_holds_has_no_gradient() -> None:
+def test_positions_outside_whole_patches_have_no_gradient() -> None:
     gradient = patch_kl_gradient(gaussian(1, 2, 11, 14), gaussian(1, 2, 11, 14, seed=1))
     assert gradient[..., 8:, :].abs().max() == 0
     assert gradient[..., 12:].abs().max() == 0
@@ -133,10 +133,10 @@ def test_a_map_too_small_for_any_patch_has_no_patch_loss() -> None:
 
 @varied
 @given(size=sizes, batch=st.integers(2, 4), seed=st.integers(0, 99))
-def test_an_image_comes_out_the_same_alone_and_among_others(size: tuple[int, int], batch: int, seed: int) -> None:
+def test_an_image_is_regularized_the_same_alone_and_in_a_batch(size: tuple[int, int], batch: int, seed: int) -> None:
     scale = torch.arange(1, batch + 1, dtype=torch.float64)[:, None, None, None]
     noise, target = scale * gaussian(batch, 4, *size, seed=seed), gaussian(batch, 4, *size, seed=seed + 100)
-    uniform = draw(EVERYTHING, *size, batch, seed)
+    uniform = draw_uniform(EVERYTHING, *size, batch, seed)
     together = EVERYTHING.regularize(noise, target, uniform)
     alone = [
         EVERYTHING.regularize(noise[image, None], target[image, None], uniform[..., image, None])
@@ -163,7 +163,7 @@ def test_constant_patches_and_half_precision_stay_finite(
         kl_gradient(noise),
         patch_kl_loss(noise, target),
         patch_kl_gradient(noise, target),
-        EVERYTHING.regularize(noise, target, draw(EVERYTHING, 16, 16, 2)),
+        EVERYTHING.regularize(noise, target, draw_uniform(EVERYTHING, 16, 16, 2)),
     ]
     for result in results:
         assert result.dtype == torch.float32
@@ -172,6 +172,6 @@ def test_constant_patches_and_half_precision_stay_finite(
 
 def test_half_precision_is_computed_as_float32() -> None:
     noise, target = (gaussian(1, 4, 16, 16, seed=seed, dtype=torch.float16) for seed in (0, 1))
-    uniform = draw(EVERYTHING, 16, 16, 1)
+    uniform = draw_uniform(EVERYTHING, 16, 16, 1)
     expected = EVERYTHING.regularize(noise.float(), target.float(), uniform)
     assert torch.equal(EVERYTHING.regularize(noise, target, uniform), expected)

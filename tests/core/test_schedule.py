@@ -43,7 +43,7 @@ def in_terms_of_v(phi: float, psi: float, alpha: float) -> tuple[float, float]:
 
 
 def ddim_closed_form(scheduler: DDIMScheduler, timestep: int, steps: int, eta: float = 0) -> tuple[float, float, float]:
-    """φ, ψ and ρ of PAPER's table for ε-prediction, and of the same step written in v for v-prediction."""
+    """φ, ψ and ρ of the paper's table for ε-prediction, and of the same step written in v for v-prediction."""
     previous = timestep - scheduler.config.num_train_timesteps // steps
     alpha = float(scheduler.alphas_cumprod[timestep])
     alpha_previous = float(scheduler.alphas_cumprod[previous] if previous >= 0 else scheduler.final_alpha_cumprod)
@@ -149,7 +149,7 @@ def samplers(prediction_types: tuple[str, ...], spacings: tuple[str, ...] = SPAC
         )
         for (kind, options, eta), prediction_type, spacing in product(SAMPLERS, prediction_types, spacings)
         if (kind is not LCMScheduler or spacing == spacings[0])
-        and (kind is not EulerAncestralDiscreteScheduler or prediction_type != "sample")  # diffusers has it not
+        and (kind is not EulerAncestralDiscreteScheduler or prediction_type != "sample")  # diffusers does not have it
     ]
 
 
@@ -208,7 +208,7 @@ def test_noising_to_a_level_is_the_schedulers_own(scheduler: SchedulerMixin, eta
 @pytest.mark.parametrize(
     ("scheduler", "eta"), samplers(("epsilon", "v_prediction", "sample"), spacings=("leading", "trailing"))
 )
-def test_an_exact_answer_sees_the_noise_that_was_added(scheduler: SchedulerMixin, eta: float) -> None:
+def test_an_exact_prediction_implies_the_noise_that_was_added(scheduler: SchedulerMixin, eta: float) -> None:
     for step, timestep in paired(scheduler, 8, eta):
         clean, noise = random_latents(2).double()
         latents = step.add_noise(clean, noise)
@@ -221,14 +221,14 @@ def test_an_exact_answer_sees_the_noise_that_was_added(scheduler: SchedulerMixin
 
 
 @pytest.mark.parametrize(("scheduler", "eta"), samplers(("epsilon", "v_prediction", "sample"), spacings=("leading",)))
-def test_the_prediction_of_the_noise_that_a_prediction_sees_is_itself(scheduler: SchedulerMixin, eta: float) -> None:
+def test_prediction_of_noise_is_the_inverse_of_predicted_noise(scheduler: SchedulerMixin, eta: float) -> None:
     latents, prediction = random_latents(2).double()
     for step in Schedule.from_scheduler(scheduler, 8, eta):
         seen = step.predicted_noise(latents, prediction)
         torch.testing.assert_close(step.prediction_of_noise(latents, seen), prediction, rtol=0, atol=1e-10)
 
 
-def test_v_says_nothing_of_the_noise_where_there_is_nothing_but_noise() -> None:
+def test_v_does_not_imply_the_noise_at_a_level_of_pure_noise() -> None:
     zero_snr = ddim(prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True)
     first, *others = Schedule.from_scheduler(zero_snr, 4)
     assert (first.signal, first.sigma) == (0, 1)
@@ -239,16 +239,16 @@ def test_v_says_nothing_of_the_noise_where_there_is_nothing_but_noise() -> None:
 @pytest.mark.parametrize(
     ("kind", "eta"), [(DDIMScheduler, 1), (DDPMScheduler, 0), (LCMScheduler, 0)], ids=["DDIM", "DDPM", "LCM"]
 )
-def test_a_sampler_that_forgets_its_latents_where_there_is_nothing_but_noise_is_refused(
+def test_a_stochastic_sampler_whose_step_from_pure_noise_ignores_the_latents_is_refused(
     kind: type[SchedulerMixin], eta: float
 ) -> None:
-    """z_{t-1} = ψ v + ρ ε: nothing of z_t is left to be found again."""
+    """z_{t-1} = ψ v + ρ ε: z_t cannot be found from z_{t-1}."""
     options = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "rescale_betas_zero_snr": True}
     with pytest.raises(ValueError, match=r"scheduler: "):
         Schedule.from_scheduler(kind(**STABLE_DIFFUSION, **VARIANCE_PRESERVING, **options), 4, eta)
 
 
-def test_a_kind_of_prediction_that_the_sampler_lacks_is_refused() -> None:
+def test_a_prediction_type_that_the_sampler_does_not_have_is_refused() -> None:
     with pytest.raises(ValueError, match=r"EulerAncestralDiscreteScheduler.*sample"):
         Schedule.from_scheduler(EulerAncestralDiscreteScheduler(**STABLE_DIFFUSION, prediction_type="sample"), 4)
 
@@ -283,7 +283,7 @@ def test_an_impossible_number_of_steps_is_refused(steps: int) -> None:
         Schedule.from_scheduler(ddim(), steps)
 
 
-def test_steps_that_the_sampler_itself_cannot_make_are_refused() -> None:
+def test_a_number_of_steps_that_the_sampler_cannot_make_is_refused() -> None:
     with pytest.raises(ValueError, match=r"num_inference_steps or .*: DDIMScheduler cannot make 1000"):
         Schedule.from_scheduler(
             ddim(timestep_spacing="leading"), 1000
@@ -292,25 +292,25 @@ def test_steps_that_the_sampler_itself_cannot_make_are_refused() -> None:
         Schedule.from_scheduler(LCMScheduler(**STABLE_DIFFUSION, clip_sample=False), 60)
 
 
-def test_a_stochastic_step_asks_for_its_noise() -> None:
+def test_a_stochastic_step_requires_its_noise() -> None:
     step = Schedule.from_scheduler(LCMScheduler(**STABLE_DIFFUSION, clip_sample=False), 4).steps[0]
     with pytest.raises(ValueError, match="noise must be given"):
         step.denoise(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), None)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan, math.inf])
-def test_an_eta_beyond_its_range_is_refused_by_name(eta: float) -> None:
+def test_eta_outside_its_range_is_refused_by_name(eta: float) -> None:
     with pytest.raises(ValueError, match=rf"eta must be in \[0, 1\], got {eta}"):
         Schedule.from_scheduler(ddim(), 10, eta)
 
 
 @pytest.mark.parametrize("kind", [DDPMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, LCMScheduler])
-def test_an_eta_is_refused_with_a_sampler_that_takes_none(kind: type[SchedulerMixin]) -> None:
+def test_eta_is_refused_with_a_sampler_that_has_none(kind: type[SchedulerMixin]) -> None:
     with pytest.raises(ValueError, match=rf"eta must be 0 with {kind.__name__}, which has no η, got 0\.5"):
         Schedule.from_scheduler(kind(**STABLE_DIFFUSION), 10, eta=0.5)
 
 
 @pytest.mark.parametrize("kind", [DDIMScheduler, EulerDiscreteScheduler])
-def test_an_unknown_kind_of_prediction_is_refused(kind: type[SchedulerMixin]) -> None:
+def test_an_unknown_prediction_type_is_refused(kind: type[SchedulerMixin]) -> None:
     with pytest.raises(ValueError, match=r"prediction_type .*nonsense"):
         Schedule.from_scheduler(kind(**STABLE_DIFFUSION, prediction_type="nonsense"), 10)

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from renoise.inversion.direct import DirectInverter
-from renoise.inversion.methods import make_inverter
+from helpers.inversions import BoundInverter
 
-from benchmarks.evaluation import UNSEEN_SEED, prompts_of
-from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import Renoising
+from benchmarks.shared.scenes import UNSEEN_SEED, prompts_of
 from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.inversion.base import Inversion
+from renoise.inversion.ddim import DDIM
+from renoise.inversion.direct import DirectInversion
+from renoise.inversion.sampling import sample
 from renoise.models.base import DiffusionModel
 from tiny_models.scenes import random_scenes
 
@@ -19,13 +19,18 @@ STEPS = 4
 
 
 @pytest.fixture(scope="module")
-def plain(model: DiffusionModel) -> Inverter:
-    return Inverter(model, Schedule.from_scheduler(model.scheduler, STEPS), Renoising(0))
+def plain(model: DiffusionModel) -> BoundInverter:
+    return BoundInverter(DDIM(), model, Schedule.from_scheduler(model.scheduler, STEPS))
 
 
 @pytest.fixture(scope="module")
-def inversion(model: DiffusionModel, plain: Inverter, latents: torch.Tensor) -> Inversion:
-    return DirectInverter(plain).invert(latents, *prompts_of(model, SCENES))
+def direct(model: DiffusionModel) -> BoundInverter:
+    return BoundInverter(DirectInversion(), model, Schedule.from_scheduler(model.scheduler, STEPS))
+
+
+@pytest.fixture(scope="module")
+def inversion(model: DiffusionModel, direct: BoundInverter, latents: torch.Tensor) -> Inversion:
+    return direct.invert(latents, *prompts_of(model, SCENES))
 
 
 def test_it_comes_back_to_the_image_to_the_last_bit(
@@ -34,19 +39,20 @@ def test_it_comes_back_to_the_image_to_the_last_bit(
     assert torch.equal(sample(model, inversion), latents)
 
 
-def test_guidance_is_left_to_the_edit(model: DiffusionModel, inversion: Inversion, latents: torch.Tensor) -> None:
+def test_guidance_is_for_the_edit_alone(
+    model: DiffusionModel, direct: BoundInverter, inversion: Inversion, latents: torch.Tensor
+) -> None:
     conditioning = model.encode_prompts([scene.caption for scene in SCENES], 3.0)
-    inverter = DirectInverter(Inverter(model, inversion.schedule, Renoising(0)))
-    guided = inverter.invert(latents, conditioning, ["0", "1"])
+    guided = direct.invert(latents, conditioning, ["0", "1"])
     torch.testing.assert_close(guided.latents, inversion.latents)
     assert guided.nfe.tolist() == [STEPS, STEPS]
-    assert guided.conditioning.nfe == 1, "nor does it cost an editor rows"
+    assert guided.conditioning.nfe == 1, "an editor takes no more function evaluations either"
 
 
 def test_with_guidance_and_a_sampler_that_draws_noise_too(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(DDIMScheduler.from_config(model.scheduler.config), STEPS, eta=1.0)
     conditioning = model.encode_prompts([scene.caption for scene in SCENES], 3.0)
-    inversion = DirectInverter(Inverter(model, schedule, Renoising(0))).invert(latents, conditioning, ["0", "1"])
+    inversion = BoundInverter(DirectInversion(), model, schedule).invert(latents, conditioning, ["0", "1"])
     assert inversion.noise is not None
     assert torch.equal(sample(model, inversion), latents)
 
@@ -60,37 +66,29 @@ def test_an_editor_that_walks_the_source_beside_its_edit_is_given_the_trajectory
     assert torch.equal(latents, inversion.trajectory[STEPS])
 
 
-def test_the_edits_own_branch_is_left_alone(model: DiffusionModel, plain: Inverter, latents: torch.Tensor) -> None:
+def test_the_branch_of_the_edit_is_not_changed(
+    model: DiffusionModel, plain: BoundInverter, direct: BoundInverter, latents: torch.Tensor
+) -> None:
     conditioning, names = prompts_of(model, SCENES)
     other = model.encode_prompts(["a frog", "a wolf"], 2.0)
-    direct, ddim = (
-        DirectInverter(plain).invert(latents, conditioning, names),
-        plain.invert(latents, conditioning, names),
-    )
-    edited = sample(model, direct, other)
-    assert torch.equal(edited, sample(model, ddim, other))
+    edited = sample(model, direct.invert(latents, conditioning, names), other)
+    assert torch.equal(edited, sample(model, plain.invert(latents, conditioning, names), other))
     assert not torch.equal(edited, latents)
 
 
-def test_what_it_finds_and_costs_is_what_ddim_inversion_finds_and_costs(
-    model: DiffusionModel, latents: torch.Tensor
+def test_its_latents_and_function_evaluations_are_those_of_ddim_inversion(
+    model: DiffusionModel, inversion: Inversion, plain: BoundInverter, latents: torch.Tensor
 ) -> None:
-    schedule = Schedule.from_scheduler(model.scheduler, STEPS)
-    direct, ddim = (
-        make_inverter(method, model, schedule, Renoising(5), None, NoiseCorrection(), 0, False).invert(
-            latents, *prompts_of(model, SCENES)
-        )
-        for method in ("direct", "ddim")
-    )
-    assert torch.equal(direct.latents, ddim.latents)
-    assert direct.nfe.tolist() == ddim.nfe.tolist() == [STEPS, STEPS]
+    ddim = plain.invert(latents, *prompts_of(model, SCENES))
+    assert torch.equal(inversion.latents, ddim.latents)
+    assert inversion.nfe.tolist() == ddim.nfe.tolist() == [STEPS, STEPS]
     assert ddim.trajectory is None
-    assert direct.trajectory is not None
-    assert torch.equal(direct.trajectory[0], direct.latents)
-    assert torch.equal(direct.trajectory[STEPS], latents)
+    assert inversion.trajectory is not None
+    assert torch.equal(inversion.trajectory[0], inversion.latents)
+    assert torch.equal(inversion.trajectory[STEPS], latents)
 
 
-def test_some_images_of_a_batch_keep_to_their_own_trajectory(
+def test_some_images_of_a_batch_follow_their_own_trajectory(
     model: DiffusionModel, inversion: Inversion, latents: torch.Tensor
 ) -> None:
     one = inversion.select([1])
@@ -101,8 +99,8 @@ def test_some_images_of_a_batch_keep_to_their_own_trajectory(
     assert torch.equal(one.denoise_reference(0, zeros, zeros), inversion.trajectory[1, 1:])
 
 
-def test_no_other_inversion_keeps_to_its_trajectory(
-    model: DiffusionModel, plain: Inverter, latents: torch.Tensor
+def test_plain_inversion_does_not_follow_its_trajectory(
+    model: DiffusionModel, plain: BoundInverter, latents: torch.Tensor
 ) -> None:
     inversion = plain.invert(latents, *prompts_of(model, SCENES))
     assert not inversion.follows_trajectory

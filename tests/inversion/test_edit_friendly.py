@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerAncestralDiscreteScheduler, LCMScheduler
-from renoise.inversion.edit_friendly import EditFriendlyInverter
+from helpers.inversions import BoundInverter
 
-from benchmarks.evaluation import UNSEEN_SEED, prompts_of
-from renoise.core.renoise import Renoising
+from benchmarks.shared.scenes import UNSEEN_SEED, prompts_of
 from renoise.core.schedule import Schedule
-from renoise.errors import InputError
-from renoise.inversion.base import sample
-from renoise.models.base import Conditioning, DiffusionModel
+from renoise.inversion.edit_friendly import EditFriendlyInversion
+from renoise.inversion.sampling import sample
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
 from tiny_models.scenes import random_scenes
 
 SCENES = random_scenes(2, UNSEEN_SEED)
@@ -18,10 +18,11 @@ SAMPLERS = {"ddim": (DDIMScheduler, 1.0), "ddpm": (DDPMScheduler, 0.0)}
 SAMPLERS |= {"lcm": (LCMScheduler, 0.0), "ancestral": (EulerAncestralDiscreteScheduler, 0.0)}
 
 
-def inverter(model: DiffusionModel, name: str, keep: bool = False, steps: int = 4) -> EditFriendlyInverter:
+def inverter(model: DiffusionModel, name: str, keep: bool = False, steps: int = 4) -> BoundInverter:
     sampler, eta = SAMPLERS[name]
     scheduler = sampler.from_config(model.pipeline.scheduler.config, timestep_spacing="trailing")
-    return EditFriendlyInverter(model, Schedule.from_scheduler(scheduler, steps, eta), Renoising(12), 0, keep)
+    schedule = Schedule.from_scheduler(scheduler, steps, eta)
+    return BoundInverter(EditFriendlyInversion(12), model, schedule, keep_trajectory=keep)
 
 
 @pytest.mark.parametrize(("name", "steps"), [("ddim", 4), ("ddpm", 20), ("lcm", 20), ("ancestral", 20)])
@@ -29,7 +30,7 @@ def inverter(model: DiffusionModel, name: str, keep: bool = False, steps: int = 
 def test_sampling_with_the_noise_comes_back_to_the_image(
     model: DiffusionModel, latents: torch.Tensor, name: str, steps: int
 ) -> None:
-    """Exactly, but for a last step without noise, which has to be solved: the shorter it is, the better."""
+    """Exactly, except for a last step without noise, which has to be solved. A shorter last step is solved better."""
     inversion = inverter(model, name, steps=steps).invert(latents, *prompts_of(model, SCENES))
     assert (sample(model, inversion) - latents).square().mean() < 1e-4
     assert not inversion.failures
@@ -52,7 +53,7 @@ def test_noisy_latents_are_the_images_with_independent_noise(model: DiffusionMod
 
 
 @torch.no_grad()
-def test_it_takes_a_network_row_per_step_and_more_only_where_a_step_draws_no_noise(
+def test_it_takes_one_function_evaluation_per_step_and_more_only_where_a_step_draws_no_noise(
     model: DiffusionModel, latents: torch.Tensor
 ) -> None:
     conditioning, names = prompts_of(model, SCENES)
@@ -90,7 +91,7 @@ def test_an_image_whose_noise_turns_nan_fails_alone(
     assert inversion.latents[1].isfinite().all()
 
 
-def test_a_sampler_without_noise_is_refused_with_those_that_draw_some(model: DiffusionModel) -> None:
+def test_a_sampler_without_noise_is_refused_with_the_names_of_stochastic_ones(model: DiffusionModel) -> None:
     schedule = Schedule.from_scheduler(model.scheduler, 4)
-    with pytest.raises(InputError, match=r"model\.inversion edit_friendly needs .* EulerAncestral.* model\.eta"):
-        EditFriendlyInverter(model, schedule, Renoising(1))
+    with pytest.raises(ValueError, match=r"^EditFriendlyInversion needs .* EulerAncestral.* eta above 0"):
+        EditFriendlyInversion().check(model, schedule, guidance_scale=1.0)

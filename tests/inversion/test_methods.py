@@ -1,65 +1,84 @@
+"""What holds for every inversion method, in Python and on the command line."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.inversions import BoundInverter
 from PIL import Image
-from renoise.inversion.methods import PIX2PIX_ZERO, InversionMethod, make_inverter
 from safetensors.torch import load_file
 
-from benchmarks.evaluation import UNSEEN_SEED, images_of, prompts_of
+import renoise
+from benchmarks.shared.scenes import UNSEEN_SEED, images_of, prompts_of
 from renoise.core.edit_regularization import EditRegularization
-from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import Renoising
 from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.ddim import DDIM
+from renoise.inversion.discovery import load_inverters
+from renoise.inversion.pix2pix_zero import Pix2PixZeroInversion
+from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
 from renoise.outputs.manifest import Manifest
 from tiny_models.scenes import random_scenes
 
 SCENES = random_scenes(2, UNSEEN_SEED)
-
-
-def inverted(model: DiffusionModel, method: InversionMethod, keep: bool = False) -> Inversion:
-    schedule = Schedule.from_scheduler(model.scheduler, 3)
-    losses = EditRegularization(lambda_pair=1.0)
-    made = make_inverter(method, model, schedule, Renoising(1), losses, NoiseCorrection(), 0, keep)
-    return by(made, model)
+METHODS = sorted(load_inverters())
+OWN_TENSORS = {"NullTextInversion": {"null_embeddings"}, "DirectInversion": {"trajectory"}}
 
 
 @torch.no_grad()
-def by(made: Any, model: DiffusionModel) -> Inversion:
-    result: Inversion = made.invert(model.encode_images(images_of(SCENES)), *prompts_of(model, SCENES))
-    return result
-
-
-def test_each_method_is_what_its_parts_make(model: DiffusionModel) -> None:
+def inverted(model: DiffusionModel, method: Inverter, keep_trajectory: bool = False) -> Inversion:
     schedule = Schedule.from_scheduler(model.scheduler, 3)
-    parts = {
-        "renoise": Inverter(model, schedule, Renoising(1), EditRegularization(lambda_pair=1.0)),
-        "ddim": Inverter(model, schedule, Renoising(0)),
-        "pix2pix_zero": Inverter(model, schedule, Renoising(0), PIX2PIX_ZERO),
-    }
-    latents = {}
-    for method in ("renoise", "ddim", "pix2pix_zero"):
-        latents[method] = inverted(model, method).latents
-        torch.testing.assert_close(latents[method], by(parts[method], model).latents)
-    assert not torch.allclose(latents["ddim"], latents["pix2pix_zero"], atol=1e-2)
-    assert not torch.allclose(latents["ddim"], latents["renoise"], atol=1e-2)
+    bound = BoundInverter(method, model, schedule, keep_trajectory=keep_trajectory)
+    return bound.invert(model.encode_images(images_of(SCENES)), *prompts_of(model, SCENES))
 
 
-def test_rows_are_one_per_step_for_all_but_renoising(model: DiffusionModel) -> None:
-    rows = {method: inverted(model, method).nfe.tolist() for method in ("renoise", "ddim", "pix2pix_zero")}
-    assert rows == {"renoise": [6, 6], "ddim": [3, 3], "pix2pix_zero": [3, 3]}
+def test_six_methods_are_installed() -> None:
+    assert METHODS == [
+        "DDIM",
+        "DirectInversion",
+        "EditFriendlyInversion",
+        "NullTextInversion",
+        "Pix2PixZeroInversion",
+        "ReNoise",
+    ]
 
 
-def test_the_trajectory_is_kept_from_noise_to_image_and_only_where_asked_for(model: DiffusionModel) -> None:
-    assert inverted(model, "ddim").trajectory is None
-    kept = inverted(model, "ddim", keep=True)
+def test_ddim_and_pix2pix_zero_are_renoise_without_iterations(model: DiffusionModel) -> None:
+    losses = EditRegularization(lambda_pair=20.0, lambda_kl=20.0, num_reg_steps=5, num_ac_rolls=5)
+    ddim, pix2pix_zero = inverted(model, DDIM()), inverted(model, Pix2PixZeroInversion())
+    torch.testing.assert_close(ddim.latents, inverted(model, ReNoise(0)).latents)
+    torch.testing.assert_close(pix2pix_zero.latents, inverted(model, ReNoise(0, regularization=losses)).latents)
+    assert not torch.allclose(ddim.latents, pix2pix_zero.latents, atol=1e-2)
+    assert ddim.nfe.tolist() == pix2pix_zero.nfe.tolist() == [3, 3]
+    assert inverted(model, ReNoise(1)).nfe.tolist() == [6, 6]
+
+
+def test_the_residual_is_the_largest_over_the_steps_and_convergence_is_that_of_every_step(
+    model: DiffusionModel,
+) -> None:
+    free = inverted(model, ReNoise(1))
+    assert free.residual is not None
+    assert free.converged is None
+    patient = inverted(model, ReNoise(200, tolerance=1e-2))
+    hasty = inverted(model, ReNoise(0, tolerance=1e-2))
+    assert patient.residual is not None
+    assert patient.converged is not None
+    assert hasty.converged is not None
+    assert patient.converged.tolist() == [True, True]
+    assert bool((patient.residual <= 1e-2).all())
+    assert hasty.converged.tolist() == [False, False]
+    assert bool((free.residual > patient.residual).all())
+
+
+def test_the_trajectory_goes_from_noise_to_image_and_is_kept_only_on_request(model: DiffusionModel) -> None:
+    assert inverted(model, DDIM()).trajectory is None
+    kept = inverted(model, DDIM(), keep_trajectory=True)
     assert kept.trajectory is not None
     assert kept.trajectory.shape == (4, *kept.latents.shape)
     assert torch.equal(kept.trajectory[0], kept.latents)
@@ -68,35 +87,26 @@ def test_the_trajectory_is_kept_from_noise_to_image_and_only_where_asked_for(mod
     torch.testing.assert_close(kept.select([1]).trajectory, kept.trajectory[:, 1:])
 
 
-@pytest.mark.parametrize("method", get_args(InversionMethod))
-def test_every_method_runs_by_name_from_the_command_line(
-    method: str, tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
-) -> None:
-    root = pictures(tmp_path / "photos", "a.png")
-    run = predict(root, tmp_path / "out", f"--model.inversion={method}", "--model.eta=1", *guidance_for(method))
-    assert run.status == 0, run.err
-    (row,) = Manifest(tmp_path / "out").read()
-    assert row["status"] == "ok"
-    assert load_file(tmp_path / "out/inversions/a.png.safetensors")["noise"].shape[0] == 2
+def options(method: str) -> list[str]:
+    guidance = ["--model.guidance_scale=2"] if method == "NullTextInversion" else []
+    return [f"--model.inversion={method}", "--model.eta=1", *guidance]
 
 
-def guidance_for(method: str) -> list[str]:
-    return ["--model.guidance_scale=2"] if method == "null_text" else []
-
-
-@pytest.mark.parametrize("method", get_args(InversionMethod))
-def test_a_file_holds_what_its_inversion_keeps_and_nothing_more(
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_by_name_and_its_files_hold_what_is_needed_and_no_more(
     method: str, tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     root = pictures(tmp_path / "photos", "a.png")
     (root / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a cat", "edit_text": "a dog"}')
-    own = {"null_text": {"null_embeddings"}, "direct": {"trajectory"}}.get(method, set())
     for editor, kept in ((None, set()), ("{class_path: PromptSwap, init_args: {strength: 0.5}}", {"trajectory"})):
         out, editors = tmp_path / f"out {editor is None}", [] if editor is None else [f"--model.editors=[{editor}]"]
-        run = predict(root, out, f"--model.inversion={method}", "--model.eta=1", *guidance_for(method), *editors)
+        run = predict(root, out, *options(method), *editors)
         assert run.status == 0, run.err
+        (row,) = Manifest(out).read()
+        assert row["status"] == "ok"
         tensors = load_file(out / "inversions/a.png.safetensors")
-        assert set(tensors) == {"latent", "noise"} | own | kept
+        assert set(tensors) == {"latent", "noise"} | OWN_TENSORS.get(method, set()) | kept
+        assert tensors["noise"].shape[0] == 2
         if "trajectory" in tensors:
             assert tensors["trajectory"].shape == (3, *tensors["latent"].shape)
             assert torch.equal(tensors["trajectory"][0], tensors["latent"])
@@ -105,34 +115,48 @@ def test_a_file_holds_what_its_inversion_keeps_and_nothing_more(
             assert tensors["null_embeddings"].ndim == 3
 
 
-def test_a_null_text_file_is_enough_to_make_its_reconstruction(
-    tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any], model: DiffusionModel
-) -> None:
-    root = pictures(tmp_path / "photos", "a.png")
-    assert predict(root, tmp_path / "out", "--model.inversion=null_text", "--model.guidance_scale=3").status == 0
-    tensors = load_file(tmp_path / "out/inversions/a.png.safetensors")
-    inversion = Inversion(
-        latents=tensors["latent"][None],
-        schedule=Schedule.from_scheduler(model.scheduler, 2),
-        conditioning=model.encode_prompts([""], 3.0),
-        null_embeddings=tensors["null_embeddings"][:, None],
-    )
-    rebuilt = model.decode_latents(sample(model, inversion))[0].permute(1, 2, 0).numpy() * 255
-    written = np.asarray(Image.open(tmp_path / "out/reconstructions/a.png.png"), dtype=float)
-    assert np.abs(rebuilt - written).max() <= 1
-
-
-def test_edit_friendly_without_noise_null_text_without_guidance_and_unknown_methods_are_one_line(
+def test_a_null_text_file_is_enough_to_reconstruct(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     root = pictures(tmp_path / "photos", "a.png")
-    run = predict(root, tmp_path / "out", "--model.inversion=edit_friendly")
+    run = predict(root, tmp_path / "out", "--model.inversion=NullTextInversion", "--model.guidance_scale=3")
+    assert run.status == 0, run.err
+    (rebuilt,) = renoise.load_inversion(tmp_path / "out/inversions/a.png.safetensors").reconstruct()
+    written = np.asarray(Image.open(tmp_path / "out/reconstructions/a.png.png"), dtype=float)
+    assert np.abs(np.asarray(rebuilt, dtype=float) - written).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["EditFriendlyInversion"], "model.inversion: EditFriendlyInversion needs a sampler that draws noise"),
+        (["NullTextInversion"], "model.inversion: NullTextInversion needs a guidance_scale other than 1"),
+    ],
+)
+def test_what_a_method_needs_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
+) -> None:
+    run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", f"--model.inversion={arguments[0]}")
     assert (run.status, run.err.count("\n")) == (2, 1)
-    assert "model.inversion edit_friendly needs a sampler that draws noise" in run.err
-    run = predict(root, tmp_path / "out", "--model.inversion=null_text")
-    assert (run.status, run.err.count("\n")) == (2, 1)
-    assert "model.inversion null_text needs model.guidance_scale other than 1" in run.err
-    run = predict(root, tmp_path / "out", "--model.inversion=magic")
+    assert message in run.err
+
+
+def test_an_unknown_method_is_answered_with_the_installed_ones(
+    tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
+) -> None:
+    run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", "--model.inversion=Magic")
     assert run.status == 2
-    assert "inversion" in run.err
-    assert "magic" in run.err
+    assert "Magic" in run.err
+    assert all(name in run.err for name in METHODS)
+
+
+def test_an_option_that_a_method_does_not_have_is_answered_with_its_own(
+    tmp_path: Path, pictures: Callable[..., Path], run_cli: Callable[..., Any], tiny_sd: Path
+) -> None:
+    arguments = ["--model.inversion=DDIM", "--model.inversion.iterations=3"]
+    root = pictures(tmp_path / "photos", "a.png")
+    run = run_cli("predict", f"--model.checkpoint={tiny_sd}", f"--data.root={root}", *arguments)
+    assert run.status == 2
+    assert run.err.startswith("error: ")
+    assert "iterations" in run.err
+    assert "noise_correction" in run.err

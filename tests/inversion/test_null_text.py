@@ -2,22 +2,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
-from renoise.inversion.methods import InversionMethod, make_inverter
-from renoise.inversion.null_text import NullTextInverter, NullTextOptimization
+from helpers.inversions import BoundInverter
 
-from benchmarks.evaluation import UNSEEN_SEED, images_of
-from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import Renoising
+from benchmarks.shared.scenes import UNSEEN_SEED, images_of
 from renoise.core.schedule import Schedule
-from renoise.errors import InputError
-from renoise.inversion.base import Inversion, Inverter, sample
-from renoise.models.base import Conditioning, DiffusionModel
+from renoise.inversion.base import Inversion
+from renoise.inversion.ddim import DDIM
+from renoise.inversion.discovery import load_inverters
+from renoise.inversion.null_text import NullTextInversion
+from renoise.inversion.null_text_optimization import NullTextOptimization
+from renoise.inversion.sampling import sample
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
 from renoise.models.loading import load_model
 from tiny_models.scenes import random_scenes
 
@@ -25,7 +27,7 @@ SCENES = random_scenes(2, UNSEEN_SEED)
 PROMPTS = [scene.caption for scene in SCENES]
 NAMES = ["a.png", "b.png"]
 GUIDANCE = 3.0
-NEVER, AT_ONCE = -1.0, 1e9  # tolerances: every iteration is made, none is
+NEVER, AT_ONCE = 0.0, 1e9  # tolerances: all iterations are made, or none
 
 
 @pytest.fixture(scope="module", params=["tiny_sd", "tiny_sdxl"])
@@ -41,14 +43,20 @@ def latents(model: DiffusionModel) -> torch.Tensor:
         return model.encode_images(F.interpolate(images_of(SCENES), size=(32, 32), mode="area"))
 
 
-def plain(model: DiffusionModel, steps: int) -> Inverter:
-    return Inverter(model, Schedule.from_scheduler(model.scheduler, steps), Renoising(0), keep_trajectory=True)
+def plain(model: DiffusionModel, steps: int) -> BoundInverter:
+    return BoundInverter(DDIM(), model, Schedule.from_scheduler(model.scheduler, steps), keep_trajectory=True)
+
+
+def null_text(model: DiffusionModel, steps: int, **optimization: Any) -> BoundInverter:
+    method = NullTextInversion(NullTextOptimization(**optimization))
+    return BoundInverter(method, model, Schedule.from_scheduler(model.scheduler, steps), keep_trajectory=True)
 
 
 def optimized(model: DiffusionModel, latents: torch.Tensor, steps: int, **optimization: Any) -> Inversion:
-    method = NullTextInverter(plain(model, steps), NullTextOptimization(**optimization))
     count = len(latents)
-    return method.invert(latents, model.encode_prompts(PROMPTS[:count], GUIDANCE), NAMES[:count])
+    return null_text(model, steps, **optimization).invert(
+        latents, model.encode_prompts(PROMPTS[:count], GUIDANCE), NAMES[:count]
+    )
 
 
 def empty_prompt(model: DiffusionModel) -> torch.Tensor:
@@ -65,9 +73,9 @@ def test_under_guidance_it_comes_back_much_nearer_than_ddim_inversion(either: Di
     latents = either.encode_images(images_of(SCENES[:1]))
     conditioning = either.encode_prompts(PROMPTS[:1], GUIDANCE)
     ddim = plain(either, 7).invert(latents, conditioning.conditional, ["0"])
-    null_text = NullTextInverter(plain(either, 7)).invert(latents, conditioning, ["0"])
-    torch.testing.assert_close(null_text.latents, ddim.latents)
-    away, back = sample(either, ddim, conditioning), sample(either, null_text)
+    optimum = null_text(either, 7).invert(latents, conditioning, ["0"])
+    torch.testing.assert_close(optimum.latents, ddim.latents)
+    away, back = sample(either, ddim, conditioning), sample(either, optimum)
     assert (back - latents).square().mean() < (away - latents).square().mean() / 3
 
 
@@ -83,10 +91,10 @@ def test_more_iterations_come_nearer(model: DiffusionModel, latents: torch.Tenso
 @torch.no_grad()
 def test_a_sampler_that_draws_noise_is_put_right_under_that_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(DDIMScheduler.from_config(model.scheduler.config), 3, eta=1.0)
-    inverter = Inverter(model, schedule, Renoising(0), keep_trajectory=True)
+    ddim, method = (BoundInverter(each, model, schedule) for each in (DDIM(), NullTextInversion()))
     conditioning = model.encode_prompts(PROMPTS, GUIDANCE)
-    away = sample(model, inverter.invert(latents, conditioning.conditional, NAMES), conditioning)
-    back = sample(model, NullTextInverter(inverter).invert(latents, conditioning, NAMES))
+    away = sample(model, ddim.invert(latents, conditioning.conditional, NAMES), conditioning)
+    back = sample(model, method.invert(latents, conditioning, NAMES))
     errors = [float((each - latents).square().mean()) for each in (back, away)]
     assert errors[0] < 0.8 * errors[1]
 
@@ -139,7 +147,7 @@ def one_step_errors(model: DiffusionModel, latents: torch.Tensor, embeddings: to
     ddim = plain(model, 1).invert(latents, conditioning.conditional, NAMES)
     step = ddim.schedule.steps[0]
     away, toward = (
-        model.unet(step.input_scale * ddim.latents, step.timestep, encoder_hidden_states=embeds).sample
+        model.network(step.input_scale * ddim.latents, step.timestep, encoder_hidden_states=embeds).sample
         for embeds in (embeddings, conditioning.prompt_embeds)
     )
     ended = step.phi * ddim.latents + step.psi * (away + GUIDANCE * (toward - away))
@@ -168,10 +176,10 @@ def test_an_image_that_has_come_near_enough_moves_no_more(model: DiffusionModel,
     assert stopped.nfe[other] == 1 + 1 + 5 + 1
 
 
-def test_rows_are_what_the_network_saw(either: DiffusionModel, latents: torch.Tensor) -> None:
+def test_function_evaluations_are_those_of_the_network(either: DiffusionModel, latents: torch.Tensor) -> None:
     for settings in ({"iterations": 3}, {"iterations": 3, "tolerance": AT_ONCE}, {"iterations": 6, "tolerance": 0.02}):
         taken: list[int] = []
-        hook = either.unet.register_forward_pre_hook(lambda _, inputs, taken=taken: taken.append(len(inputs[0])))
+        hook = either.network.register_forward_pre_hook(lambda _, inputs, taken=taken: taken.append(len(inputs[0])))
         inversion = optimized(either, latents, 2, **settings)
         hook.remove()
         assert int(inversion.nfe.sum()) == sum(taken)
@@ -197,7 +205,7 @@ def test_networks_in_half_precision_come_as_near(
     for network, iterations in ((model, 1), (model, 8), (load_model(str(tiny_sd)).to(dtype), 8)):
         inversion = optimized(network, latents, 2, iterations=iterations, tolerance=NEVER)
         assert inversion.null_embeddings is not None
-        assert inversion.null_embeddings.dtype == network.unet.dtype
+        assert inversion.null_embeddings.dtype == network.dtype
         errors.append(float((sample(network, inversion) - latents).square().mean()))
     assert errors[1] < 0.9 * errors[0]
     assert errors[2] == pytest.approx(errors[1], rel=0.05)
@@ -208,7 +216,7 @@ def test_gradients_do_not_shrink_as_images_grow_or_float16_would_lose_them(
     model: DiffusionModel, latents: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[float] = []
-    forward = model.unet.forward
+    forward = model.network.forward
 
     def watched(*inputs: Any, **named: Any) -> tuple[torch.Tensor]:
         (output,) = forward(*inputs, **named)
@@ -216,7 +224,7 @@ def test_gradients_do_not_shrink_as_images_grow_or_float16_would_lose_them(
             output.register_hook(lambda gradient: sizes.append(float(gradient.abs().mean())))
         return (output,)
 
-    monkeypatch.setattr(model.unet, "forward", watched)
+    monkeypatch.setattr(model.network, "forward", watched)
     for times in (1, 3):
         optimized(model, latents[:1].repeat(1, 1, times, times), 1, iterations=1, tolerance=NEVER)
     small, large = sizes
@@ -259,8 +267,8 @@ def same(one: Conditioning, other: Conditioning) -> bool:
 
 
 def test_it_keeps_the_trajectory_only_where_one_is_asked_for(model: DiffusionModel, latents: torch.Tensor) -> None:
-    kept = NullTextInverter(plain(model, 1), NullTextOptimization(iterations=1))
-    bare = replace(kept, inverter=replace(kept.inverter, keep_trajectory=False))
+    kept = null_text(model, 1, iterations=1)
+    bare = replace(kept, keep_trajectory=False)
     conditioning = model.encode_prompts(PROMPTS, GUIDANCE)
     with_it, without = (each.invert(latents, conditioning, NAMES) for each in (kept, bare))
     assert with_it.trajectory is not None
@@ -281,18 +289,22 @@ def test_an_image_that_failed_costs_the_others_nothing(model: DiffusionModel, la
 # What it cannot do
 
 
-def test_without_guidance_it_is_refused(model: DiffusionModel) -> None:
-    def made(method: InversionMethod, guidance_scale: float) -> object:
-        schedule = Schedule.from_scheduler(model.scheduler, 2, eta=1.0)
-        return make_inverter(
-            method, model, schedule, Renoising(0), None, NoiseCorrection(), 0, False, guidance_scale=guidance_scale
-        )
+def test_it_needs_guidance_and_no_other_method_does(model: DiffusionModel) -> None:
+    schedule = Schedule.from_scheduler(model.scheduler, 2, eta=1.0)
+    with pytest.raises(ValueError, match=r"^NullTextInversion needs a guidance_scale other than 1"):
+        NullTextInversion().check(model, schedule, guidance_scale=1.0)
+    NullTextInversion().check(model, schedule, guidance_scale=2.0)
+    for name, method in load_inverters().items():
+        if name != "NullTextInversion":
+            method().check(model, schedule, guidance_scale=1.0)
 
-    with pytest.raises(InputError, match=r"^model\.inversion null_text needs model\.guidance_scale other than 1"):
-        made("null_text", 1)
-    assert isinstance(made("null_text", 2), NullTextInverter)
-    for method in set(get_args(InversionMethod)) - {"null_text"}:
-        made(method, 1)
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("iterations", 0), ("learning_rate", 1.0), ("tolerance", -1.0), ("tolerance_growth", -1.0)]
+)
+def test_an_argument_out_of_range_is_named(argument: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{argument} must be .*, got {value}"):
+        NullTextOptimization(**{argument: value})  # type: ignore[arg-type]
 
 
 def test_an_inversion_without_its_trajectory_cannot_be_optimized(model: DiffusionModel, latents: torch.Tensor) -> None:

@@ -1,23 +1,24 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, StableDiffusionPipeline
+from helpers.inversions import BoundInverter
 
-from benchmarks.evaluation import UNSEEN_SEED, Evaluation, images_of, prompts_of
-from benchmarks.inversion_benchmark import TABLE_1, accuracy
+from benchmarks.inversion import accuracy
+from benchmarks.shared.evaluation import RoundTrip
+from benchmarks.shared.scenes import UNSEEN_SEED, images_of, prompts_of
 from renoise.core.edit_regularization import EditRegularization
 from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import AveragingWeights, Renoising
+from renoise.core.renoise import AveragingWeights
 from renoise.core.schedule import Schedule
-from renoise.core.step import Step
-from renoise.inversion.base import Inverter, sample
-from renoise.models.base import Conditioning, DiffusionModel
-from renoise.models.loading import load_model
+from renoise.inversion.renoise import ReNoise
+from renoise.inversion.sampling import sample
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
 from tiny_models.scenes import random_scenes
 
 SCENES = random_scenes(8, UNSEEN_SEED)
@@ -29,16 +30,20 @@ def latents(model: DiffusionModel) -> torch.Tensor:
         return model.encode_images(images_of(SCENES))
 
 
-def inverter(model: DiffusionModel, steps: int, iterations: int, tolerance: float | None = None) -> Inverter:
-    return Inverter(model, Schedule.from_scheduler(model.scheduler, steps), Renoising(iterations, None, tolerance))
+def inverter(model: DiffusionModel, steps: int, iterations: int, tolerance: float | None = None) -> BoundInverter:
+    schedule = Schedule.from_scheduler(model.scheduler, steps)
+    return BoundInverter(ReNoise(iterations, tolerance=tolerance), model, schedule)
 
 
-def measured(model: DiffusionModel, steps: int, iterations: int, weights: AveragingWeights | None = None) -> Evaluation:
-    return accuracy(model, SCENES, steps, Renoising(iterations, weights))
+TABLE_1 = AveragingWeights(below=[0.5, 0.5], above=[1.0])
 
 
-def test_at_10_steps_every_renoising_iteration_brings_the_round_trip_closer(model: DiffusionModel) -> None:
-    found = [measured(model, 10, iterations) for iterations in (0, 1, 4, 9)]
+def measured(tiny_sd: Path, steps: int, iterations: int, weights: AveragingWeights | None = None) -> RoundTrip:
+    return accuracy(str(tiny_sd), steps, ReNoise(iterations, weights), len(SCENES))
+
+
+def test_at_10_steps_every_renoising_iteration_brings_the_round_trip_closer(tiny_sd: Path) -> None:
+    found = [measured(tiny_sd, 10, iterations) for iterations in (0, 1, 4, 9)]
     errors, psnrs = [one.latent_mse for one in found], [one.psnr for one in found]
     assert errors == sorted(errors, reverse=True)
     assert psnrs == sorted(psnrs)
@@ -48,10 +53,10 @@ def test_at_10_steps_every_renoising_iteration_brings_the_round_trip_closer(mode
     assert [one.nfe for one in found] == [10, 20, 50, 100]
 
 
-def test_at_50_steps_table_1_reaches_the_ceiling_and_four_iterations_the_latents(model: DiffusionModel) -> None:
-    plain = measured(model, 50, 0)
-    table_1 = measured(model, 50, 1, TABLE_1)
-    four = measured(model, 50, 4)
+def test_at_50_steps_table_1_reaches_the_ceiling_and_four_iterations_the_latents(tiny_sd: Path) -> None:
+    plain = measured(tiny_sd, 50, 0)
+    table_1 = measured(tiny_sd, 50, 1, TABLE_1)
+    four = measured(tiny_sd, 50, 4)
     assert table_1.latent_mse <= plain.latent_mse / 4
     assert table_1.psnr >= table_1.psnr_vae - 0.15
     assert four.latent_mse <= plain.latent_mse / 150
@@ -60,8 +65,7 @@ def test_at_50_steps_table_1_reaches_the_ceiling_and_four_iterations_the_latents
 
 
 def test_a_converged_inversion_is_a_fixed_point(tiny_sd: Path) -> None:
-    model = load_model(str(tiny_sd)).double()
-    assert accuracy(model, SCENES[:1], 50, Renoising(30)).latent_mse <= 1e-10
+    assert accuracy(str(tiny_sd), 50, ReNoise(30), images=1, double=True).latent_mse <= 1e-10
 
 
 @torch.no_grad()
@@ -74,7 +78,7 @@ def test_an_image_comes_out_the_same_alone_and_among_others(model: DiffusionMode
 
 
 @torch.no_grad()
-def test_a_tolerance_saves_rows_image_by_image(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_a_tolerance_saves_function_evaluations_image_by_image(model: DiffusionModel, latents: torch.Tensor) -> None:
     free = inverter(model, 4, 9).invert(latents, *prompts_of(model, SCENES))
     stopped = inverter(model, 4, 9, tolerance=3e-2).invert(latents, *prompts_of(model, SCENES))
     assert (free.nfe == 40).all()
@@ -114,7 +118,7 @@ def test_guidance_during_inversion_is_undone_by_the_same_guidance(model: Diffusi
 @torch.no_grad()
 def test_a_stochastic_sampler_comes_back_through_its_own_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(LCMScheduler.from_config(model.scheduler.config), 4)
-    together = Inverter(model, schedule, Renoising(2), seed=5)
+    together = BoundInverter(ReNoise(2), model, schedule, seed=5)
     inversion = together.invert(latents[:2], *prompts_of(model, SCENES[:2]))
     assert inversion.noise is not None
     assert inversion.noise.shape == (4, 2, *latents.shape[1:])
@@ -157,53 +161,56 @@ def test_latents_that_turn_nan_fail_alone_and_name_the_step(
     assert inversion.select([1, 2]).failures == {0: inversion.failures[1]}
 
 
-TURBO_WEIGHTS = AveragingWeights(below=[0.25] * 4, above=[0.0] * 7 + [1 / 3] * 3)
+TURBO_WEIGHTS = AveragingWeights(below=[0.25] * 4, above=[1 / 3] * 3, max_iterations_below=3)
 PAIR, PAPER_LOSSES = EditRegularization(lambda_pair=10), EditRegularization(lambda_pair=10, lambda_patch_kl=0.055)
-NONE, OPTIMISE, OVERRIDE = NoiseCorrection(), NoiseCorrection("optimize"), NoiseCorrection("override")
+OPTIMIZE, OVERRIDE = NoiseCorrection("optimize"), NoiseCorrection("override")
 
 
 def turbo(
-    model: DiffusionModel, losses: EditRegularization | None = PAPER_LOSSES, correction: NoiseCorrection = OPTIMISE
-) -> Inverter:
+    model: DiffusionModel,
+    losses: EditRegularization | None = PAPER_LOSSES,
+    correction: NoiseCorrection | None = OPTIMIZE,
+) -> BoundInverter:
     """The paper's settings for SDXL Turbo (Table 1)."""
     scheduler = EulerAncestralDiscreteScheduler.from_config(model.scheduler.config, timestep_spacing="trailing")
-    return Inverter(model, Schedule.from_scheduler(scheduler, 4), Renoising(9, TURBO_WEIGHTS), losses, correction)
+    method = ReNoise(9, TURBO_WEIGHTS, regularization=losses, noise_correction=correction)
+    return BoundInverter(method, model, Schedule.from_scheduler(scheduler, 4))
 
 
 @pytest.mark.parametrize(
-    ("losses", "correction", "guidance_scale", "rows"),
+    ("losses", "correction", "guidance_scale", "nfe"),
     [
         # 10 calls at each of the three levels with t >= 250, 4 at the one below: the last estimate that counts
-        (None, NONE, 1.0, 34),
+        (None, None, 1.0, 34),
         (
             PAPER_LOSSES,
-            OPTIMISE,
+            OPTIMIZE,
             1.0,
             34 + 4 + 3,
         ),  # a target at each level, a call at each of the three that draw noise
         (PAPER_LOSSES, OVERRIDE, 1.0, 41),
-        (PAIR, OPTIMISE, 1.0, 37),
-        (None, OPTIMISE, 1.0, 37),
-        (PAPER_LOSSES, NONE, 1.0, 38),
-        (PAPER_LOSSES, OPTIMISE, 2.0, 82),
+        (PAIR, OPTIMIZE, 1.0, 37),
+        (None, OPTIMIZE, 1.0, 37),
+        (PAPER_LOSSES, None, 1.0, 38),
+        (PAPER_LOSSES, OPTIMIZE, 2.0, 82),
     ],
 )
 @torch.no_grad()
-def test_an_image_takes_as_many_rows_as_the_method_needs(
+def test_an_image_takes_as_many_function_evaluations_as_the_method_needs(
     model: DiffusionModel,
     latents: torch.Tensor,
     losses: EditRegularization | None,
-    correction: NoiseCorrection,
+    correction: NoiseCorrection | None,
     guidance_scale: float,
-    rows: int,
+    nfe: int,
 ) -> None:
     taken: list[int] = []
-    hook = model.unet.register_forward_pre_hook(lambda unet, arguments: taken.append(len(arguments[0])))
+    hook = model.network.register_forward_pre_hook(lambda unet, arguments: taken.append(len(arguments[0])))
     conditioning = model.encode_prompts([scene.caption for scene in SCENES[:2]], guidance_scale)
     inversion = turbo(model, losses, correction).invert(latents[:2], conditioning, ["0", "1"])
     hook.remove()
-    assert inversion.nfe.tolist() == [rows, rows]
-    assert sum(taken) == 2 * rows
+    assert inversion.nfe.tolist() == [nfe, nfe]
+    assert sum(taken) == 2 * nfe
 
 
 @torch.no_grad()
@@ -223,17 +230,6 @@ def test_losses_and_correction_leave_an_image_the_same_alone_and_among_others(
         assert alone.nfe[0] == together.nfe[row]
 
 
-@dataclass(frozen=True)
-class Recorded(NoiseCorrection):
-    """Keeps z_{t-1} of every step, cleanest first."""
-
-    passed: list[torch.Tensor] = field(default_factory=list)
-
-    def correct(self, step: Step, latents: torch.Tensor, previous: torch.Tensor, *others: Any) -> torch.Tensor | None:
-        self.passed.append(previous)
-        return super().correct(step, latents, previous, *others)
-
-
 @pytest.mark.parametrize("losses", [None, PAPER_LOSSES], ids=["plain", "regularized"])
 @torch.no_grad()
 def test_override_makes_the_sampler_retrace_the_inversion_up_to_its_last_step(
@@ -241,13 +237,14 @@ def test_override_makes_the_sampler_retrace_the_inversion_up_to_its_last_step(
 ) -> None:
     conditioning, names = prompts_of(model, SCENES[:2])
     errors, deviations = {}, {}
-    for method in ("none", "override"):
-        recorded = Recorded(method)
-        inversion = turbo(model, losses, recorded).invert(latents[:2], conditioning, names)
+    for method, correction in (("none", None), ("override", OVERRIDE)):
+        inverter = replace(turbo(model, losses, correction), keep_trajectory=True)
+        inversion = inverter.invert(latents[:2], conditioning, names)
         assert inversion.noise is not None
+        assert inversion.trajectory is not None
         errors[method] = float((sample(model, inversion) - latents[:2]).square().mean())
         current, deviations[method] = inversion.latents, []
-        for step, noise, passed in zip(inversion.schedule, inversion.noise, reversed(recorded.passed), strict=True):
+        for step, noise, passed in zip(inversion.schedule, inversion.noise, inversion.trajectory[1:], strict=True):
             prediction = model.predict(step.input_scale * current, step.timestep, conditioning)
             current = step.denoise(current, prediction, noise)
             deviations[method].append(float((current - passed).abs().max()))
@@ -262,7 +259,7 @@ def test_optimize_takes_the_noise_part_of_the_way_that_override_takes(
     model: DiffusionModel, latents: torch.Tensor
 ) -> None:
     conditioning, names = prompts_of(model, SCENES[:2])
-    corrections = (NONE, NoiseCorrection("optimize", strength=0.5, steps=2), OVERRIDE)
+    corrections = (None, NoiseCorrection("optimize", strength=0.5, steps=2), OVERRIDE)
     inversions = [turbo(model, PAIR, each).invert(latents[:2], conditioning, names) for each in corrections]
     drawn, moved, exact = (inversion.noise for inversion in inversions)
     assert drawn is not None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.evaluation import UNSEEN_SEED, images_of, prompts_of
 from diffusers import ConfigMixin, DDIMScheduler, EulerAncestralDiscreteScheduler
 
-from benchmarks.evaluation import UNSEEN_SEED, images_of, prompts_of
 from renoise.core.edit_regularization import EditRegularization
 from renoise.core.noise_correction import NoiseCorrection
 from renoise.core.renoise import Renoising

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.evaluation import images_of
 from transformers import Blip2ForConditionalGeneration, OPTForCausalLM
 
-from benchmarks.evaluation import images_of
 from renoise.data.captioner import Captioner, Captioning
 from tiny_models.data import VALIDATION_SEED
 from tiny_models.judge import JUDGE_SEED
