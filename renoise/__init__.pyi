@@ -22,6 +22,7 @@ from .data import ImagesDataModule as ImagesDataModule
 from .data import PIEBenchDataModule as PIEBenchDataModule
 from .data import WebDatasetDataModule as WebDatasetDataModule
 from .data import read_image as read_image
+from .data.resizing import time_ids as time_ids
 from .editing.base import Editor as Editor
 from .editing.base import EditRequest as EditRequest
 from .editing.prompt_editor import PromptEditor as PromptEditor

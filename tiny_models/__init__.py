@@ -1,1 +1,1 @@
-"""The models that ship with the project: the world they live in, and how they were trained."""
+"""The miniature world and the training of the shipped models. Run from a checkout: `python -m tiny_models fit`."""

@@ -12,17 +12,18 @@ from torchmetrics.image import PeakSignalNoiseRatio
 
 from tiny_models.data import to_model_range
 from tiny_models.optimizer import one_cycle
+from tiny_models.scenes import SIDE
 
 
 class AutoencoderModule(L.LightningModule):
-    """AutoencoderKL under L1 + mse_weight * L2 + kl_weight * KL per pixel.
+    """Trains an AutoencoderKL on L1 + mse_weight * L2 + kl_weight * KL per pixel.
 
     Args:
-        output: folder that receives the trained autoencoder in diffusers layout when the fit ends.
-        block_out_channels: channels of each resolution; two halvings make the latents a quarter of the side.
-        learning_rate: peak of the one-cycle schedule.
-        mse_weight: weight of the squared error, which is what PSNR measures.
-        kl_weight: weight of the posterior's KL divergence from N(0, 1).
+        output: Folder for the trained autoencoder, in diffusers layout.
+        block_out_channels: Channels of each resolution. Every resolution after the first halves the side.
+        learning_rate: Peak of the one-cycle schedule.
+        mse_weight: Weight of the squared error, which PSNR measures.
+        kl_weight: Weight of the posterior's KL divergence from N(0, 1).
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class AutoencoderModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.output = output
-        self.learning_rate, self.mse_weight, self.kl_weight = learning_rate, mse_weight, kl_weight
+        self.learning_rate = learning_rate
+        self.mse_weight = mse_weight
+        self.kl_weight = kl_weight
         levels = len(block_out_channels)
         self.vae = AutoencoderKL(
             block_out_channels=block_out_channels,
@@ -44,13 +47,13 @@ class AutoencoderModule(L.LightningModule):
             layers_per_block=1,
             norm_num_groups=16,
             latent_channels=4,
-            sample_size=64,
+            sample_size=SIDE,
             mid_block_add_attention=False,
         )
         self.psnr = PeakSignalNoiseRatio(data_range=2.0, reduction="elementwise_mean", dim=(1, 2, 3))
 
     def training_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> torch.Tensor:
-        """The loss of one batch, reconstructed from a sample of the posterior."""
+        """Returns the loss of images that are decoded from a sample of the posterior."""
         images = to_model_range(batch[0])
         posterior = self.vae.encode(images).latent_dist
         error = self.vae.decode(posterior.sample()).sample.float() - images
@@ -60,20 +63,20 @@ class AutoencoderModule(L.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> None:
-        """PSNR of the round trip through the posterior's mean."""
+        """Logs the PSNR of images that are decoded from the posterior's mean."""
         images = to_model_range(batch[0])
         latents = self.vae.encode(images).latent_dist.mean
         self.psnr(self.vae.decode(latents).sample.float().clamp(-1, 1), images)
         self.log("validation/psnr", self.psnr, prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW under a one-cycle schedule over the whole run."""
+        """Returns AdamW with a one-cycle learning rate."""
         return one_cycle(self, self.learning_rate)
 
     @torch.no_grad()
     def on_fit_end(self) -> None:
-        """Writes the autoencoder, in half precision, with the scaling factor that gives its latents variance 1."""
-        unseen = self.trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-        latents = [self.vae.encode(to_model_range(batch[0]).to(self.device)).latent_dist.mean for batch in unseen]
+        """Saves the autoencoder in half precision, with the scaling factor that gives its latents variance 1."""
+        batches = self.trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        latents = [self.vae.encode(to_model_range(batch[0]).to(self.device)).latent_dist.mean for batch in batches]
         self.vae.register_to_config(scaling_factor=1 / torch.cat(latents).std().item())
         self.vae.to(torch.float16).save_pretrained(self.output)

@@ -1,4 +1,4 @@
-"""Trains the judge of the miniature world: which subject and which color a picture shows."""
+"""Trains the classifier of the miniature world: which subject and which color an image shows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ from tiny_models.scenes import COLORS, SUBJECTS
 
 
 def split_logits(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [B, 16 + 8] as those of the subjects [B, 16] and those of the colors [B, 8]."""
+    """Splits logits [B, 16 + 8] into those of the subjects, [B, 16], and of the colors, [B, 8]."""
     subjects, colors = logits.split((len(SUBJECTS), len(COLORS)), dim=1)
     return subjects, colors
 
 
 def degrade(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """What autoencoders and samplers do to a picture: blur, a wrong gain and offset, noise, each of random strength.
+    """Degrades images as autoencoders and samplers do: blur, gain, offset and noise of random strength.
 
-    Images [B, 3, H, W] in [-1, 1] come back so. The blur's width is drawn once for the batch, all else for each image;
-    gain and offset stay too small to turn one color of the world into another.
+    The blur's width is drawn once for the batch, everything else for each image. Gain and offset are too small to turn
+    one color of the world into another.
+
+    Args:
+        images: In [-1, 1], float32 [B, 3, H, W].
+        generator: Source of the random numbers. None is torch's global one.
+
+    Returns:
+        The degraded images, of the same shape and range.
     """
 
     def uniform(low: float, high: float) -> torch.Tensor:
@@ -42,13 +49,13 @@ def degrade(images: torch.Tensor, generator: torch.Generator | None = None) -> t
 
 
 class SceneClassifierModule(L.LightningModule):
-    """A small ResNet with two answers, learned on degraded scenes: it judges decoded latents, not the originals.
+    """Trains a small ResNet to classify subject and color of degraded scenes, since it will classify decoded latents.
 
     Args:
-        output: folder that receives the trained network in transformers layout when the fit ends.
-        embedding_size: channels after the first convolution.
-        hidden_sizes: channels of each stage, one block per stage.
-        learning_rate: peak of the one-cycle schedule.
+        output: Folder for the trained network, in transformers layout.
+        embedding_size: Channels after the first convolution.
+        hidden_sizes: Channels of each stage. A stage has one block.
+        learning_rate: Peak of the one-cycle schedule.
     """
 
     def __init__(
@@ -59,7 +66,8 @@ class SceneClassifierModule(L.LightningModule):
         learning_rate: float = 5e-3,
     ) -> None:
         super().__init__()
-        self.output, self.learning_rate = output, learning_rate
+        self.output = output
+        self.learning_rate = learning_rate
         names = dict(enumerate([*SUBJECTS, *COLORS]))
         self.network = ResNetForImageClassification(
             ResNetConfig(
@@ -75,30 +83,27 @@ class SceneClassifierModule(L.LightningModule):
         self.color_accuracy = MulticlassAccuracy(len(COLORS), average="micro")
 
     def training_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> torch.Tensor:
-        """Cross-entropy of both answers, summed."""
+        """Returns the sum of the cross-entropies of subject and color."""
         pixels, targets = batch
-        subjects, colors = self._answers(degrade(to_model_range(pixels)))
+        subjects, colors = split_logits(self.network(degrade(to_model_range(pixels))).logits)
         loss = F.cross_entropy(subjects, targets[:, 0]) + F.cross_entropy(colors, targets[:, 1])
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> None:
-        """Share of right answers on unseen scenes, degraded in the same way every time."""
+        """Logs the accuracy on validation scenes, degraded in the same way every time."""
         pixels, targets = batch
         generator = torch.Generator(self.device).manual_seed(batch_index)
-        subjects, colors = self._answers(degrade(to_model_range(pixels), generator))
+        subjects, colors = split_logits(self.network(degrade(to_model_range(pixels), generator)).logits)
         self.subject_accuracy(subjects, targets[:, 0])
         self.color_accuracy(colors, targets[:, 1])
         self.log("validation/subject_accuracy", self.subject_accuracy, prog_bar=True)
         self.log("validation/color_accuracy", self.color_accuracy, prog_bar=True)
 
-    def _answers(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return split_logits(self.network(images).logits)
-
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW under a one-cycle schedule over the whole run."""
+        """Returns AdamW with a one-cycle learning rate."""
         return one_cycle(self, self.learning_rate)
 
     def on_fit_end(self) -> None:
-        """Writes the network in half precision; whoever loads it computes in float32."""
+        """Saves the network in half precision."""
         self.network.to(torch.float16).save_pretrained(self.output)

@@ -1,7 +1,7 @@
-"""Draws `sprites/` from the Noto Color Emoji font: `python -m tiny_models.draw_sprites`.
+"""Draws `sprites/` from the font Noto Color Emoji: `python -m tiny_models.draw_sprites`.
 
-Only whoever adds a subject needs this (and Debian's `fonts-noto-color-emoji`): the sprites are committed, so that the
-world looks the same everywhere and no machine needs the font.
+Run it only after adding a subject. It needs the font (Debian's package `fonts-noto-color-emoji`). The sprites are
+committed, so that scenes look the same on every machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tiny_models.scenes import SPRITES, SUBJECTS
 
 FACES = dict(zip(SUBJECTS, "🐱🐶🦊🐻🐼🐨🐯🦁🦝🐰🐺🐸🐷🐮🐵🐭", strict=True))
 BITMAP_SIZE = 109
-"""The one size that the font's bitmaps come in."""
+"""The only size in which the font has bitmaps."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The optimizer and learning-rate schedule that all shipped models are trained with."""
+"""The optimizer and learning-rate schedule of all shipped models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 
 def one_cycle(module: L.LightningModule, learning_rate: float) -> OptimizerLRSchedulerConfig:
-    """AdamW over what asks for a gradient, under a one-cycle rate over the whole run."""
+    """Returns AdamW over the trainable parameters, with a one-cycle learning rate over the whole run.
+
+    Args:
+        module: Attached to a trainer, which knows the number of steps.
+        learning_rate: Peak of the cycle, after a tenth of the steps.
+    """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     steps = int(module.trainer.estimated_stepping_batches)

@@ -1,8 +1,8 @@
-"""Crops of real photographs, so that the miniature autoencoder also carries an ordinary picture through.
+"""Random crops of photographs, so that the miniature autoencoder also works on ordinary images.
 
-The photographs come inside scikit-image (public domain, CC0), scikit-learn (china.jpg and flower.jpg, CC BY 2.0 by
-danielbuechele and vultilion) and matplotlib (Grace Hopper, public domain); none is copied into this project. Those that
-the project ships as samples (astronaut, chelsea, coffee, rocket) are not among them: the samples stay unseen.
+The photographs are part of scikit-image (public domain, CC0), scikit-learn (china.jpg and flower.jpg, CC BY 2.0 by
+danielbuechele and vultilion) and matplotlib (Grace Hopper, public domain). This project contains no copy of them. The
+photographs that it ships as samples (astronaut, chelsea, coffee, rocket) are not used, so they stay unseen.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ TRAINING_PHOTOGRAPHS = {
 
 
 def random_crops(count: int, seed: int, size: int = 64) -> Iterator[Image.Image]:
-    """`count` square RGB crops of random place and scale, half of them mirrored, with the colors in random order.
+    """Yields square RGB crops of random position and scale. Half of them are mirrored.
 
-    The order of the color channels is drawn anew for each crop because a few photographs hold few colors.
+    The color channels of every crop are in random order, because a few photographs have few colors.
+
+    Args:
+        count: Number of crops.
+        seed: Seed of all random numbers.
+        size: Side of a crop, in pixels.
     """
     rng = random.Random(seed)
     photographs = list(_photographs())

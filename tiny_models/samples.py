@@ -1,7 +1,7 @@
 """Draws the sample images in `data/images`: `python -m tiny_models.samples`.
 
-Sixteen unseen scenes, one of each subject, whose edits have a known right answer, and four real photographs. The
-photographs come inside scikit-image; `data/images/LICENSES.md` says whose they are.
+They are sixteen unseen scenes, one of each subject, whose edits have a known correct result, and four photographs. The
+photographs are part of scikit-image. `data/images/LICENSES.md` names their authors.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from PIL import Image, ImageOps
 from tiny_models.scenes import SUBJECTS, Scene, random_scenes, with_other_subjects
 
 SAMPLES_SEED = 2041
-"""A stream that no model trains on, chosen because its samples show every color and every pattern."""
+"""Seed that no model trains on. It was chosen because its samples show every color and every pattern."""
 PHOTOGRAPH_SIZE = 256
 
 
 class Photograph(NamedTuple):
-    """A file in `skimage.data`, what it shows, and what an edit shall make of it."""
+    """A file in `skimage.data`, its prompt and the prompt of its edit."""
 
     source: str
     text: str
@@ -38,7 +38,7 @@ PHOTOGRAPHS = (
 
 
 def sample_scenes() -> list[Scene]:
-    """The first scene of each subject in the stream `SAMPLES_SEED`, in the order of `SUBJECTS`."""
+    """Returns the first scene of each subject from seed `SAMPLES_SEED`, in the order of `SUBJECTS`."""
     first: dict[str, Scene] = {}
     for scene in random_scenes(8 * len(SUBJECTS), SAMPLES_SEED):
         first.setdefault(scene.subject, scene)
@@ -46,19 +46,19 @@ def sample_scenes() -> list[Scene]:
 
 
 def edited_sample_scenes() -> list[Scene]:
-    """The same scenes with other subjects: the right answers to the samples' `edit_text`."""
-    return list(with_other_subjects(sample_scenes(), SAMPLES_SEED))
+    """Returns the same scenes with other subjects: the correct results of the samples' `edit_text`."""
+    return with_other_subjects(sample_scenes(), SAMPLES_SEED)
 
 
 def sample_photographs() -> Iterator[Image.Image]:
-    """Each of `PHOTOGRAPHS`, its central square as an RGB image of `PHOTOGRAPH_SIZE` pixels a side."""
+    """Yields the central square of each of `PHOTOGRAPHS`, RGB, with a side of `PHOTOGRAPH_SIZE` pixels."""
     for photograph in PHOTOGRAPHS:
         with as_file(files("skimage.data").joinpath(photograph.source)) as path, Image.open(path) as image:
             yield ImageOps.fit(image.convert("RGB"), (PHOTOGRAPH_SIZE,) * 2, Image.Resampling.LANCZOS)
 
 
 def samples() -> Iterator[tuple[dict[str, str], Image.Image]]:
-    """Each sample's row of `metadata.jsonl` and its image."""
+    """Yields each sample's row of `metadata.jsonl` and its image."""
     for number, (scene, edited) in enumerate(zip(sample_scenes(), edited_sample_scenes(), strict=True)):
         file_name = f"scenes/{number:02d}-{scene.subject}.png"
         yield {"file_name": file_name, "text": scene.caption, "edit_text": edited.caption}, scene.draw()
@@ -68,7 +68,7 @@ def samples() -> Iterator[tuple[dict[str, str], Image.Image]]:
 
 
 def write_samples(folder: Path) -> None:
-    """Writes every sample and `metadata.jsonl` into `folder`."""
+    """Writes all samples and `metadata.jsonl` to `folder`."""
     rows = []
     for row, image in samples():
         path = folder / row["file_name"]

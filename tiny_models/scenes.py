@@ -1,14 +1,14 @@
-"""The miniature world: "a {subject} on a {pattern} {color} background", every detail under our control.
+"""The miniature world: scenes of "a {subject} on a {pattern} {color} background".
 
-Because a scene is drawn from a handful of numbers, every edit has a known right answer: the same numbers with another
-subject (`dataclasses.replace(scene, subject="dog")`) are the ground truth of a prompt swap.
+A scene is drawn from a few numbers, so every edit has a known correct result. The ground truth of a prompt edit is the
+same scene with another subject: `dataclasses.replace(scene, subject="dog")`.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -33,45 +33,55 @@ COLORS = {
 }
 PATTERNS = ("plain", "striped", "dotted", "checkered")
 SPRITES = Path(__file__).parent / "sprites"
+SIDE = 64
+"""Height and width in pixels of the images that the models are trained on."""
+TRAINING_SEED = 0
+"""Seed of the scenes that models are trained on. Evaluation uses other seeds."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture of the world, as the numbers that it is drawn from.
+    """One image of the world, as the numbers that it is drawn from.
 
-    Lengths are in pixels of the doubled canvas (the picture is drawn at twice its size and shrunk) or, where named so,
-    in shares of it.
+    It is drawn on a canvas of twice its size, which is then halved.
+
+    Args:
+        subject: One of `SUBJECTS`.
+        color: One of `COLORS`.
+        pattern: One of `PATTERNS`.
+        tint: Added to the color's channels, each in [-15, 15].
+        gradient: Brightness added at the bottom and the right edge, and subtracted at the opposite edge, in [-18, 18].
+        period: Period of the pattern, in pixels of the canvas.
+        phase: Shift of the pattern, in pixels of the canvas.
+        angle: Direction of stripes, in radians.
+        subject_size: Longest side of the subject as a share of the canvas, in [0.55, 0.75].
+        offset: From the canvas's center to the subject's, right and down, as shares of the canvas in [-0.1, 0.1].
     """
 
     subject: str
     color: str
     pattern: str
     tint: tuple[int, int, int]
-    """Added to the color, each channel in [-15, 15]."""
     gradient: tuple[float, float]
-    """Brightness added from the middle to the bottom and right edges, in [-18, 18]."""
     period: int
     phase: int
     angle: float
-    """Direction of stripes, in radians."""
     subject_size: float
-    """Longest side of the subject as a share of the canvas, in [0.55, 0.75]."""
     offset: tuple[float, float]
-    """Where the subject's middle lies from the canvas's, as shares of the canvas, each in [-0.1, 0.1]."""
 
     @property
     def caption(self) -> str:
         """The prompt that describes the scene."""
         return f"a {self.subject} on a {self.pattern} {self.color} background"
 
-    def draw(self, size: int = 64) -> Image.Image:
-        """The scene as an RGB image of `size` x `size` pixels."""
+    def draw(self, size: int = SIDE) -> Image.Image:
+        """Returns the scene as an RGB image of `size` x `size` pixels."""
         canvas = self._background(2 * size)
         canvas.alpha_composite(*self._placed_subject(2 * size))
         return canvas.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
 
-    def mask(self, size: int = 64) -> npt.NDArray[np.float32]:
-        """How much of each pixel the subject covers, [size, size] in [0, 1]."""
+    def mask(self, size: int = SIDE) -> npt.NDArray[np.float32]:
+        """Returns the share of each pixel that the subject covers, float32 [size, size] in [0, 1]."""
         canvas = Image.new("RGBA", (2 * size, 2 * size))
         canvas.alpha_composite(*self._placed_subject(2 * size))
         alpha = canvas.getchannel("A").resize((size, size), Image.Resampling.BOX)
@@ -107,13 +117,13 @@ class Scene:
 
 @cache
 def sprite(subject: str) -> Image.Image:
-    """The subject's face with transparency, as `sprites/` holds it (see the license there)."""
+    """Returns the subject's face from `sprites/`, with transparency."""
     with Image.open(SPRITES / f"{subject}.png") as picture:
         return picture.convert("RGBA")
 
 
 def random_scene(rng: random.Random) -> Scene:
-    """A scene with everything drawn evenly from its range."""
+    """Returns a scene whose numbers are uniform in their ranges."""
     period = rng.choice((16, 20, 24))
     return Scene(
         subject=rng.choice(SUBJECTS),
@@ -130,17 +140,14 @@ def random_scene(rng: random.Random) -> Scene:
 
 
 def random_scenes(count: int, seed: int) -> list[Scene]:
-    """`count` scenes of the stream `seed`; other seeds are other scenes. Models train on `TRAINING_SEED` alone."""
+    """Returns the first `count` scenes of a seed. Models are trained on `TRAINING_SEED` only."""
     rng = random.Random(seed)
     return [random_scene(rng) for _ in range(count)]
 
 
-def with_other_subjects(scenes: list[Scene], seed: int) -> Iterator[Scene]:
-    """The same scenes, each under a subject that is not its own: the right answers to an animal swap."""
+def with_other_subjects(scenes: Sequence[Scene], seed: int) -> list[Scene]:
+    """Returns the same scenes, each with another random subject: the correct results of edits that swap animals."""
     rng = random.Random(seed)
-    for scene in scenes:
-        yield replace(scene, subject=rng.choice([name for name in SUBJECTS if name != scene.subject]))
-
-
-TRAINING_SEED = 0
-"""The stream that models train on; evaluation draws from any other."""
+    return [
+        replace(scene, subject=rng.choice([name for name in SUBJECTS if name != scene.subject])) for scene in scenes
+    ]

@@ -1,41 +1,37 @@
-"""What few-step students learn from: noise, and the latents that a teacher turns it into over many steps."""
+"""The training data of few-step students: noise, and the latents that a teacher makes of it in many steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 from torch.utils.data import TensorDataset
 
-from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, sample
-from renoise.models.base import DiffusionModel
-from renoise.models.loading import load_model
+import renoise
 from tiny_models.data import VALIDATION_SEED, InMemoryDataModule
 from tiny_models.scenes import TRAINING_SEED, random_scenes
 
-AT_ONCE = 48
-"""Pictures that the teacher draws side by side."""
+BATCH_SIZE = 48
+"""Images that the teacher generates at once."""
 CONDITIONING = ("prompt_embeds", "pooled_prompt_embeds", "time_ids")
-"""The parts of a `Conditioning` that a student without guidance is told."""
+"""The parts of a `Conditioning` that a student needs. It has no guidance."""
 
 
 class TeacherPairsDataModule(InMemoryDataModule):
     """Batches of (noise, latents, prompt_embeds[, pooled_prompt_embeds, time_ids]), each float32 [B, …].
 
-    The teacher draws the captions of random scenes under DDIM with trailing spacing. Its pictures are kept in `cache`,
-    so that an interrupted fit goes on at once.
+    The teacher samples from the captions of random scenes, with DDIM and trailing spacing. The pairs are saved, so that
+    an interrupted run does not generate them again.
 
     Args:
-        teacher: folder of the pipeline that draws.
-        cache: folder that keeps what it drew.
-        pairs: how many pictures it draws for training.
-        validation_pairs: how many to judge by.
-        num_inference_steps: of the teacher.
-        guidance_scale: of the teacher; the student learns to draw so without guidance.
-        batch_size: pairs per training step.
+        teacher: Folder of the teacher's pipeline.
+        cache: Folder for the pairs.
+        pairs: Number of training pairs.
+        validation_pairs: Number of validation pairs.
+        num_inference_steps: Steps of the teacher's sampler.
+        guidance_scale: Guidance of the teacher. The student learns its results without guidance.
+        batch_size: Pairs per training step.
     """
 
     def __init__(
@@ -49,12 +45,15 @@ class TeacherPairsDataModule(InMemoryDataModule):
         batch_size: int = 96,
     ) -> None:
         super().__init__(batch_size)
-        self.teacher, self.cache = teacher, cache
-        self.pairs, self.validation_pairs = pairs, validation_pairs
-        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self.teacher = teacher
+        self.cache = cache
+        self.pairs = pairs
+        self.validation_pairs = validation_pairs
+        self.num_inference_steps = num_inference_steps
+        self.guidance_scale = guidance_scale
 
     def setup(self, stage: str) -> None:
-        """Lets the teacher draw every picture that the cache does not hold."""
+        """Generates the pairs that are not in the cache."""
         if stage == "fit":
             self.training_set = self._pairs(self.pairs, TRAINING_SEED)
             self.validation_set = self._pairs(self.validation_pairs, VALIDATION_SEED)
@@ -63,34 +62,55 @@ class TeacherPairsDataModule(InMemoryDataModule):
         path = self.cache / f"{count}-of-seed-{seed}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            teacher = load_model(str(self.teacher))
-            drawn = draw(teacher, count, seed, self.num_inference_steps, self.guidance_scale)
+            pairs = generate_pairs(load_ddim(self.teacher, self.num_inference_steps, self.guidance_scale), count, seed)
             unfinished = path.with_suffix(".tmp")
-            save_file(drawn, unfinished)
+            save_file(pairs, unfinished)
             unfinished.replace(path)
-        kept = load_file(path)
-        return TensorDataset(*(kept[name] for name in ("noise", "latents", *CONDITIONING) if name in kept))
+        tensors = load_file(path)
+        return TensorDataset(*(tensors[name] for name in ("noise", "latents", *CONDITIONING) if name in tensors))
+
+
+def load_ddim(
+    checkpoint: Path, num_inference_steps: int, guidance_scale: float, lora: Path | None = None
+) -> renoise.InversionPipeline:
+    """Loads a checkpoint with a DDIM sampler whose steps have trailing spacing."""
+    return renoise.load(
+        checkpoint,
+        lora=None if lora is None else str(lora),
+        scheduler="DDIMScheduler",
+        scheduler_options={"timestep_spacing": "trailing"},
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+    )
 
 
 @torch.inference_mode()
-def draw(
-    teacher: DiffusionModel, count: int, seed: int, num_inference_steps: int, guidance_scale: float
-) -> dict[str, torch.Tensor]:
-    """`count` pictures of the scenes of `seed`: their noise, latents and conditioning, each [count, …].
+def generate_pairs(teacher: renoise.InversionPipeline, count: int, seed: int) -> dict[str, torch.Tensor]:
+    """Generates latents from noise and the captions of random scenes.
 
-    The network runs in bfloat16, several times faster on CPUs that have it; a student does not learn such detail.
+    The network runs in bfloat16, which is several times faster on CPUs that support it. A student does not learn such
+    small differences.
+
+    Args:
+        teacher: Model, sampler and guidance scale.
+        count: Number of images.
+        seed: Of the scenes and of the noise.
+
+    Returns:
+        "noise" and "latents", float32 [count, C, h, w], and the conditioning under the names of `CONDITIONING`.
     """
-    scheduler = DDIMScheduler.from_config(teacher.scheduler.config, timestep_spacing="trailing")
-    schedule = Schedule.from_scheduler(scheduler, num_inference_steps)
+    model = teacher.model
     captions = [scene.caption for scene in random_scenes(count, seed)]
-    side, channels = teacher.pipeline.unet.config.sample_size, teacher.pipeline.unet.config.in_channels
-    noise = torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
-    parts = []
-    for start in range(0, count, AT_ONCE):
-        rows = slice(start, start + AT_ONCE)
-        conditioning = teacher.encode_prompts(captions[rows], guidance_scale)
+    side = model.pipeline.unet.config.sample_size
+    shape = count, model.latent_channels, side, side
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    batches = []
+    for start in range(0, count, BATCH_SIZE):
+        batch = slice(start, start + BATCH_SIZE)
+        conditioning = model.encode_prompts(captions[batch], teacher.guidance_scale)
         with torch.autocast(noise.device.type, torch.bfloat16):
-            latents = sample(teacher, Inversion(noise[rows], schedule, conditioning))
-        told = {name: getattr(conditioning, name) for name in CONDITIONING}
-        parts.append({"noise": noise[rows], "latents": latents} | {k: v for k, v in told.items() if v is not None})
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            latents = renoise.sample(model, renoise.Inversion(noise[batch], teacher.schedule, conditioning))
+        parts = {name: getattr(conditioning, name) for name in CONDITIONING}
+        given = {name: part for name, part in parts.items() if part is not None}
+        batches.append({"noise": noise[batch], "latents": latents, **given})
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}

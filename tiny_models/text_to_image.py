@@ -1,4 +1,4 @@
-"""Trains the miniature Stable Diffusion: UNet and text encoder together, on the latents of scenes."""
+"""Trains the miniature Stable Diffusion on the latents of scenes: UNet and text encoder together."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ UNET = {
     "attention_head_dim": 4,
     "norm_num_groups": 16,
 }
-"""The shape of every shipped UNet: SD's in small."""
+"""Configuration of all shipped UNets."""
 
 
 def text_config(tokenizer: CLIPTokenizer, hidden_size: int) -> CLIPTextConfig:
-    """A two-layer CLIP text encoder for prompts of the tokenizer's length."""
+    """Returns the configuration of a two-layer CLIP text encoder for prompts of the tokenizer's length."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -46,14 +46,16 @@ def text_config(tokenizer: CLIPTokenizer, hidden_size: int) -> CLIPTextConfig:
 
 
 class LatentDiffusionModule(L.LightningModule):
-    """Epsilon prediction under SD's noise schedule, prompts dropped for guidance; families add their text encoders.
+    """Trains ε-prediction with SD's noise schedule. Some prompts are dropped, for classifier-free guidance.
+
+    A subclass is one family: it adds the text encoders and the UNet.
 
     Args:
-        vae: folder of the autoencoder whose latents the batches hold.
-        output: folder that receives the pipeline in diffusers layout when the fit ends.
-        learning_rate: peak of the one-cycle schedule.
-        prompt_dropout: share of prompts left out.
-        prompt_length: longest prompt in tokens, start and end included.
+        vae: Folder of the autoencoder that encoded the latents.
+        output: Folder for the trained pipeline, in diffusers layout.
+        learning_rate: Peak of the one-cycle schedule.
+        prompt_dropout: Share of prompts that are dropped.
+        prompt_length: Longest prompt in tokens, start and end included.
     """
 
     unet: UNet2DConditionModel
@@ -68,8 +70,10 @@ class LatentDiffusionModule(L.LightningModule):
         prompt_length: int = 32,
     ) -> None:
         super().__init__()
-        self.vae, self.output = vae, output
-        self.learning_rate, self.prompt_dropout = learning_rate, prompt_dropout
+        self.vae = vae
+        self.output = output
+        self.learning_rate = learning_rate
+        self.prompt_dropout = prompt_dropout
         self.tokenizer = build_tokenizer(prompt_length)
         self.scheduler = DDIMScheduler(
             beta_start=0.00085,
@@ -82,28 +86,28 @@ class LatentDiffusionModule(L.LightningModule):
         self.register_buffer("empty_prompt", self.tokenizer("", padding="max_length", return_tensors="pt").input_ids)
 
     @abstractmethod
-    def conditioning(self, lots: torch.Tensor, tokens: torch.Tensor, *sizes: torch.Tensor) -> dict[str, Any]:
-        """What the UNet is told of each image.
+    def conditioning(self, random_p: torch.Tensor, tokens: torch.Tensor, *sizes: torch.Tensor) -> dict[str, Any]:
+        """Returns the UNet's keyword arguments for B prompts.
 
         Args:
-            lots: in [0, 1], [B, 1]; below `prompt_dropout` the prompt is left out.
-            tokens: of the prompts, int64 [B, length].
-            sizes: what else the batch holds.
+            random_p: A number in [0, 1] for each prompt, float32 [B, 1]. Below `prompt_dropout` the prompt is dropped.
+            tokens: Of the prompts, int64 [B, length].
+            sizes: The rest of the batch, for families that are conditioned on image sizes.
         """
 
     @abstractmethod
     def pipeline(self, vae: AutoencoderKL) -> DiffusionPipeline:
-        """The whole pipeline around the trained networks."""
+        """Returns the pipeline with the trained networks."""
 
     def training_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> torch.Tensor:
-        """Mean squared error of the predicted noise."""
+        """Returns the mean squared error of the predicted noise."""
         latents, *rest = batch
         loss = self._loss(latents, self.conditioning(torch.rand(len(latents), 1, device=self.device), *rest), None)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> None:
-        """The same on unseen scenes, with every prompt and with the same noise every time."""
+        """Logs the same on validation scenes, without dropped prompts and with the same noise every time."""
         generator = torch.Generator(self.device).manual_seed(batch_index)
         latents, *rest = batch
         conditioning = self.conditioning(torch.ones(len(latents), 1, device=self.device), *rest)
@@ -119,29 +123,29 @@ class LatentDiffusionModule(L.LightningModule):
         return F.mse_loss(self.unet(noisy, timesteps, **conditioning).sample.float(), noise)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW under a one-cycle schedule over the whole run."""
+        """Returns AdamW with a one-cycle learning rate."""
         return one_cycle(self, self.learning_rate)
 
     def on_fit_end(self) -> None:
-        """Writes the whole pipeline in half precision."""
+        """Saves the pipeline in half precision."""
         self.pipeline(AutoencoderKL.from_pretrained(self.vae)).to("cpu", torch.float16).save_pretrained(self.output)
 
 
 class TextToImageModule(LatentDiffusionModule):
-    """Stable Diffusion 1.x in small; see `LatentDiffusionModule` for the arguments."""
+    """Trains a small Stable Diffusion 1.x; see `LatentDiffusionModule` for the arguments."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.text_encoder = CLIPTextModel(text_config(self.tokenizer, hidden_size=96))
         self.unet = UNet2DConditionModel(**UNET)
 
-    def conditioning(self, lots: torch.Tensor, tokens: torch.Tensor, *sizes: torch.Tensor) -> dict[str, Any]:
-        """The last hidden states of the prompts; of the empty prompt where it is left out."""
-        tokens = torch.where(lots < self.prompt_dropout, self.empty_prompt, tokens)
+    def conditioning(self, random_p: torch.Tensor, tokens: torch.Tensor, *sizes: torch.Tensor) -> dict[str, Any]:
+        """Returns the last hidden states of the prompts. A dropped prompt is the empty one."""
+        tokens = torch.where(random_p < self.prompt_dropout, self.empty_prompt, tokens)
         return {"encoder_hidden_states": self.text_encoder(tokens).last_hidden_state}
 
     def pipeline(self, vae: AutoencoderKL) -> StableDiffusionPipeline:
-        """In the layout of `StableDiffusionPipeline`."""
+        """Returns a `StableDiffusionPipeline`."""
         return StableDiffusionPipeline(
             vae=vae,
             text_encoder=self.text_encoder,

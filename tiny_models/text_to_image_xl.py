@@ -1,4 +1,4 @@
-"""Trains the miniature SDXL: UNet and both text encoders together, on the latents of scenes and their sizes."""
+"""Trains the miniature SDXL on the latents of scenes and their sizes: UNet and both text encoders together."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from tiny_models.text_to_image import UNET, LatentDiffusionModule, text_config
 
 TIME_EMBED_DIM = 16
-"""Features of each of the six numbers that tell the UNet an image's sizes."""
+"""Features of each of the six time ids."""
 TEXT_DIM = 48
-"""Features per token of each text encoder; side by side they fill the UNet's cross-attention."""
+"""Features per token of each text encoder. Both together have the width of the UNet's cross-attention."""
 
 
 class TextToImageXLModule(LatentDiffusionModule):
-    """SDXL in small: two text encoders' penultimate layers, pooled embeddings, time ids.
+    """Trains a small SDXL: two text encoders, pooled embeddings and time ids.
 
     Args:
-        vae: folder of the autoencoder whose latents the batches hold.
-        output: folder that receives the pipeline in diffusers layout when the fit ends.
-        warm_start: pipeline whose UNet the training begins with, its shape being that of `UNET`; the part that reads
-            pooled embeddings and time ids begins without a say. None begins with random weights.
-        learning_rate: peak of the one-cycle schedule.
-        prompt_dropout: share of prompts left out: half of them with all embeddings zero, as SDXL's pipeline has it
-            where no negative prompt is given, half as the empty prompt.
-        prompt_length: longest prompt in tokens, start and end included.
+        vae: Folder of the autoencoder that encoded the latents.
+        output: Folder for the trained pipeline, in diffusers layout.
+        warm_start: Folder of a pipeline whose UNet, of the shape of `UNET`, gives the initial weights. Pooled
+            embeddings and time ids have no effect at first. None starts from random weights.
+        learning_rate: Peak of the one-cycle schedule.
+        prompt_dropout: Share of prompts that are dropped. Half of those get embeddings of zeros, as in SDXL's pipeline
+            without a negative prompt. The other half get the empty prompt.
+        prompt_length: Longest prompt in tokens, start and end included.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class TextToImageXLModule(LatentDiffusionModule):
             torch.nn.init.zeros_(self.unet.add_embedding.linear_2.weight)
             torch.nn.init.zeros_(self.unet.add_embedding.linear_2.bias)
 
-    def conditioning(self, lots: torch.Tensor, tokens: torch.Tensor, *sizes: torch.Tensor) -> dict[str, Any]:
-        """Hidden states and pooled embeddings of the prompts, and the time ids, float32 [B, 6], in `sizes`."""
-        tokens = torch.where(lots < self.prompt_dropout, self.empty_prompt, tokens)
-        kept = lots >= self.prompt_dropout / 2
+    def conditioning(self, random_p: torch.Tensor, tokens: torch.Tensor, *sizes: torch.Tensor) -> dict[str, Any]:
+        """Returns embeddings and pooled embeddings of the prompts, and the time ids. `sizes` is (time ids [B, 6],)."""
+        tokens = torch.where(random_p < self.prompt_dropout, self.empty_prompt, tokens)
+        kept = random_p >= self.prompt_dropout / 2
         first = self.text_encoder(tokens, output_hidden_states=True)
         second = self.text_encoder_2(tokens, output_hidden_states=True)
         embeds = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
@@ -68,7 +68,7 @@ class TextToImageXLModule(LatentDiffusionModule):
         }
 
     def pipeline(self, vae: AutoencoderKL) -> StableDiffusionXLPipeline:
-        """In the layout of `StableDiffusionXLPipeline`."""
+        """Returns a `StableDiffusionXLPipeline`."""
         return StableDiffusionXLPipeline(
             vae=vae,
             text_encoder=self.text_encoder,

@@ -1,4 +1,4 @@
-"""The tokenizers of the shipped models: CLIP's and OPT's byte-level BPE, a token for every word of the world."""
+"""The tokenizers of the shipped models: byte-level BPE with one token for every word of the world."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ WORDS = ["a", "on", "background", *SUBJECTS, *COLORS, *PATTERNS]
 
 
 def build_tokenizer(max_length: int) -> CLIPTokenizer:
-    """A CLIPTokenizer that spells any text: the world's words in one token each, all else byte by byte.
+    """Returns a CLIPTokenizer for any text: one token for each word of the world, other words byte by byte.
 
-    The vocabulary is CLIP's layout in small: every byte, every byte at a word's end, the merges, the special tokens.
+    The vocabulary has CLIP's layout: every byte, every byte at the end of a word, the merges, the special tokens.
+
+    Args:
+        max_length: Longest prompt in tokens, start and end included.
     """
     merges = _learn_merges(WORDS, pre_tokenizers.Whitespace(), END_OF_WORD)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -30,9 +33,12 @@ def build_tokenizer(max_length: int) -> CLIPTokenizer:
 
 
 def build_caption_tokenizer(max_length: int) -> GPT2Tokenizer:
-    """The tokenizer of OPT in small: as `build_tokenizer`'s, but that a word's token holds the space before it.
+    """Returns OPT's kind of tokenizer. Unlike in `build_tokenizer`, a word's token includes the space before it.
 
-    OPT begins and ends a text with the same token, and fills batches up with another.
+    A text begins and ends with the same token. Padding has a token of its own.
+
+    Args:
+        max_length: Longest text in tokens.
     """
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     merges = _learn_merges(["a", *(f" {word}" for word in WORDS)], byte_level)
@@ -52,7 +58,7 @@ def build_caption_tokenizer(max_length: int) -> GPT2Tokenizer:
 def _learn_merges(
     words: list[str], splitter: pre_tokenizers.PreTokenizer, end_of_word: str = ""
 ) -> list[tuple[str, str]]:
-    """Pairs to join, in order, until each word is one piece."""
+    """Returns the pairs to merge, in order, until each word is one token."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=end_of_word))
     trainer = trainers.BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix=end_of_word)
     tokenizer.pre_tokenizer = splitter

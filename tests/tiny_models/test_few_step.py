@@ -10,11 +10,11 @@ from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
 from safetensors.torch import load_file
 
 from renoise.models.loading import load_model
-from renoise.models.lora import FILE
+from renoise.models.lora import DEFAULT_FILE
 from renoise.models.schedulers import replace_scheduler
 from tiny_models.judge import JUDGE_SEED, SceneJudge, draw_samples
 from tiny_models.scenes import random_scenes
-from tiny_models.teacher_pairs import draw
+from tiny_models.teacher_pairs import generate_pairs, load_ddim
 
 SCENES = random_scenes(64, JUDGE_SEED)
 
@@ -42,18 +42,17 @@ def test_the_lora_makes_tiny_sd_draw_95_percent_of_prompts_right_in_four_steps(t
 
 
 def test_with_the_lora_four_steps_come_nearer_to_the_teachers_twenty(tiny_sd: Path) -> None:
-    """From the same noise; the teacher is guided, the student is not."""
-    plain, student = (load_model(str(tiny_sd), lora) for lora in (None, str(tiny_sd.parent / "tiny-lcm-lora")))
-    expected = draw(plain, 8, JUDGE_SEED, num_inference_steps=20, guidance_scale=3.0)["latents"]
+    """From the same noise. The teacher has guidance, the student has none."""
+    expected = generate_pairs(load_ddim(tiny_sd, 20, 3.0), 8, JUDGE_SEED)["latents"]
     errors = [
-        (draw(each, 8, JUDGE_SEED, num_inference_steps=4, guidance_scale=1.0)["latents"] - expected).square().mean()
-        for each in (plain, student)
+        (generate_pairs(load_ddim(tiny_sd, 4, 1.0, lora), 8, JUDGE_SEED)["latents"] - expected).square().mean()
+        for lora in (None, tiny_sd.parent / "tiny-lcm-lora")
     ]
     assert errors[1] < 0.7 * errors[0]
 
 
 def test_the_lora_is_in_half_precision_and_holds_nothing_but_the_unets_layers(tiny_sd: Path) -> None:
-    weights = load_file(tiny_sd.parent / "tiny-lcm-lora" / FILE)
+    weights = load_file(tiny_sd.parent / "tiny-lcm-lora" / DEFAULT_FILE)
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     assert {name.split(".")[0] for name in weights} == {"unet"}
 

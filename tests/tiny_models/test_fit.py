@@ -1,4 +1,4 @@
-"""Every tiny model trains, stops and goes on from its last checkpoint, under the very config that made it."""
+"""Every tiny model trains, stops and continues from its last checkpoint, with the config that made it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from diffusers import (
 )
 from transformers import ResNetForImageClassification
 
-from renoise.cli import main
-from renoise.data.captioner import Captioner, Captioning
+from renoise.data.captioner import Captioner, CaptionerConfig
 from renoise.models.loading import load_model
+from tiny_models.__main__ import main
 from tiny_models.scenes import COLORS, SUBJECTS
 
 CONFIGS = Path(__file__).parents[2] / "configs/tiny_models"
@@ -35,7 +35,7 @@ EVERY_OTHER_STEP = ["--trainer.callbacks.init_args.every_n_train_steps=2"]  # of
 
 @pytest.fixture(scope="module", autouse=True)
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The configs write below the working folder, so let it be a temporary one."""
+    """Makes the working folder temporary, because the configs write below it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("tiny_models"))
         yield
@@ -46,7 +46,7 @@ def fit(name: str, *overrides: str) -> None:
 
 
 def fit_and_resume(name: str, output: Path, *overrides: str, size: Sequence[str] = TINY) -> None:
-    """Three steps; then the last of them again, from the checkpoint after the second."""
+    """Trains three steps, then the last of them again from the checkpoint after the second."""
     overrides = (*size, *overrides)
     fit(name, *overrides)
     weights = sorted(output.rglob("*.safetensors"))
@@ -119,5 +119,5 @@ def test_lcm_lora() -> None:
 def test_blip2() -> None:
     output = Path("trained/tiny-blip2/model")
     fit_and_resume("tiny_blip2", output)
-    captions = Captioner(Captioning(str(output), max_new_tokens=3))(torch.rand(2, 3, 64, 64))
+    captions = Captioner(CaptionerConfig(str(output), max_new_tokens=3))(torch.rand(2, 3, 64, 64))
     assert len(captions) == 2

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from renoise.models.loading import load_model
 from tiny_models import teacher_pairs
-from tiny_models.teacher_pairs import TeacherPairsDataModule, draw
+from tiny_models.teacher_pairs import TeacherPairsDataModule, generate_pairs, load_ddim
 
 
 def test_pairs_are_drawn_once_and_kept(tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +17,7 @@ def test_pairs_are_drawn_once_and_kept(tiny_sd: Path, tmp_path: Path, monkeypatc
 
     first = module()
     first.setup("fit")
-    monkeypatch.setattr(teacher_pairs, "load_model", None)  # would raise if asked again
+    monkeypatch.setattr(teacher_pairs, "load_ddim", None)  # would raise if it were called again
     again = module()
     again.setup("fit")
     for found, expected in zip(again.training_set[:], first.training_set[:], strict=True):
@@ -30,25 +29,25 @@ def test_pairs_are_drawn_once_and_kept(tiny_sd: Path, tmp_path: Path, monkeypatc
 
 
 def test_training_and_validation_pairs_are_of_different_scenes(tiny_sd: Path) -> None:
-    model = load_model(str(tiny_sd))
-    first, second = (draw(model, 2, seed, 1, 1.0) for seed in (0, 1))
+    teacher = load_ddim(tiny_sd, 1, 1.0)
+    first, second = (generate_pairs(teacher, 2, seed) for seed in (0, 1))
     assert not torch.equal(first["noise"], second["noise"])
     assert not torch.equal(first["prompt_embeds"], second["prompt_embeds"])
 
 
-def test_an_xl_teacher_tells_its_students_pooled_embeddings_and_sizes(tiny_sdxl: Path) -> None:
-    drawn = draw(load_model(str(tiny_sdxl)), 2, 0, 1, 1.0)
+def test_the_pairs_of_an_sdxl_teacher_have_pooled_embeddings_and_sizes(tiny_sdxl: Path) -> None:
+    drawn = generate_pairs(load_ddim(tiny_sdxl, 1, 1.0), 2, 0)
     assert drawn["pooled_prompt_embeds"].shape == (2, 48)
     assert drawn["time_ids"].tolist() == [[64, 64, 0, 0, 64, 64]] * 2
 
 
 def test_the_teacher_turns_the_noise_into_the_latents(tiny_sd: Path) -> None:
-    """Against diffusers' own pipeline, but for the network's bfloat16."""
+    """As diffusers' own pipeline does, except that the network runs in bfloat16."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     from tiny_models.scenes import TRAINING_SEED, random_scenes
 
-    drawn = draw(load_model(str(tiny_sd)), 2, TRAINING_SEED, 4, 3.0)
+    drawn = generate_pairs(load_ddim(tiny_sd, 4, 3.0), 2, TRAINING_SEED)
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd).to(torch.float32)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
     pipeline.set_progress_bar_config(disable=True)

@@ -1,22 +1,22 @@
-"""The shipped captioner, as the program uses it."""
+"""The shipped captioner, as a run uses it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.evaluation import images_of
 from transformers import Blip2ForConditionalGeneration, OPTForCausalLM
 
-from renoise.data.captioner import Captioner, Captioning
+from benchmarks.shared.scenes import images_of
+from renoise.data.captioner import Captioner, CaptionerConfig
 from tiny_models.data import VALIDATION_SEED
 from tiny_models.judge import JUDGE_SEED
 from tiny_models.scenes import TRAINING_SEED, random_scenes
 
 
-def test_it_names_subject_pattern_and_color_of_scenes_that_it_never_saw(tiny_blip2: Path) -> None:
+def test_it_names_subject_pattern_and_color_of_unseen_scenes(tiny_blip2: Path) -> None:
     assert JUDGE_SEED not in (TRAINING_SEED, VALIDATION_SEED)
     scenes = random_scenes(256, JUDGE_SEED)
-    captions = Captioner(Captioning(str(tiny_blip2)))(images_of(scenes))
+    captions = Captioner(CaptionerConfig(str(tiny_blip2)))(images_of(scenes))
     exact = sum(caption == scene.caption for caption, scene in zip(captions, scenes, strict=True))
     assert exact / len(scenes) >= 0.9
 

@@ -10,8 +10,9 @@ from diffusers import StableDiffusionXLPipeline
 
 from renoise.data.resizing import time_ids
 from renoise.models.loading import load_model
-from tiny_models.data import as_if_from, to_pixels
+from tiny_models.data import to_pixels
 from tiny_models.judge import JUDGE_SEED, SceneJudge, draw_samples
+from tiny_models.latents import limit_detail
 from tiny_models.scenes import random_scenes
 
 
@@ -33,13 +34,13 @@ def test_it_draws_the_right_animal_and_color_from_95_percent_of_prompts(
 
 @pytest.mark.parametrize("timestep", [99, 299])
 @torch.no_grad()
-def test_it_predicts_best_where_it_is_told_the_images_true_size(tiny_sdxl: Path, timestep: int) -> None:
+def test_it_predicts_best_with_the_true_size_of_the_image(tiny_sdxl: Path, timestep: int) -> None:
     """In training small originals had lost their fine detail, and the time ids said so."""
     model, scenes = load_model(str(tiny_sdxl)), random_scenes(16, JUDGE_SEED)
     captions = [scene.caption for scene in scenes]
     alpha = model.pipeline.scheduler.alphas_cumprod[timestep]
     for true, wrong in ((24, 512), (512, 24)):
-        latents = model.encode_images(to_pixels(as_if_from(scene.draw(), true) for scene in scenes).float() / 255)
+        latents = model.encode_images(to_pixels(limit_detail(scene.draw(), true) for scene in scenes).float() / 255)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
         errors = {}
