@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, SlicedAttnProcessor
+from helpers.inversions import BoundInverter
 from torch import nn
 
-from renoise.core.renoise import Renoising
 from renoise.core.schedule import Schedule
-from renoise.editing.base import Editor, EditRequest, check_needs, run_editor
+from renoise.editing.base import Editor, EditRequest
+from renoise.editing.runner import check_needs, run_editor
 from renoise.errors import InputError
-from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.base import Inversion
+from renoise.inversion.ddim import DDIM
 from renoise.models.attention import AttentionControl, check_attention, controlled_attention, kept_attention
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model
@@ -31,9 +33,9 @@ def loaded(request: pytest.FixtureRequest) -> DiffusionModel:
 @pytest.fixture
 def model(loaded: DiffusionModel) -> Iterator[DiffusionModel]:
     """Whatever a test does to the attention, the next one has it as it was loaded."""
-    processors = loaded.pipeline.unet.attn_processors
+    processors = loaded.network.attn_processors
     yield loaded
-    loaded.pipeline.unet.set_attn_processor(dict(processors))
+    loaded.network.set_attn_processor(dict(processors))
 
 
 @torch.no_grad()
@@ -43,7 +45,7 @@ def predicted(model: DiffusionModel) -> torch.Tensor:
 
 
 def attention_layers(model: DiffusionModel, which: str) -> list[Any]:
-    return [module for name, module in model.pipeline.unet.named_modules() if name.endswith(f".{which}")]
+    return [module for name, module in model.network.named_modules() if name.endswith(f".{which}")]
 
 
 class Watched(AttentionControl):
@@ -87,16 +89,16 @@ class Calls:
 def test_a_control_that_changes_nothing_predicts_what_diffusers_own_processors_predict(
     model: DiffusionModel, processor: type[AttnProcessor]
 ) -> None:
-    model.pipeline.unet.set_attn_processor(processor())
+    model.network.set_attn_processor(processor())
     expected = predicted(model)
     for control in (AttentionControl(), Watched()):
-        with controlled_attention(model.pipeline.unet, control):
+        with controlled_attention(model.network, control):
             torch.testing.assert_close(predicted(model), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_cross_attention_shows_the_softmax_of_every_layer_by_row_and_head(model: DiffusionModel) -> None:
     watched, calls = Watched(), Calls(layers := attention_layers(model, "attn2"))
-    with controlled_attention(model.pipeline.unet, watched):
+    with controlled_attention(model.network, watched):
         predicted(model)
     calls.end()
     assert len(watched.maps) == len(calls.seen) == len(layers) > 0
@@ -114,7 +116,7 @@ def test_cross_attention_shows_the_softmax_of_every_layer_by_row_and_head(model:
 
 def test_self_attention_shows_queries_and_keys_by_row_and_head(model: DiffusionModel) -> None:
     watched, calls = Watched(), Calls(layers := attention_layers(model, "attn1"))
-    with controlled_attention(model.pipeline.unet, watched):
+    with controlled_attention(model.network, watched):
         predicted(model)
     calls.end()
     assert len(watched.queries) == len(calls.seen) == len(layers) > 0
@@ -145,7 +147,7 @@ def test_attention_made_even_gives_every_position_the_mean_of_the_values(
     model: DiffusionModel, control: type[AttentionControl], which: str
 ) -> None:
     free, calls = predicted(model), Calls(attention_layers(model, which))
-    with controlled_attention(model.pipeline.unet, control()):
+    with controlled_attention(model.network, control()):
         even = predicted(model)
     calls.end()
     assert calls.seen
@@ -165,7 +167,7 @@ class FirstTokenOfTheLastRow(AttentionControl):
 
 def test_what_is_changed_in_one_row_leaves_the_others_alone(model: DiffusionModel) -> None:
     free = predicted(model)
-    with controlled_attention(model.pipeline.unet, FirstTokenOfTheLastRow()):
+    with controlled_attention(model.network, FirstTokenOfTheLastRow()):
         changed = predicted(model)
     torch.testing.assert_close(changed[0], free[0], rtol=1e-4, atol=1e-5)
     assert float((changed[1] - free[1]).abs().max()) > 1e-3
@@ -174,7 +176,7 @@ def test_what_is_changed_in_one_row_leaves_the_others_alone(model: DiffusionMode
 def test_gradients_run_through_the_maps_to_the_latents(model: DiffusionModel) -> None:
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     watched = Watched()
-    with controlled_attention(model.pipeline.unet, watched), torch.enable_grad():
+    with controlled_attention(model.network, watched), torch.enable_grad():
         model.predict(latents, 501, model.encode_prompts(PROMPTS[:1]))
         (gradient,) = torch.autograd.grad(sum(maps.square().sum() for maps in watched.maps), latents)
     assert gradient.isfinite().all()
@@ -185,12 +187,12 @@ def test_gradients_run_through_the_maps_to_the_latents(model: DiffusionModel) ->
 
 
 def same_processors(model: DiffusionModel, before: dict[str, Any]) -> bool:
-    after = model.pipeline.unet.attn_processors
+    after = model.network.attn_processors
     return after.keys() == before.keys() and all(after[name] is before[name] for name in before)
 
 
 def test_the_processors_are_put_back_each_into_its_place(model: DiffusionModel) -> None:
-    unet = model.pipeline.unet
+    unet = model.network
     unet.set_attn_processor({name: AttnProcessor() for name in unet.attn_processors})
     before = unet.attn_processors
     with controlled_attention(unet, AttentionControl()):
@@ -199,30 +201,30 @@ def test_the_processors_are_put_back_each_into_its_place(model: DiffusionModel) 
 
 
 def test_the_processors_are_put_back_after_an_exception(model: DiffusionModel) -> None:
-    before = model.pipeline.unet.attn_processors
+    before = model.network.attn_processors
 
     def changed_and_raised() -> None:
-        model.pipeline.unet.set_attn_processor(SlicedAttnProcessor(1))
+        model.network.set_attn_processor(SlicedAttnProcessor(1))
         raise KeyError("mine")
 
-    for context in (controlled_attention(model.pipeline.unet, EvenMaps()), kept_attention(model.pipeline.unet)):
+    for context in (controlled_attention(model.network, EvenMaps()), kept_attention(model.network)):
         with pytest.raises(KeyError, match="mine"), context:
             changed_and_raised()
         assert same_processors(model, before)
 
 
 def test_the_processors_are_put_back_where_the_body_set_others(model: DiffusionModel) -> None:
-    before = model.pipeline.unet.attn_processors
-    for context in (controlled_attention(model.pipeline.unet, EvenMaps()), kept_attention(model.pipeline.unet)):
+    before = model.network.attn_processors
+    for context in (controlled_attention(model.network, EvenMaps()), kept_attention(model.network)):
         with context:
-            model.pipeline.unet.set_attn_processor(AttnProcessor())
+            model.network.set_attn_processor(AttnProcessor())
         assert same_processors(model, before)
 
 
 def test_one_control_inside_another_gives_way_to_it_again(model: DiffusionModel) -> None:
     outer, inner = Watched(), Watched()
-    with controlled_attention(model.pipeline.unet, outer):
-        with controlled_attention(model.pipeline.unet, inner):
+    with controlled_attention(model.network, outer):
+        with controlled_attention(model.network, inner):
             predicted(model)
         assert not outer.maps
         predicted(model)
@@ -247,13 +249,13 @@ class Indifferent(Watching):
 
 
 def test_attention_of_another_kind_is_refused_by_the_editors_name_and_its_own(model: DiffusionModel) -> None:
-    unet, schedule = model.pipeline.unet, Schedule.from_scheduler(model.scheduler, 2)
+    unet, schedule = model.network, Schedule.from_scheduler(model.scheduler, 2)
     check_attention(unet, "Mine")
     check_needs(Watching(), model, schedule)
     unet.set_attn_processor({**unet.attn_processors, next(iter(unet.attn_processors)): SlicedAttnProcessor(1)})
-    with pytest.raises(InputError, match=r"^Mine works on .*SlicedAttnProcessor"):
+    with pytest.raises(InputError, match=r"^Mine needs attention maps.*SlicedAttnProcessor"):
         check_attention(unet, "Mine")
-    with pytest.raises(InputError, match=r"^Watching works on .*SlicedAttnProcessor"):
+    with pytest.raises(InputError, match=r"^Watching needs attention maps.*SlicedAttnProcessor"):
         check_needs(Watching(), model, schedule)
     check_needs(Indifferent(), model, schedule)
 
@@ -265,7 +267,7 @@ class Careless(Watching):
     """Leaves its own attention behind."""
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
-        model.pipeline.unet.set_attn_processor(SlicedAttnProcessor(1))
+        model.network.set_attn_processor(SlicedAttnProcessor(1))
         return super().edit(model, inversion, requests)
 
 
@@ -276,7 +278,7 @@ class Raising(Careless):
         self.found: list[bool] = []
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
-        kinds = {type(each) for each in model.pipeline.unet.attn_processors.values()}
+        kinds = {type(each) for each in model.network.attn_processors.values()}
         self.found.append(SlicedAttnProcessor not in kinds)
         super().edit(model, inversion, requests)
         raise IndexError("mine")
@@ -285,13 +287,13 @@ class Raising(Careless):
 @pytest.fixture
 def inversion(model: DiffusionModel) -> Inversion:
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    inverter = Inverter(model, Schedule.from_scheduler(model.scheduler, 1), Renoising(0))
+    inverter = BoundInverter(DDIM(), model, Schedule.from_scheduler(model.scheduler, 1))
     return inverter.invert(latents, model.encode_prompts(PROMPTS), PROMPTS)
 
 
 @torch.no_grad()
 def test_an_editor_that_leaves_its_attention_behind_leaves_none(model: DiffusionModel, inversion: Inversion) -> None:
-    before = model.pipeline.unet.attn_processors
+    before = model.network.attn_processors
     outcomes = run_editor(Careless(), model, inversion, REQUESTS)
     assert all(isinstance(outcome, torch.Tensor) for outcome in outcomes)
     assert same_processors(model, before)
@@ -301,7 +303,7 @@ def test_an_editor_that_leaves_its_attention_behind_leaves_none(model: Diffusion
 def test_an_editor_that_raises_leaves_no_attention_behind_between_its_tries_and_after(
     model: DiffusionModel, inversion: Inversion
 ) -> None:
-    before, editor = model.pipeline.unet.attn_processors, Raising()
+    before, editor = model.network.attn_processors, Raising()
     assert run_editor(editor, model, inversion, REQUESTS) == ["IndexError: mine"] * 2
     assert editor.found == [True] * 3  # the batch, and each image alone
     assert same_processors(model, before)

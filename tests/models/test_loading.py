@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from renoise.errors import InputError
 from renoise.models.base import DiffusionModel
-from renoise.models.loading import FAMILIES, check_prediction_type, load_model
+from renoise.models.loading import check_prediction_type, load_model, wrap_pipeline
 from renoise.models.sdxl import StableDiffusionXL
+from renoise.models.stable_diffusion import StableDiffusion
 
 
 def predicting(kind: str, tiny_sd: Path) -> DiffusionModel:
-    """tiny-sd with its answers turned into v or z_0: exactly what a network trained for that would say."""
+    """tiny-sd with its predictions converted to v or z_0, as a network trained for that would predict."""
     model = load_model(str(tiny_sd))
     alphas = model.pipeline.scheduler.alphas_cumprod
 
@@ -26,37 +28,94 @@ def predicting(kind: str, tiny_sd: Path) -> DiffusionModel:
         return (clean if kind == "sample" else math.sqrt(alpha) * output[0] - math.sqrt(1 - alpha) * clean,)
 
     if kind != "epsilon":
-        model.unet.register_forward_hook(convert)
+        model.network.register_forward_hook(convert)
     return model
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_a_scheduler_that_tells_the_truth_passes(kind: str, tiny_sd: Path) -> None:
+def test_a_scheduler_with_the_right_prediction_type_passes(kind: str, tiny_sd: Path) -> None:
     check_prediction_type(predicting(kind, tiny_sd), kind, "the checkpoint")
 
 
 @pytest.mark.parametrize("said", ["epsilon", "v_prediction", "sample"])
-def test_a_scheduler_that_is_wrong_is_told_what_the_network_predicts(said: str, tiny_sd: Path) -> None:
+def test_a_scheduler_with_a_wrong_prediction_type_is_refused_with_the_possible_ones(said: str, tiny_sd: Path) -> None:
     model = predicting("v_prediction" if said == "epsilon" else "epsilon", tiny_sd)
     truth = "v_prediction or sample" if said == "epsilon" else "epsilon"
-    with pytest.raises(
-        InputError, match=rf"^model\.checkpoint: .* mine says prediction_type {said}.* predicts {truth};"
-    ):
+    with pytest.raises(InputError, match=rf"^checkpoint: .* mine says prediction_type {said}.* predicts {truth}:"):
         check_prediction_type(model, said, "mine")
 
 
-def test_an_autoencoder_that_shifts_its_latents_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
+def test_an_autoencoder_with_a_mean_of_latents_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_sd, tmp_path / "model")
     config = tmp_path / "model/vae/config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"latents_mean": [0.1] * 4}))
-    with pytest.raises(InputError, match=r"model\.checkpoint: \S+: its autoencoder shifts latents by a mean"):
+    with pytest.raises(InputError, match=r"^checkpoint: \S+ has an autoencoder with latents_mean"):
         load_model(str(tmp_path / "model"))
 
 
-def test_every_family_has_its_adapter(tiny_sd: Path, tiny_sdxl: Path) -> None:
-    assert type(load_model(str(tiny_sd))) is DiffusionModel
+def test_a_checkpoint_is_loaded_as_its_family(tiny_sd: Path, tiny_sdxl: Path) -> None:
+    assert type(load_model(str(tiny_sd))) is StableDiffusion
     assert type(load_model(str(tiny_sdxl))) is StableDiffusionXL
-    assert set(FAMILIES) == {"StableDiffusionPipeline", "StableDiffusionXLPipeline"}
+
+
+# A pipeline in memory
+
+
+@pytest.fixture
+def pipeline(tiny_sd: Path) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline.from_pretrained(tiny_sd, dtype=torch.bfloat16)
+
+
+def state(pipeline: StableDiffusionPipeline) -> dict[str, object]:
+    """Everything about a pipeline that could be changed by accident."""
+    parts = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
+    found: dict[str, object] = {"scheduler": id(pipeline.scheduler), "config": dict(pipeline.scheduler.config)}
+    for name, part in parts.items():
+        found[f"{name} training"] = part.training
+        for key, weight in part.named_parameters():
+            found[f"{name}.{key}"] = (weight.dtype, weight.requires_grad, weight.stride(), weight.double().sum().item())
+    found["processors"] = {name: id(each) for name, each in pipeline.unet.attn_processors.items()}
+    return found
+
+
+def test_a_pipeline_in_memory_is_not_changed(pipeline: StableDiffusionPipeline) -> None:
+    before = state(pipeline)
+    model = wrap_pipeline(pipeline)
+    with torch.no_grad():
+        latents = model.encode_images(torch.rand(1, 3, 32, 32))
+        model.predict(latents, 500, model.encode_prompts(["a cat"], guidance_scale=2.0))
+        model.decode_latents(latents)
+    assert state(pipeline) == before
+    assert model.dtype == torch.bfloat16
+    assert latents.dtype == torch.float32
+
+
+def test_the_autoencoder_of_an_sdxl_pipeline_stays_in_float16(tiny_sdxl: Path) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl, dtype=torch.float16)
+    pipeline.vae.register_to_config(force_upcast=True)
+    model = wrap_pipeline(pipeline)
+    assert model.decode_latents(torch.zeros(1, 4, 4, 4)).isfinite().all()
+    assert pipeline.vae.dtype == torch.float16
+
+
+def test_a_pipeline_of_another_family_is_answered_with_the_supported_ones() -> None:
+    class OtherPipeline(DiffusionPipeline):
+        pass
+
+    with pytest.raises(InputError, match=r"is a OtherPipeline; supported are StableDiffusionPipeline, StableDif.*XL"):
+        wrap_pipeline(OtherPipeline())
+
+
+def test_a_pipeline_without_autoencoder_is_refused(pipeline: StableDiffusionPipeline) -> None:
+    pipeline.vae = None
+    with pytest.raises(InputError, match=r"^checkpoint: the StableDiffusionPipeline has no vae$"):
+        wrap_pipeline(pipeline)
+
+
+def test_a_pipeline_in_training_mode_is_refused(pipeline: StableDiffusionPipeline) -> None:
+    pipeline.unet.train()
+    with pytest.raises(InputError, match=r"is in training mode \(unet\); call \.eval\(\)"):
+        wrap_pipeline(pipeline)
 
 
 def test_parts_in_half_precision_files_are_loaded_in_float32(tiny_sdxl: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from renoise.errors import InputError, InputWarning
 from renoise.models.loading import load_model
-from renoise.models.lora import FILE
+from renoise.models.lora import DEFAULT_FILE
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ def test_merging_gives_the_network_that_diffusers_runs_with_the_lora_beside_it(t
     embeds = model.encode_prompts(["a cat", "a dog"]).prompt_embeds
     with torch.no_grad():
         expected, found, without = (
-            unet(latents, 499, encoder_hidden_states=embeds).sample for unet in (reference.unet, model.unet, plain.unet)
+            unet(latents, 499, encoder_hidden_states=embeds).sample
+            for unet in (reference.unet, model.network, plain.network)
         )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert (found - without).abs().max() > 0.01
@@ -49,14 +50,14 @@ def test_a_lora_for_sdxl_is_merged_likewise(tiny_sdxl: Path, tmp_path: Path) -> 
     merged, plain = load_model(str(tiny_sdxl), str(tmp_path)), load_model(str(tiny_sdxl))
     changed = {
         name.rsplit(".", 2)[-2]
-        for (name, before), after in zip(plain.unet.named_parameters(), merged.unet.parameters(), strict=True)
+        for (name, before), after in zip(plain.network.named_parameters(), merged.network.parameters(), strict=True)
         if not torch.equal(before, after)
     }
     assert changed == {"to_q"}
 
 
 def test_the_file_itself_may_be_named(tiny_sd: Path, lora: Path, tmp_path: Path) -> None:
-    shutil.copy(lora / FILE, tmp_path / "mine.safetensors")
+    shutil.copy(lora / DEFAULT_FILE, tmp_path / "mine.safetensors")
     by_file = load_model(str(tiny_sd), str(tmp_path / "mine.safetensors"))
     by_folder = load_model(str(tiny_sd), str(lora))
     for found, expected in zip(by_file.parameters(), by_folder.parameters(), strict=True):
@@ -85,10 +86,11 @@ def test_a_lora_that_fits_no_layer_is_named_with_what_it_was_meant_for(
     tiny_sd: Path, lora: Path, tmp_path: Path, change: object, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert callable(change)
-    save_file({name: each.contiguous() for name, each in change(load_file(lora / FILE)).items()}, tmp_path / FILE)
-    with pytest.raises(
-        InputError, match=r"^model\.lora: \S+ (fits no layer of|cannot be loaded into) this Stable"
-    ) as told:
+    save_file(
+        {name: each.contiguous() for name, each in change(load_file(lora / DEFAULT_FILE)).items()},
+        tmp_path / DEFAULT_FILE,
+    )
+    with pytest.raises(InputError, match=r"^lora: \S+ (matches no layer of|cannot be loaded into) this Stable") as told:
         load_model(str(tiny_sd), str(tmp_path))
     assert len(str(told.value)) < 500, "diffusers lists every layer"
     assert "\n" not in str(told.value)
@@ -98,30 +100,30 @@ def test_a_lora_that_fits_no_layer_is_named_with_what_it_was_meant_for(
 def test_a_lora_that_fits_in_part_is_merged_with_a_warning_of_the_rest(
     tiny_sd: Path, lora: Path, tmp_path: Path
 ) -> None:
-    weights = load_file(lora / FILE)
+    weights = load_file(lora / DEFAULT_FILE)
     layer = next(name for name in weights if name.endswith("to_q.lora_A.weight"))
     extra = {layer.replace("lora_A", kind): weights[layer.replace("lora_A", kind)] for kind in ("lora_A", "lora_B")}
     moved = {name.replace("attentions.0", "attentions.7"): tensor for name, tensor in extra.items()}
-    save_file({name: each.clone() for name, each in (weights | moved).items()}, tmp_path / FILE)
-    with pytest.warns(InputWarning, match=r"model\.lora: .*unexpected keys.*attentions\.7"):
+    save_file({name: each.clone() for name, each in (weights | moved).items()}, tmp_path / DEFAULT_FILE)
+    with pytest.warns(InputWarning, match=r"lora: .*unexpected keys.*attentions\.7"):
         load_model(str(tiny_sd), str(tmp_path))
 
 
 def test_a_damaged_lora_is_named(tiny_sd: Path, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"123")
-    with pytest.raises(InputError, match=r"model\.lora: \S+ cannot be loaded .*header too small"):
+    (tmp_path / DEFAULT_FILE).write_bytes(b"123")
+    with pytest.raises(InputError, match=r"lora: \S+ cannot be loaded .*header too small"):
         load_model(str(tiny_sd), str(tmp_path))
 
 
 def test_a_pickled_lora_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
     torch.save({"unet.lora_A": torch.zeros(1)}, tmp_path / "pytorch_lora_weights.bin")
-    with pytest.raises(InputError, match=r"model\.lora"):
+    with pytest.raises(InputError, match=r"lora"):
         load_model(str(tiny_sd), str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "lora.bin", "/nowhere/mine.safetensors"])
 def test_a_lora_that_is_not_there_is_told_with_what_it_may_be(tiny_sd: Path, name: str) -> None:
     with pytest.raises(
-        InputError, match=r"model\.lora must be a hub id, a folder or a \.safetensors file; there is no"
+        InputError, match=r"lora must be a hub id, a folder or a \.safetensors file; \S+ does not exist"
     ):
         load_model(str(tiny_sd), name)

@@ -7,7 +7,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, sample
+from renoise.inversion.base import Inversion
+from renoise.inversion.sampling import sample
 from renoise.models.loading import load_model
 from renoise.models.sdxl import StableDiffusionXL
 
@@ -90,7 +91,7 @@ def test_the_autoencoder_works_in_float32_where_the_networks_run_in_half_precisi
     latents = model.encode_images(images)
     assert latents.dtype == torch.float32
     assert next(model.vae.parameters()).dtype == torch.float32
-    assert next(model.unet.parameters()).dtype == torch.float16
+    assert next(model.network.parameters()).dtype == torch.float16
     exact = load_model(str(tiny_sdxl))
     torch.testing.assert_close(latents, exact.encode_images(images), rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(model.decode_latents(latents), exact.decode_latents(latents), rtol=1e-2, atol=1e-2)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.evaluation import images_of
 from diffusers import StableDiffusionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.shared.scenes import images_of
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model
 from tiny_models.scenes import random_scenes

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.evaluation import UNSEEN_SEED, images_of, prompts_of
 from diffusers import ConfigMixin, DDIMScheduler, EulerAncestralDiscreteScheduler
+from helpers.inversions import BoundInverter
 
+from benchmarks.shared.scenes import UNSEEN_SEED, images_of, prompts_of
 from renoise.core.edit_regularization import EditRegularization
 from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import Renoising
 from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, Inverter, sample
+from renoise.inversion.base import Inversion
+from renoise.inversion.renoise import ReNoise
+from renoise.inversion.sampling import sample
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model
 from tiny_models.scenes import random_scenes
@@ -29,7 +31,7 @@ def by_noise(tiny_sd: Path) -> DiffusionModel:
 
 @pytest.fixture(scope="module")
 def by_velocity(tiny_sd: Path) -> DiffusionModel:
-    """The same network, its answers turned into v = √ᾱ ε − √(1−ᾱ) z_0."""
+    """The same network, its predictions converted to v = √ᾱ ε − √(1−ᾱ) z_0."""
     model = load_model(str(tiny_sd))
     alphas = model.pipeline.scheduler.alphas_cumprod
 
@@ -38,7 +40,7 @@ def by_velocity(tiny_sd: Path) -> DiffusionModel:
         alpha = float(alphas[int(timestep)])
         return ((output[0] - math.sqrt(1 - alpha) * latents) / math.sqrt(alpha),)
 
-    model.unet.register_forward_hook(to_velocity)
+    model.network.register_forward_hook(to_velocity)
     return model
 
 
@@ -49,8 +51,8 @@ def inverted(
         model.pipeline.scheduler.config, prediction_type=prediction_type, timestep_spacing="trailing"
     )
     schedule = Schedule.from_scheduler(scheduler, 4)
-    correction = NoiseCorrection("optimize" if schedule.is_stochastic else "none")
-    inverter = Inverter(model, schedule, Renoising(1), losses, correction)
+    correction = NoiseCorrection("optimize") if schedule.is_stochastic else None
+    inverter = BoundInverter(ReNoise(1, regularization=losses, noise_correction=correction), model, schedule)
     return inverter.invert(model.encode_images(images_of(SCENES)), *prompts_of(model, SCENES))
 
 
