@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -120,14 +121,16 @@ def test_only_the_patch_loss_needs_a_target() -> None:
 @pytest.mark.parametrize("name", ["lambda_pair", "lambda_patch_kl", "lambda_kl"])
 @pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf")])
 def test_an_error_about_a_weight_names_it(name: str, value: float) -> None:
+    weights: Any = {name: value}
     with pytest.raises(ValueError, match=rf"^{name} must be 0 or more and finite, got {value}$"):
-        EditRegularization(**{name: value})
+        EditRegularization(**weights)
 
 
 @pytest.mark.parametrize("name", ["num_reg_steps", "num_ac_rolls"])
 def test_an_error_about_a_count_names_it(name: str) -> None:
+    counts: dict[str, int] = {name: 0}
     with pytest.raises(ValueError, match=rf"^{name} must be 1 or more, got 0$"):
-        EditRegularization(lambda_pair=1, **{name: 0})
+        EditRegularization(lambda_pair=1, **counts)
 
 
 def test_regularization_with_all_weights_0_is_refused() -> None:

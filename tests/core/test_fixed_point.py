@@ -42,7 +42,8 @@ def relative_error(step: Step, equation: StepEquation, estimate: torch.Tensor) -
     """Returns the error of the sampler's own step from an estimate, ‖denoise(z^k) − z_{t-1}‖ / ‖z_{t-1}‖, [B]."""
     prediction = equation.predict(estimate, torch.arange(len(estimate)))
     error = step.denoise(estimate, prediction, equation.noise) - equation.previous
-    return error.flatten(1).norm(dim=1) / equation.previous.flatten(1).norm(dim=1)
+    relative: torch.Tensor = error.flatten(1).norm(dim=1) / equation.previous.flatten(1).norm(dim=1)
+    return relative
 
 
 @schedulers

@@ -200,7 +200,8 @@ def algorithm_1(
     """Runs the paper's pseudo-code for one image, line by line."""
     index = torch.tensor([image])
     previous, noise = linear.latents[index], linear.noise[index]
-    estimates, z = [], previous
+    estimates: list[torch.Tensor] = []
+    z = previous
     for k, weight in enumerate(weights):
         delta = linear.predict(z, index)
         regular = delta if regularize is None else regularize(delta, z, index, k)

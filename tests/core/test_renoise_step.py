@@ -64,7 +64,8 @@ def test_presets_have_the_weights_of_table_1(name: str) -> None:
 @given(iterations=st.integers(0, 30))
 def test_iterations_alone_can_be_changed_in_every_preset(name: str, timestep: float, iterations: int) -> None:
     weights = preset_step(name, iterations).weights(timestep)
-    table_1 = TABLE_1[name][1 if timestep < 250 else 2]
+    _, below, above = TABLE_1[name]
+    table_1 = below if timestep < 250 else above
     last = [weight for weight in table_1 if weight > 0][-(iterations + 1) :]
     assert [weight for weight in weights if weight > 0] == pytest.approx([weight / sum(last) for weight in last])
     assert sum(weights) == pytest.approx(1, abs=1e-12)
