@@ -16,9 +16,13 @@ Predict = Callable[..., Any]
 Pictures = Callable[..., Path]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-MODEL = ["checkpoint", "scheduler", "num_inference_steps", "renoise_iterations", "averaging_weights", "guidance_scale"]
-MODEL += ["tolerance", "editors", "seed", "strict", "overwrite", "retry_failed", "images_per_shard"]
+MODEL = ["checkpoint", "lora", "scheduler", "scheduler_options", "eta", "num_inference_steps", "guidance_scale"]
+MODEL += ["inversion", "editors", "metrics", "seed"]
+MODEL += [f"inversion.{name}" for name in ("iterations", "tolerance", "solver")]
+WRITER = ["overwrite", "strict", "retry_failed", "images_per_shard"]
 DATA = ["root", "batch_size", "num_workers", "resolution", "resize", "prompt", "captioner"]
+GROUPS = {"model": MODEL, "data": DATA, "writer": WRITER}
+OPTIONS = [f"{group}.{name}" for group, names in GROUPS.items() for name in names]
 
 
 @pytest.fixture
@@ -36,25 +40,45 @@ def help_of_predict(run_cli: Callable[..., Any]) -> str:
     return str(run.out)
 
 
-@pytest.mark.parametrize("option", [*(f"model.{name}" for name in MODEL), *(f"data.{name}" for name in DATA)])
+@pytest.mark.parametrize("option", OPTIONS)
 def test_the_help_of_predict_explains_every_option(option: str, help_of_predict: str) -> None:
     entry = re.search(rf"--{re.escape(option)}\b[^\n]*\n?((?: {{20,}}[^\n]*\n)*)", help_of_predict)
     assert entry, f"{option} is not in the help"
     assert re.search(r"[a-z]{3,} [a-z]", entry[0].replace(option, "")), f"{option} is not explained"
 
 
-def test_the_help_of_fit_works(run_cli: Callable[..., Any]) -> None:
-    run = run_cli("fit", "--help")
+def test_presets_are_listed_with_a_line_each(run_cli: Callable[..., Any]) -> None:
+    run = run_cli("presets")
     assert run.status == 0
-    assert "--model" in run.out
-    assert "--trainer.max_steps" in run.out
+    lines = run.out.splitlines()
+    for name in ("lcm_lora", "sd14", "sdxl", "sdxl_turbo"):
+        assert any(re.match(rf"{name} +\S", line) for line in lines)
+
+
+def test_a_preset_is_a_config_by_name_and_configs_after_it_override_it(
+    photos: Path, tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    overlay = ["--config", REPOSITORY / "configs/tiny/sdxl_turbo.yaml", "--data.resolution=32", f"--data.root={photos}"]
+    out = tmp_path / "out"
+    run = run_cli("predict", "--preset", "sdxl_turbo", *overlay, f"--trainer.default_root_dir={out}")
+    assert run.status == 0, run.err
+    (row,) = Manifest(out).read()
+    assert row["nfe"] == 41
+
+
+def test_an_unknown_preset_is_answered_with_those_there_are(run_cli: Callable[..., Any]) -> None:
+    for arguments in (["--preset", "turbo"], ["--preset=turbo"]):
+        run = run_cli("predict", *arguments)
+        assert (run.status, run.err.count("\n")) == (2, 1)
+        assert "preset: there is no 'turbo'; there are lcm_lora, sd14, sdxl, sdxl_turbo" in run.err
 
 
 def test_without_a_command_it_says_which_there_are(run_cli: Callable[..., Any]) -> None:
     run = run_cli()
     assert run.status == 2
     assert "predict" in run.err
-    assert "fit" in run.err
+    assert "presets" in run.err
     assert "--help" in run.err
     assert "usage:" not in run.err
     assert run_cli("--help").status == 0
@@ -69,7 +93,7 @@ def test_the_installed_command_is_the_same_program() -> None:
 # Options that do not exist
 
 UNKNOWN = [
-    ("model", "renoise_iteration", "renoise_iterations"),
+    ("writer", "overwrit", "overwrite"),
     ("model", "stpes", "num_inference_steps"),
     ("data", "rot", "root"),
     ("trainer", "default_rootdir", "default_root_dir"),
@@ -143,17 +167,17 @@ def test_the_command_line_overrides_the_config_and_values_refer_to_each_other(
         model:
           checkpoint: {tiny_sd}
           num_inference_steps: 2
-          renoise_iterations: 3
+          inversion: {{class_path: ReNoise, init_args: {{iterations: 3}}}}
         data:
           class_path: ImageFolderDataModule
           init_args: {{root: nowhere, resolution: 32}}
         trainer:
           accelerator: cpu
           enable_progress_bar: false
-          default_root_dir: {tmp_path}/out/K${{model.renoise_iterations}}
+          default_root_dir: {tmp_path}/out/K${{model.inversion.init_args.iterations}}
         """
     )
-    run = run_cli("predict", "--config", config, "--model.renoise_iterations", "1", "--data.root", photos)
+    run = run_cli("predict", "--config", config, "--model.inversion.iterations", "1", "--data.root", photos)
     assert run.status == 0, run.err
     (row,) = Manifest(tmp_path / "out/K1").read()
     assert row["nfe"] == 2 * (1 + 1)
@@ -163,7 +187,7 @@ def test_main_takes_its_arguments_from_the_command_line(
     photos: Path, tmp_path: Path, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = {"--model.checkpoint": tiny_sd, "--data.root": photos, "--trainer.default_root_dir": tmp_path / "out"}
-    options |= {"--model.num_inference_steps": 1, "--model.renoise_iterations": 0, "--data.resolution": 32}
+    options |= {"--model.num_inference_steps": 1, "--model.inversion.iterations": 0, "--data.resolution": 32}
     monkeypatch.setattr("sys.argv", ["renoise", "predict", *(f"{name}={value}" for name, value in options.items())])
     main()
     captured = capsys.readouterr()
@@ -179,7 +203,7 @@ def test_a_data_module_that_there_is_not_is_answered_with_those_that_there_are(
     run = run_cli("predict", "--model.checkpoint=x", f"--data={name}", "--data.root=x")
     assert (run.status, run.err.count("\n")) == (2, 1)
     known = ("CocoCaptions", "HuggingFace", "ImageFolder", "PIEBench", "WebDataset")
-    assert f"There are: {', '.join(f'{each}DataModule' for each in known)}; or the class path" in run.err
+    assert f"There are: {', '.join(f'{each}DataModule' for each in known)}; or give the class path" in run.err
 
 
 def test_a_config_of_folders_takes_another_data_set(run_cli: Callable[..., Any], tmp_path: Path) -> None:

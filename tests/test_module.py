@@ -13,8 +13,10 @@ from torch import nn
 from renoise.cli import main
 from renoise.data import ImageBatch, ImageRecord
 from renoise.editing.base import Editor, EditRequest
-from renoise.inversion.base import Inversion
-from renoise.models.base import Conditioning, DiffusionModel
+from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.renoise import ReNoise
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
 from renoise.models.sdxl import StableDiffusionXL
 from renoise.module import ReNoiseModule
 from tiny_models.data import to_pixels
@@ -49,9 +51,9 @@ class Inverted(Editor):
         return 1 - model.decode_latents(inversion.latents) + self.value
 
 
-def module(tiny_sd: Path, *editors: Editor) -> ReNoiseModule:
-    made = ReNoiseModule(str(tiny_sd), num_inference_steps=2, renoise_iterations=1, editors=editors)
-    made.setup("predict")
+def module(tiny_sd: Path, *editors: Editor, inversion: Inverter | None = None) -> ReNoiseModule:
+    made = ReNoiseModule(str(tiny_sd), num_inference_steps=2, inversion=inversion, editors=editors)
+    made.configure_model()
     return made
 
 
@@ -65,7 +67,7 @@ def test_every_image_has_a_row_with_its_measurements_and_its_metadatas_own_colum
         assert result.row["nfe"] == 4
         assert result.row["psnr"] < result.row["psnr_vae"]
         assert result.row["seconds"] > 0
-        assert json.loads(result.metadata["prompt"]) == result.row["prompt"]
+        assert result.metadata["prompt"] == result.row["prompt"]
 
 
 @torch.no_grad()
@@ -80,6 +82,37 @@ def test_editors_see_only_what_they_did_not_refuse_and_each_has_its_own_column(t
         ["Inverted-2"],
         ["Inverted", "Inverted-2"],
     ]
+
+
+class Faulty(ReNoise):
+    """Raises for batches with image 1, or returns latents of the wrong shape for it."""
+
+    def __init__(self, raises: bool) -> None:
+        super().__init__()
+        self.raises = raises
+
+    def invert(self, *arguments: Any, **options: Any) -> Inversion:
+        inversion = super().invert(*arguments, **options)
+        if "1.png" in arguments[4].names:
+            if self.raises:
+                raise IndexError("mine")
+            inversion.latents = inversion.latents[..., :1]
+        return inversion
+
+
+@pytest.mark.parametrize(
+    ("raises", "error"),
+    [(True, "IndexError: mine"), (False, "ValueError: Faulty must return latents of shape [1, 4, 16, 16], got")],
+    ids=["raises", "shape"],
+)
+@torch.no_grad()
+def test_an_inversion_method_that_fails_for_one_image_does_not_stop_the_others(
+    raises: bool, error: str, tiny_sd: Path
+) -> None:
+    results = module(tiny_sd, inversion=Faulty(raises)).predict_step(batch(), 0)
+    rows = {result.row["file_name"]: result.row for result in results}
+    assert {name: row["status"] for name, row in rows.items()} == {"0.png": "ok", "1.png": "failed", "2.png": "ok"}
+    assert rows["1.png"]["error"].startswith(error)
 
 
 @torch.no_grad()

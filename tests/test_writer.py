@@ -17,14 +17,15 @@ from PIL import Image
 from safetensors import safe_open
 
 from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, sample
-from renoise.models.base import DiffusionModel
+from renoise.inversion.base import Inversion
+from renoise.inversion.sampling import sample
 from renoise.models.loading import load_model
+from renoise.models.stable_diffusion import StableDiffusion
 from renoise.outputs.manifest import Manifest
 
 PROMPT, EDIT = "a fox on a plain red background", "a wolf on a plain red background"
 COLUMNS = ["file_name", "status", "error", "prompt", "edit_prompt"]
-COLUMNS += ["psnr", "ssim", "psnr_vae", "latent_mse", "nfe", "seconds", "inversion", "edits"]
+COLUMNS += ["psnr", "ssim", "psnr_vae", "latent_mse", "nfe", "residual", "converged", "seconds", "inversion", "edits"]
 SAMPLERS = ["DDIMScheduler", "EulerAncestralDiscreteScheduler"]
 
 
@@ -51,7 +52,7 @@ def output(
     texts = {"file_name": "sub/fox.jpg", "text": PROMPT, "edit_text": EDIT, "photographer": "me"}
     (root / "metadata.jsonl").write_text(json.dumps(texts), encoding="utf-8")
     folder = tmp_path_factory.mktemp("out") / "new" / "folder"
-    options = ["--model.editors=[PromptSwap]", f"--model.scheduler={request.param}", "--model.renoise_iterations=1"]
+    options = ["--model.editors=[PromptSwap]", f"--model.scheduler={request.param}", "--model.inversion.iterations=1"]
     run = predict(root, folder, *options, "--data.batch_size=2", "--model.seed=7")
     assert (run.status, run.err, run.warnings, run.noise) == (0, "", [], [])
     rows = Manifest(folder).read()
@@ -147,12 +148,13 @@ def test_an_inversion_says_where_it_comes_from(output: Output, tiny_sd: Path) ->
     stochastic = metadata["scheduler"]["class_name"] == "EulerAncestralDiscreteScheduler"
     assert metadata["scheduler"]["class_name"] in SAMPLERS
     assert metadata["checkpoint"] == str(tiny_sd)
-    assert (metadata["num_inference_steps"], metadata["renoise_iterations"]) == (2, 1)
+    assert metadata["num_inference_steps"] == 2
+    assert metadata["inversion"]["init_args"]["iterations"] == 1
     assert (metadata["guidance_scale"], metadata["seed"], metadata["prompt"]) == (1.0, 7, PROMPT)
     assert metadata["image_sha256"] == hashlib.sha256((output.root / "sub/fox.jpg").read_bytes()).hexdigest()
     assert metadata["time_ids"] == [48, 48, 0, 0, 32, 32]
     assert metadata["lora"] is None
-    assert metadata["noise_correction"] == "none"
+    assert metadata["inversion"]["init_args"]["noise_correction"] is None
     assert metadata["file_name"] == "sub/fox.jpg"
     assert metadata["precision"] == "32-true"
     assert metadata["version"] == version("renoise")
@@ -224,7 +226,7 @@ def test_the_images_folder_itself_is_refused_as_output(
     run = predict(root, root / ".." / root.name)
     assert run.status == 2
     assert run.err.startswith("error: trainer.default_root_dir: ")
-    assert "is data.root as well" in run.err
+    assert "is also data.root" in run.err
     assert os.listdir(root) == ["a.png"]
 
 
@@ -284,16 +286,16 @@ def test_gradients_can_be_taken_inside_of_a_step(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients: list[float] = []
-    decode = DiffusionModel.decode_latents
+    decode = StableDiffusion.decode_latents
 
-    def differentiated(self: DiffusionModel, latents: torch.Tensor) -> torch.Tensor:
+    def differentiated(self: StableDiffusion, latents: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
             leaf = latents.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(decode(self, leaf).sum(), leaf)
         gradients.append(float(gradient.abs().sum()))
         return decode(self, latents)
 
-    monkeypatch.setattr(DiffusionModel, "decode_latents", differentiated)
+    monkeypatch.setattr(StableDiffusion, "decode_latents", differentiated)
     assert predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out").status == 0
     assert min(gradients) > 0
 

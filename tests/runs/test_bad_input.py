@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from renoise.models.base import Conditioning, DiffusionModel
+from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import Conditioning
 from renoise.models.loading import load_model
 from renoise.outputs.manifest import Manifest
 
@@ -111,17 +112,17 @@ def test_strict_makes_the_exit_status_1_after_everything_good_was_written(
 ) -> None:
     root = pictures(tmp_path / "photos", "b.png")
     (root / "a.png").touch()
-    run = predict(root, tmp_path / "out", "--model.strict=true", "--data.batch_size=1")
+    run = predict(root, tmp_path / "out", "--writer.strict=true", "--data.batch_size=1")
     assert run.status == 1
     assert {name: row["status"] for name, row in rows(tmp_path / "out").items()} == {"a.png": "failed", "b.png": "ok"}
     for name in ("summary.json", "contact_sheet.png", "reconstructions/b.png.png"):
         assert (tmp_path / "out" / name).exists()
-    again = predict(root, tmp_path / "out", "--model.strict=false")
+    again = predict(root, tmp_path / "out", "--writer.strict=false")
     assert again.status == 0, "strict is not a setting that a result depends on"
 
 
 def test_strict_is_content_where_nothing_failed(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
-    assert predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", "--model.strict=true").status == 0
+    assert predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", "--writer.strict=true").status == 0
 
 
 def test_the_exit_status_is_1_where_no_image_came_out(tmp_path: Path, predict: Predict) -> None:
@@ -147,7 +148,7 @@ def test_many_failures_do_not_fill_the_screen(tmp_path: Path, predict: Predict) 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path, predict: Predict) -> None:
     (tmp_path / "photos").mkdir()
-    assert_one_line(predict(tmp_path / "photos", tmp_path / "out"), f"data.root: {tmp_path}/photos holds no images")
+    assert_one_line(predict(tmp_path / "photos", tmp_path / "out"), f"data.root: {tmp_path}/photos contains no images")
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path, predict: Predict) -> None:
@@ -179,46 +180,55 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning(
 
 # Options
 
+INVERSION = "model.inversion"
 MISTAKES = {
-    "--model.scheduler=DDIMShceduler": ["model.scheduler: there is no 'DDIMShceduler'", "DDIMScheduler"],
+    "--model.scheduler=DDIMShceduler": ["model.scheduler: diffusers has no 'DDIMShceduler'", "DDIMScheduler"],
     "--model.scheduler=HeunDiscreteScheduler": ["model.scheduler", "cannot be inverted"],
     "--model.guidance_scale=-1": ["model.guidance_scale must be 0 or more, got -1.0"],
     "--model.guidance_scale=.nan": ["model.guidance_scale must be 0 or more, got nan"],
-    "--model.scheduler=FlowMatchEulerDiscreteScheduler": ["says prediction_type flow", "it predicts epsilon"],
-    "--model.scheduler=EDMEulerScheduler": ["model.scheduler: EDMEulerScheduler takes the network's output as EDM"],
-    "--model.tolerance=0": ["model.tolerance must be positive or null, got 0.0"],
-    "--model.renoise_iterations=-1": ["model.renoise_iterations must be 0 or more, got -1"],
-    "--model.num_inference_steps=0": ["model.num_inference_steps must lie in 1…1000, got 0"],
-    "--model.num_inference_steps=1001": ["model.num_inference_steps must lie in 1…1000, got 1001"],
-    "--model.averaging_weights={below: [1.0], above: [0.5]}": ["model.averaging_weights.above must", "sum to 1"],
-    "--model.averaging_weights={below: [0.5, 0.5], above: [1.0]}": [
-        "model.averaging_weights.below holds 2 weights, but with model.renoise_iterations 0 there are 1 estimates"
+    "--model.scheduler=FlowMatchEulerDiscreteScheduler": ["says prediction_type flow", "network predicts epsilon"],
+    "--model.scheduler=EDMEulerScheduler": ["model.scheduler: EDMEulerScheduler expects", "EDM"],
+    "--model.num_inference_steps=0": ["model.num_inference_steps must be in [1, 1000], got 0"],
+    "--model.num_inference_steps=1001": ["model.num_inference_steps must be in [1, 1000], got 1001"],
+    "--model.inversion.iterations=-1": [f"{INVERSION}.iterations must be 0 or more, got -1"],
+    "--model.inversion.tolerance=0": [f"{INVERSION}.tolerance must be positive, or null, got 0.0"],
+    "--model.inversion.averaging_weights={below: [1.0], above: [0.5]}": [
+        f"{INVERSION}.averaging_weights.above must be 0 or more each and sum to 1"
     ],
-    "--model.edit_losses={lambda_pair: -1}": ["model.edit_losses.lambda_pair must be 0 or more", "got -1"],
-    "--model.edit_losses={lambda_patch_kl: -0.05}": ["model.edit_losses.lambda_patch_kl must be 0 or more"],
-    "--model.edit_losses={lambda_kl: .nan}": ["model.edit_losses.lambda_kl must be 0 or more and finite, got nan"],
-    "--model.edit_losses={lambda_pair: 1, rounds: 0}": ["model.edit_losses.rounds must be at least 1, got 0"],
-    "--model.edit_losses={lambda_pair: 0}": ["model.edit_losses", "null switches the losses off"],
-    "--model.noise_correction=override": ["model.noise_correction must be none with DDIMScheduler", "got override"],
-    "--model.noise_correction_strength=0": ["model.noise_correction_strength must lie in (0, 1], got 0.0"],
-    "--model.noise_correction_steps=0": ["model.noise_correction_steps must be 1 or more, got 0"],
-    "--model.eta=1.5": ["model.eta must lie in 0…1, got 1.5"],
+    "--model.inversion.regularization={lambda_pair: -1}": [
+        f"{INVERSION}.regularization.lambda_pair must be 0 or more and finite, got -1"
+    ],
+    "--model.inversion.regularization={lambda_kl: .nan}": [f"{INVERSION}.regularization.lambda_kl", "got nan"],
+    "--model.inversion.regularization={lambda_pair: 1, num_reg_steps: 0}": [
+        f"{INVERSION}.regularization.num_reg_steps must be 1 or more, got 0"
+    ],
+    "--model.inversion.regularization={lambda_pair: 0}": ["null turns regularization off"],
+    "--model.inversion.noise_correction={method: override}": [
+        f"{INVERSION}: noise_correction needs a sampler that draws noise"
+    ],
+    "--model.inversion.noise_correction={strength: 0}": [
+        f"{INVERSION}.noise_correction.strength must be in (0, 1], got 0"
+    ],
+    "--model.inversion.noise_correction={steps: 0}": [f"{INVERSION}.noise_correction.steps must be 1 or more, got 0"],
+    "--model.eta=1.5": ["model.eta must be in [0, 1], got 1.5"],
+    "--model.metrics=[psnr, beauty]": ["model.metrics: there is no 'beauty'; there are psnr, ssim"],
     "--model.scheduler_options={spacing: trailing}": ["DDIMScheduler has no 'spacing'", "timestep_spacing"],
     "--model.scheduler_options={prediction_type: v_prediction}": [
-        "model.checkpoint: the scheduler for",
+        "model.checkpoint: the scheduler of",
         "says prediction_type v_prediction",
-        "it predicts epsilon",
+        "network predicts epsilon",
     ],
     "--model.scheduler_options={timestep_spacing: sideways}": [
-        "model.num_inference_steps or model.scheduler_options",
+        "model.num_inference_steps or scheduler_options",
         "sideways",
     ],
     "--model.lora=no/such/folder": ["model.lora must be a hub id, a folder or a .safetensors file"],
     "--model.lora=nobody/nothing": ["model.lora: nobody/nothing cannot be loaded"],
     "--data.resolution=42": ["data.resolution must be a multiple of 4", "got 42"],
-    "--data.resolution=0": ["data.resolution must be 8 or more, but is 0"],
-    "--data.batch_size=0": ["data.batch_size must be 1 or more, but is 0"],
-    "--data.num_workers=-1": ["data.num_workers must be 0 or more, but is -1"],
+    "--data.resolution=0": ["data.resolution must be 8 or more, got 0"],
+    "--data.batch_size=0": ["data.batch_size must be 1 or more, got 0"],
+    "--data.num_workers=-1": ["data.num_workers must be 0 or more, got -1"],
+    "--writer.images_per_shard=0": ["writer.images_per_shard must be 1 or more, or null, got 0"],
     "--model.checkpoint=nobody/nothing": ["model.checkpoint: nobody/nothing"],
     "--model.checkpoint=no/such/folder": ["model.checkpoint: no/such/folder"],
     "--model.checkpoint=": ["model.checkpoint"],
@@ -242,8 +252,8 @@ def test_a_value_that_cannot_be_is_one_line(
     [
         ("data.batch_size", "two"),
         ("model.num_inference_steps", "2.5"),
-        ("model.strict", "perhaps"),
-        ("model.noise_correction", "sometimes"),
+        ("writer.strict", "perhaps"),
+        ("model.inversion.noise_correction", "sometimes"),
     ],
 )
 def test_a_value_of_the_wrong_type_names_the_option(
@@ -252,7 +262,7 @@ def test_a_value_of_the_wrong_type_names_the_option(
     run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", f"--{option}={value}")
     assert run.status == 2
     assert run.err.startswith("error: ")
-    assert option.split(".")[1] in run.err
+    assert option.rpartition(".")[2] in run.err
     assert value in run.err
     assert "usage:" not in run.err
 
@@ -358,25 +368,25 @@ def test_the_output_of_other_settings_is_refused_unless_it_shall_be_replaced(
     assert_one_line(
         refused,
         f"{out} holds the output of a run with other settings",
-        "--model.overwrite true",
+        "--writer.overwrite true",
         "num_inference_steps was 2, now 3",
     )
     assert "data.prompt was '', now 'a cat'" in refused.err
     assert contents(out) == before
 
-    broken = predict(root, out, *other, "--model.overwrite=true", "--model.checkpoint=nobody/nothing")
+    broken = predict(root, out, *other, "--writer.overwrite=true", "--model.checkpoint=nobody/nothing")
     assert_one_line(broken, "model.checkpoint: nobody/nothing")
     assert contents(out) == before, "nothing is thrown away for a command that cannot be carried out"
-    broken = predict(root, out, *other, "--model.overwrite=true", "--data.resolution=42")
+    broken = predict(root, out, *other, "--writer.overwrite=true", "--data.resolution=42")
     assert_one_line(broken, "data.resolution")
     assert contents(out) == before
 
     wrong = "--model.scheduler_options={prediction_type: v_prediction}"
-    broken = predict(root, out, *other, "--model.overwrite=true", wrong)
-    assert_one_line(broken, "model.checkpoint", "it predicts epsilon")
+    broken = predict(root, out, *other, "--writer.overwrite=true", wrong)
+    assert_one_line(broken, "model.checkpoint", "network predicts epsilon")
     assert contents(out) == before
 
-    assert predict(root, out, *other, "--model.overwrite=true").status == 0
+    assert predict(root, out, *other, "--writer.overwrite=true").status == 0
     assert rows(out)["a.png"]["nfe"] == 3
     assert (out / "notes.txt").read_text() == "mine"
     assert predict(root, out, *other).status == 0, "now it is the folder of these settings"

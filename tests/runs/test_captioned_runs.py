@@ -143,7 +143,7 @@ def test_a_line_broken_by_hand_is_named_and_its_image_captioned_anew(
     before = times(out, NAMES)
     run = captioned(root, out)
     assert run.status == 0
-    assert ["captions.jsonl, line 1 is left aside: not JSON" in warning for warning in run.warnings] == [True]
+    assert ["captions.jsonl, line 1 is skipped: not JSON" in warning for warning in run.warnings] == [True]
     assert times(out, NAMES) == before, "what was inverted under the caption stays"
     assert prompts(out)["new.png"] == CAPTIONS["0.png"]
     assert (out / "captions.jsonl").read_text(encoding="utf-8").startswith(lines[0][:20] + "\n"), "nothing is lost"
@@ -163,7 +163,7 @@ def test_an_empty_caption_is_kept_and_warned_of(
     assert captioned(root, tmp_path / "out").warnings == [], "and nobody is asked again"
 
 
-def test_one_that_is_in_the_way_captions_between_inversions(
+def test_one_that_is_offloaded_captions_between_inversions(
     tmp_path: Path, root: Path, captioned: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inverting: list[bool] = [False]
@@ -171,7 +171,7 @@ def test_one_that_is_in_the_way_captions_between_inversions(
 
     def in_the_way(self: Captioner, *arguments: Any) -> None:
         load(self, *arguments)
-        self.is_in_the_way = True
+        self.is_offloaded = True
 
     def alone(self: Captioner, images: torch.Tensor) -> list[str]:
         assert not inverting[0]
@@ -204,7 +204,7 @@ def test_a_captioner_that_cannot_be_loaded_costs_nothing_that_is_there(
     out = tmp_path / "out"
     assert predict(root, out).status == 0
     before = times(out, NAMES)
-    run = captioned(root, out, "--data.captioner.checkpoint=no/such", "--model.overwrite=true")
+    run = captioned(root, out, "--data.captioner.checkpoint=no/such", "--writer.overwrite=true")
     assert (run.status, run.err.count("\n")) == (2, 1)
     assert "data.captioner.checkpoint: no/such cannot be loaded as a BLIP-2" in run.err
     assert times(out, NAMES) == before
@@ -218,7 +218,7 @@ def test_other_captioners_are_other_settings_and_captions_outlive_them(
     other = "--data.captioner.max_new_tokens=9"
     assert "data.captioner was" in captioned(root, out, other).err
     count = sum(asked)
-    assert captioned(root, out, other, "--model.overwrite=true").status == 0
+    assert captioned(root, out, other, "--writer.overwrite=true").status == 0
     assert sum(asked) == count, "what a person may have corrected is not thrown away"
 
 

@@ -34,7 +34,7 @@ def command(tiny_sd: Path) -> Command:
         given = {
             "model.checkpoint": tiny_sd,
             "model.num_inference_steps": 2,
-            "model.renoise_iterations": 1,
+            "model.inversion.iterations": 1,
             "data.root": root,
             "data.resolution": 32,
             "data.batch_size": 2,
@@ -81,7 +81,7 @@ def test_two_machines_that_meet_by_torchrun_leave_what_one_process_leaves(
     meeting = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}"]
     words = [sys.executable, "-m", "torch.distributed.run", *meeting, *command(root, tmp_path / "two", **two)]
     running = [start(words) for _ in range(2)]
-    options = ["--model.renoise_iterations=1", "--data.batch_size=2", f"--data.captioner.checkpoint={tiny_blip2}"]
+    options = ["--model.inversion.iterations=1", "--data.batch_size=2", f"--data.captioner.checkpoint={tiny_blip2}"]
     assert predict(root, tmp_path / "one", *options).status == 0
     ends = [finished(process) for process in running]
     assert [status for status, _, _ in ends] == [0, 0], ends
@@ -106,7 +106,7 @@ def test_more_processes_than_images_then_another_number_of_them(
     assert_whole(out, NAMES[:2])
     before = times(out, NAMES[:2])
     pictures(root, *NAMES[2:])
-    assert predict(root, out, "--model.renoise_iterations=1").status == 0, "one process goes on with what three began"
+    assert predict(root, out, "--model.inversion.iterations=1").status == 0, "one process goes on with what three began"
     assert_whole(out, NAMES)
     assert times(out, NAMES[:2]) == before
 
@@ -129,7 +129,7 @@ def test_what_the_others_did_outlives_a_process_that_is_killed(
     done = [row["file_name"] for row in Manifest(out).read()]
     assert 2 <= len(done) < len(NAMES)
     before = times(out, done)
-    again = ["--model.renoise_iterations=1", "--model.num_inference_steps=40"]
+    again = ["--model.inversion.iterations=1", "--model.num_inference_steps=40"]
     assert predict(root, out, *again).status == 0
     assert_whole(out, NAMES)
     assert times(out, done) == before

@@ -41,7 +41,7 @@ def test_a_killed_run_is_picked_up_by_the_same_command(tmp_path: Path, pictures:
     options = {
         "model.checkpoint": tiny_sd,
         "model.num_inference_steps": 25,
-        "model.renoise_iterations": 0,
+        "model.inversion.iterations": 0,
         "data.root": root,
         "data.resolution": 32,
         "data.batch_size": 1,
@@ -139,7 +139,7 @@ def test_a_broken_manifest_is_one_line_and_left_alone(tmp_path: Path, pictures: 
     (out / "manifest.jsonl").write_bytes(broken)
     run = predict(root, out)
     assert (run.status, run.err.count("\n")) == (2, 1)
-    assert "manifest.jsonl, line 1 is no JSON" in run.err
+    assert "manifest.jsonl, line 1 is not JSON" in run.err
     assert (out / "manifest.jsonl").read_bytes() == broken
 
 
@@ -195,7 +195,7 @@ def test_failed_images_are_tried_again_when_asked_and_only_then(
     (root / "a.png").write_bytes(good)
     assert predict(root, out).status == 0
     assert {row["file_name"]: row["status"] for row in Manifest(out).read()} == {"a.png": "failed", "b.png": "ok"}
-    assert predict(root, out, "--model.retry_failed=true").status == 0
+    assert predict(root, out, "--writer.retry_failed=true").status == 0
     assert_whole(out, ["a.png", "b.png"])
     assert times(out, ["b.png"]) == before
 
