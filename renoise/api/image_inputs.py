@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 
-from renoise.data.images import UnreadableImageError, image_to_pixels, read_image, read_size
+from renoise.data.files import UnreadableImageError
+from renoise.data.images import image_to_pixels, read_image, read_size
 from renoise.data.resizing import time_ids
 from renoise.errors import InputError
 
 SingleImage = Image.Image | str | PathLike[str] | torch.Tensor
 ImageInput = SingleImage | Sequence[SingleImage]
 """A PIL image, a path, a tensor [3, H, W] or [B, 3, H, W] in [0, 1], or a list of images."""
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,13 @@ def prepare_images(
     return PreparedImages(torch.stack([pixels for pixels, _ in read]), labels, time_id_rows)
 
 
-def one_for_each(value: Value | Sequence[Value], count: int, argument: str) -> list[Value]:
-    """Returns `count` values: those given, or a single one repeated.
+def one_for_each(value: str | Sequence[str], count: int, argument: str) -> list[str]:
+    """Returns `count` strings: those given, or a single one repeated.
 
     Raises:
-        InputError: There are values, but not `count` of them.
+        InputError: There are several strings, but not `count`.
     """
-    values: list[Any] = [value] * count if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    values = [value] * count if isinstance(value, str) else list(value)
     if len(values) != count:
         raise InputError(f"{argument} must be one for each of the {count} images, got {len(values)}")
     return values

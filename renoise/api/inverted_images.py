@@ -100,13 +100,12 @@ class InvertedImages:
                 what the editor needs.
         """
         if editor is None:
-            options = {"guidance_scale": guidance_scale, "strength": strength}
-            editor = PromptEditor(**{name: value for name, value in options.items() if value is not None})
+            given = {"guidance_scale": guidance_scale, "strength": strength}
+            options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+            editor = _editor(options)
         elif guidance_scale is not None or strength is not None:
             raise InputError(f"guidance_scale and strength are options of the editor: {type(editor).__name__}(…)")
-        edit_prompts: list[Any] = [None] * len(self)
-        if prompt is not None:
-            edit_prompts = one_for_each(prompt, len(self), "prompt")
+        edit_prompts = [None] * len(self) if prompt is None else one_for_each(prompt, len(self), "prompt")
         requests = [EditRequest(*texts) for texts in zip(self.names, self.prompts, edit_prompts, strict=True)]
         self._check(editor, requests)
         with show_progress(progress), kept_attention(self.model.network):
@@ -146,3 +145,15 @@ class InvertedImages:
 
     def _decode(self, latents: torch.Tensor) -> list[Image.Image]:
         return [to_pil(image) for image in self.model.decode_latents(latents)]
+
+
+def _editor(options: dict[str, Any]) -> Editor:
+    """Returns the editor that samples under a prompt.
+
+    Raises:
+        InputError: An option is out of range.
+    """
+    try:
+        return PromptEditor(**options)
+    except ValueError as error:
+        raise InputError(str(error).removeprefix("PromptEditor: ")) from error

@@ -17,6 +17,10 @@ from renoise.inversion.base import Inversion, Inverter
 from renoise.outputs.inversion_file import read_inversion
 from renoise.presets import instantiate
 
+LOAD_ARGUMENTS = ("checkpoint", "lora", "eta", "num_inference_steps", "guidance_scale", "seed")
+NEEDED = (*LOAD_ARGUMENTS, "scheduler", "inversion", "file_name", "prompt", "time_ids", "follows_trajectory")
+"""What the metadata of a file must have."""
+
 
 def load_inversion(path: str | PathLike[str], pipeline: InversionPipeline | None = None) -> InvertedImages:
     """Loads one inversion that `InvertedImages.save` or a run saved.
@@ -45,15 +49,17 @@ def load_inversion(path: str | PathLike[str], pipeline: InversionPipeline | None
         raise InputError(f"path: {file} cannot be read: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"path: {file} {error}") from error
+    missing = [name for name in NEEDED if name not in metadata]
+    if missing:
+        raise InputError(f"path: {file} does not say its {', '.join(missing)}; it must be the file of an inversion")
     return _restore(tensors, metadata, pipeline or _load_pipeline(metadata))
 
 
 def _load_pipeline(metadata: dict[str, Any]) -> InversionPipeline:
     scheduler = dict(metadata["scheduler"])
     kind = getattr(diffusers, scheduler.pop("class_name"))
-    names = ("checkpoint", "lora", "eta", "num_inference_steps", "guidance_scale", "seed")
     inversion = instantiate(Inverter, metadata["inversion"])  # type: ignore[type-abstract]
-    arguments = {name: metadata[name] for name in names}
+    arguments = {name: metadata[name] for name in LOAD_ARGUMENTS}
     return load(scheduler=kind.from_config(scheduler), inversion=inversion, **arguments)
 
 

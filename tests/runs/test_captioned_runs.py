@@ -12,7 +12,7 @@ import torch
 from helpers.runs import assert_whole, no_file_larger_than, times
 
 from renoise.data.captioner import Captioner
-from renoise.inversion.base import Inverter
+from renoise.inversion.renoise import ReNoise
 from renoise.outputs.manifest import Manifest
 from tiny_models.judge import JUDGE_SEED
 from tiny_models.scenes import random_scenes
@@ -87,16 +87,16 @@ def test_images_without_text_are_captioned_batch_by_batch_and_the_captions_kept(
 def test_no_image_is_captioned_twice_even_where_its_inversion_was_lost(
     tmp_path: Path, root: Path, captioned: Run, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, invert, calls = tmp_path / "out", Inverter.invert, []
+    out, invert, calls = tmp_path / "out", ReNoise.invert, []
 
-    def die(self: Inverter, *arguments: Any) -> Any:
+    def die(self: ReNoise, *arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return invert(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Inverter, "invert", die)
+        patch.setattr(ReNoise, "invert", die)
         assert captioned(root, out).status != 0
     assert len(Manifest(out).read()) == 2
     first = sum(asked)
@@ -157,7 +157,7 @@ def test_an_empty_caption_is_kept_and_warned_of(
     assert run.status == 0
     assert_whole(tmp_path / "out", NAMES)
     assert sorted(run.warnings) == [
-        f"{name}: the captioner finds no words; its prompt is empty" for name in NAMES if name != "1.png"
+        f"{name}: the captioner returned no text; the prompt is empty" for name in NAMES if name != "1.png"
     ]
     assert set(kept(tmp_path / "out").values()) == {""}
     assert captioned(root, tmp_path / "out").warnings == [], "and nobody is asked again"
@@ -167,7 +167,7 @@ def test_one_that_is_offloaded_captions_between_inversions(
     tmp_path: Path, root: Path, captioned: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inverting: list[bool] = [False]
-    load, call, invert = Captioner.__init__, Captioner.__call__, Inverter.invert
+    load, call, invert = Captioner.__init__, Captioner.__call__, ReNoise.invert
 
     def in_the_way(self: Captioner, *arguments: Any) -> None:
         load(self, *arguments)
@@ -177,7 +177,7 @@ def test_one_that_is_offloaded_captions_between_inversions(
         assert not inverting[0]
         return call(self, images)
 
-    def busy(self: Inverter, *arguments: Any) -> Any:
+    def busy(self: ReNoise, *arguments: Any) -> Any:
         inverting[0] = True
         result = invert(self, *arguments)
         inverting[0] = False
@@ -185,7 +185,7 @@ def test_one_that_is_offloaded_captions_between_inversions(
 
     monkeypatch.setattr(Captioner, "__init__", in_the_way)
     monkeypatch.setattr(Captioner, "__call__", alone)
-    monkeypatch.setattr(Inverter, "invert", busy)
+    monkeypatch.setattr(ReNoise, "invert", busy)
     assert captioned(root, tmp_path / "out", "--model.num_inference_steps=4").status == 0
     assert kept(tmp_path / "out") == {name: text for name, text in CAPTIONS.items() if name != "1.png"}
 
@@ -195,7 +195,7 @@ def test_a_captioner_and_a_prompt_for_the_same_images_are_one_too_many(
 ) -> None:
     run = captioned(root, tmp_path / "out", "--data.prompt=a photo")
     assert (run.status, run.err.count("\n")) == (2, 1)
-    assert "data.prompt is 'a photo', beside a data.captioner" in run.err
+    assert "data.prompt must be empty where there is a captioner, got 'a photo'" in run.err
 
 
 def test_a_captioner_that_cannot_be_loaded_costs_nothing_that_is_there(
@@ -216,7 +216,7 @@ def test_other_captioners_are_other_settings_and_captions_outlive_them(
     out = tmp_path / "out"
     assert captioned(root, out).status == 0
     other = "--data.captioner.max_new_tokens=9"
-    assert "data.captioner was" in captioned(root, out, other).err
+    assert "data.captioner.max_new_tokens was 30, now 9" in captioned(root, out, other).err
     count = sum(asked)
     assert captioned(root, out, other, "--writer.overwrite=true").status == 0
     assert sum(asked) == count, "what a person may have corrected is not thrown away"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from helpers.runs import assert_whole, no_file_larger_than, times
 
-from renoise.inversion.base import Inverter
+from renoise.inversion.renoise import ReNoise
 from renoise.outputs.manifest import Manifest
 
 Predict = Callable[..., Any]
@@ -29,7 +29,7 @@ def no_inversion(monkeypatch: pytest.MonkeyPatch) -> None:
     def used(*arguments: Any) -> None:
         pytest.fail("an image was inverted")
 
-    monkeypatch.setattr(Inverter, "invert", used)
+    monkeypatch.setattr(ReNoise, "invert", used)
 
 
 def names(folder: Path) -> list[str]:
@@ -210,16 +210,16 @@ def test_a_manifest_is_in_the_order_of_names_once_the_run_has_ended(
     assert names(out) == ["a.png", "b.png", "c.png", "d.png"]
 
 
-def test_a_machine_that_is_wanted_back_finishes_its_batch(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
+def test_after_sigterm_a_run_finishes_its_batch(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
-    invert = Inverter.invert
+    invert = ReNoise.invert
 
-    def wanted_back(self: Inverter, *arguments: Any) -> Any:
+    def terminated(self: ReNoise, *arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return invert(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Inverter, "invert", wanted_back)
+        patch.setattr(ReNoise, "invert", terminated)
         run = predict(root, out, "--data.batch_size=3")
     assert run.status == 128 + signal.SIGTERM
     assert names(out) == NAMES[:3]
