@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from omegaconf import OmegaConf
 
 from renoise.editing.discovery import load_editors
@@ -86,7 +86,7 @@ def instantiate(base: type[Built], setting: Any) -> Built:
     try:
         parsed: Namespace = parser.parse_object({"value": setting})
         value: Built = parser.instantiate(parsed).value
-    except (ValueError, TypeError) as error:
+    except (ArgumentError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from error
     return value
 

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from diffusers import DDIMScheduler, PNDMScheduler
 from helpers.data_sets import write_data_set
+from PIL import Image
 
 from renoise.cli import main
 from renoise.outputs.manifest import Manifest
+from renoise.presets import preset_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "docs/data_sets.md"]
@@ -44,7 +47,11 @@ def test_every_predict_command_of_the_readme_runs(
     arguments = shlex.split(command)
     photos = tmp_path / "photos"
     write_data_set(arguments[arguments.index("--data") + 1] if "--data" in arguments else "", photos)
-    shipped = stand_ins(REPOSITORY / arguments[arguments.index("--config") + 1])
+    shipped: dict[str, str] = {}
+    if "--preset" in arguments:
+        shipped = stand_ins(preset_path(arguments[arguments.index("--preset") + 1]))
+    if "--config" in arguments:
+        shipped |= stand_ins(REPOSITORY / arguments[arguments.index("--config") + 1])
     smaller = {f"--{option}": str(REPOSITORY / path) for option, path in shipped.items()}
     if "stable-diffusion" in command:
         smaller["--model.checkpoint"] = str(stable_diffusion)
@@ -77,16 +84,20 @@ def test_the_readmes_data_set_is_what_the_first_command_leaves(
     assert predict(REPOSITORY / "data/images", tmp_path / "out/images").status == 0
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(python_blocks()[0], names)
+    exec(python_blocks()[1], names)
     assert names["latent"].shape == (4, 8, 8)
 
 
 def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     names: dict[str, Any] = {}
-    exec(python_blocks()[1], names)
-    assert float((names["rebuilt"] - names["pixels"]).square().mean()) < 2e-3
-    assert float((names["edited"] - names["pixels"]).square().mean()) > 2e-3
+    exec(python_blocks()[0], names)
+    original, rebuilt, edited = (
+        np.asarray(image.convert("RGB"), dtype=float) / 255
+        for image in (Image.open("data/images/scenes/00-cat.png"), names["rebuilt"], names["edited"])
+    )
+    assert np.square(rebuilt - original).mean() < 2e-3
+    assert np.square(edited - original).mean() > 2e-3
 
 
 def test_the_readme_has_commands_to_run() -> None:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+
+import renoise
+from renoise.errors import InputError
+
+
+def test_a_preset_gives_what_the_caller_leaves_out(tiny_sd: Path) -> None:
+    checkpoint = tiny_sd.parent / "tiny-sdxl-turbo"
+    pipeline = renoise.load(checkpoint, preset="sdxl_turbo", guidance_scale=2.0)
+    assert type(pipeline.scheduler).__name__ == "EulerAncestralDiscreteScheduler"
+    assert [step.timestep for step in pipeline.schedule] == [999, 749, 499, 249]
+    assert pipeline.inversion.init_args["iterations"] == 9
+    assert pipeline.guidance_scale == 2.0
+    assert pipeline.settings["checkpoint"] == str(checkpoint)
+
+
+def test_a_pipeline_in_memory_keeps_its_scheduler_its_type_and_itself(tiny_sd: Path) -> None:
+    diffusers_pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, dtype=torch.bfloat16)
+    scheduler = EulerDiscreteScheduler.from_config(diffusers_pipeline.scheduler.config)
+    diffusers_pipeline.scheduler = scheduler
+    pipeline = renoise.load(diffusers_pipeline, num_inference_steps=2)
+    pipeline.invert(torch.rand(3, 32, 32), "a cat").edit("a dog")
+    assert pipeline.scheduler is diffusers_pipeline.scheduler is scheduler
+    assert pipeline.model.dtype == torch.bfloat16
+    assert all(weight.requires_grad for weight in diffusers_pipeline.unet.parameters())
+
+
+def test_a_scheduler_is_given_by_name_or_as_an_object(tiny_sd: Path) -> None:
+    options = {"timestep_spacing": "trailing"}
+    by_name = renoise.load(tiny_sd, scheduler="DDIMScheduler", scheduler_options=options, num_inference_steps=4)
+    scheduler = DDIMScheduler.from_config(by_name.model.scheduler.config, **options)
+    as_object = renoise.load(tiny_sd, scheduler=scheduler, num_inference_steps=4)
+    assert by_name.schedule == as_object.schedule
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"checkpoint": 3}, r"^checkpoint must be a path, a hub id or a diffusers pipeline, got an object of type int"),
+        ({}, r"^checkpoint must be given"),
+        ({"checkpoint": "no/such/folder/here"}, r"^checkpoint: no/such/folder/here cannot be loaded"),
+        ({"checkpoint": "SD", "preset": "no"}, r"^preset: there is no 'no'"),
+        ({"checkpoint": "SD", "num_inference_steps": 0}, r"^num_inference_steps must be in \[1, 1000\], got 0"),
+        ({"checkpoint": "SD", "guidance_scale": -1.0}, r"^guidance_scale must be 0 or more, got -1"),
+        ({"checkpoint": "SD", "scheduler": "Magic"}, r"^scheduler: diffusers has no 'Magic'"),
+        (
+            {"checkpoint": "SD", "inversion": renoise.EditFriendlyInversion()},
+            r"^inversion: EditFriendly",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments: dict[str, object], message: str, tiny_sd: Path) -> None:
+    given = {name: str(tiny_sd) if value == "SD" else value for name, value in arguments.items()}
+    with pytest.raises(InputError, match=message):
+        renoise.load(**given)  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from renoise.editing.base import Editor
+from renoise.errors import InputError
+from renoise.inversion.base import Inverter
+from renoise.inversion.ddim import DDIM
+from renoise.inversion.renoise import ReNoise
+from renoise.presets import describe_presets, instantiate, preset_names, preset_path, read_preset
+
+
+def test_the_presets_are_files_with_a_line_about_each() -> None:
+    assert preset_names() == ["lcm_lora", "sd14", "sdxl", "sdxl_turbo"]
+    for name, line in describe_presets().items():
+        assert preset_path(name).is_file()
+        assert "settings of the paper" in line
+
+
+def test_an_unknown_preset_is_answered_with_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"^preset: there is no 'turbo'; there are lcm_lora, sd14, sdxl, sdxl_turbo"):
+        read_preset("turbo")
+
+
+def test_later_files_override_single_values(tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("model: {inversion: {init_args: {iterations: 2}}}")
+    inversion = read_preset("sdxl_turbo", overlay)["model"]["inversion"]
+    assert inversion["class_path"] == "ReNoise"
+    assert inversion["init_args"]["iterations"] == 2
+    assert inversion["init_args"]["noise_correction"] == {"method": "optimize"}
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 2, 9, 20])
+@pytest.mark.parametrize("name", ["lcm_lora", "sd14", "sdxl", "sdxl_turbo"])
+def test_changing_the_iterations_alone_works(name: str, iterations: int) -> None:
+    setting = read_preset(name)["model"]["inversion"]
+    setting["init_args"]["iterations"] = iterations
+    method = instantiate(Inverter, setting)  # type: ignore[type-abstract]
+    assert isinstance(method, ReNoise)
+    assert len(method.step.weights(timestep=999)) == iterations + 1
+
+
+def test_objects_are_made_by_class_name_alone() -> None:
+    assert type(instantiate(Inverter, "DDIM")) is DDIM  # type: ignore[type-abstract]
+    editor = instantiate(Editor, {"class_path": "PromptSwap", "init_args": {"strength": 0.5}})  # type: ignore[type-abstract]
+    assert editor.init_args["strength"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"class_path": "ReNoise", "init_args": {"iterations": -1}}, "iterations must be 0 or more, got -1"),
+        ({"class_path": "ReNoise", "init_args": {"iteration": 1}}, "iteration"),
+        ("Magic", "Magic"),
+    ],
+)
+def test_a_wrong_setting_is_an_input_error(setting: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        instantiate(Inverter, setting)  # type: ignore[type-abstract]
