@@ -1,4 +1,4 @@
-"""Every config runs as it is, but for its size: hub ids become shipped models, and few images take few steps."""
+"""Every config runs, made smaller: hub ids become shipped models, and few images take few steps."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_every_step_goes_on_from_the_embedding_before_and_more_slowly(
         moved = (embeddings - before).abs()  # Adam's first step is its rate, whatever the gradient
         slower = rate * (1 - index / (2 * steps))
         assert float(moved.max()) == pytest.approx(slower, rel=1e-3)
-        assert float(moved.median()) == pytest.approx(slower, rel=3e-2)  # but for its epsilon
+        assert float(moved.median()) == pytest.approx(slower, rel=3e-2)  # except for Adam's epsilon
         before = embeddings
 
 

@@ -14,7 +14,7 @@ from tiny_models.vocabulary import SPECIAL_TOKENS, build_tokenizer
 TOKENIZER = build_tokenizer(32)
 START, END = TOKENIZER.bos_token_id, TOKENIZER.eos_token_id
 SPELLED_ALIKE = "".join(chr(code) for code in range(32, 127))
-"""Characters that CLIP's normalization leaves as they are, but for their case and the spaces around them."""
+"""Characters that CLIP's normalization keeps, except for their case and the spaces around them."""
 
 
 @pytest.mark.parametrize("word", ["a", "on", "background", *SUBJECTS, *COLORS, *PATTERNS])
