@@ -33,23 +33,23 @@ def inversion(model: DiffusionModel, direct: BoundInverter, latents: torch.Tenso
     return direct.invert(latents, *prompts_of(model, SCENES))
 
 
-def test_it_comes_back_to_the_image_to_the_last_bit(
+def test_the_reconstruction_is_the_image_bit_by_bit(
     model: DiffusionModel, inversion: Inversion, latents: torch.Tensor
 ) -> None:
     assert torch.equal(sample(model, inversion), latents)
 
 
-def test_guidance_is_for_the_edit_alone(
+def test_the_inversion_does_not_use_guidance(
     model: DiffusionModel, direct: BoundInverter, inversion: Inversion, latents: torch.Tensor
 ) -> None:
     conditioning = model.encode_prompts([scene.caption for scene in SCENES], 3.0)
     guided = direct.invert(latents, conditioning, ["0", "1"])
     torch.testing.assert_close(guided.latents, inversion.latents)
     assert guided.nfe.tolist() == [STEPS, STEPS]
-    assert guided.conditioning.nfe == 1, "an editor takes no more function evaluations either"
+    assert guided.conditioning.nfe == 1, "sampling is without guidance too"
 
 
-def test_with_guidance_and_a_sampler_that_draws_noise_too(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_the_reconstruction_is_exact_with_guidance_and_a_sampler_that_draws_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(DDIMScheduler.from_config(model.scheduler.config), STEPS, eta=1.0)
     conditioning = model.encode_prompts([scene.caption for scene in SCENES], 3.0)
     inversion = BoundInverter(DirectInversion(), model, schedule).invert(latents, conditioning, ["0", "1"])
@@ -57,7 +57,7 @@ def test_with_guidance_and_a_sampler_that_draws_noise_too(model: DiffusionModel,
     assert torch.equal(sample(model, inversion), latents)
 
 
-def test_an_editor_that_walks_the_source_beside_its_edit_is_given_the_trajectory(inversion: Inversion) -> None:
+def test_an_editor_that_samples_the_image_beside_its_edit_gets_the_trajectory(inversion: Inversion) -> None:
     assert inversion.trajectory is not None
     latents = inversion.latents
     for index in range(STEPS):
@@ -88,7 +88,7 @@ def test_its_latents_and_function_evaluations_are_those_of_ddim_inversion(
     assert torch.equal(inversion.trajectory[STEPS], latents)
 
 
-def test_some_images_of_a_batch_follow_their_own_trajectory(
+def test_selected_images_follow_their_own_trajectory(
     model: DiffusionModel, inversion: Inversion, latents: torch.Tensor
 ) -> None:
     one = inversion.select([1])

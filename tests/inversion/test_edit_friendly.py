@@ -27,7 +27,7 @@ def inverter(model: DiffusionModel, name: str, keep: bool = False, steps: int = 
 
 @pytest.mark.parametrize(("name", "steps"), [("ddim", 4), ("ddpm", 20), ("lcm", 20), ("ancestral", 20)])
 @torch.no_grad()
-def test_sampling_with_the_noise_comes_back_to_the_image(
+def test_sampling_with_the_noise_reconstructs_the_image(
     model: DiffusionModel, latents: torch.Tensor, name: str, steps: int
 ) -> None:
     """Exactly, except for a last step without noise, which has to be solved. A shorter last step is solved better."""
@@ -64,7 +64,7 @@ def test_it_takes_one_function_evaluation_per_step_and_more_only_where_a_step_dr
 
 
 @torch.no_grad()
-def test_an_image_comes_out_the_same_alone_and_among_others(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_the_result_for_an_image_does_not_depend_on_the_batch(model: DiffusionModel, latents: torch.Tensor) -> None:
     conditioning, names = prompts_of(model, SCENES)
     together = inverter(model, "ddpm").invert(latents, conditioning, names)
     alone = inverter(model, "ddpm").invert(latents[1:], conditioning.select(torch.tensor([1])), names[1:])

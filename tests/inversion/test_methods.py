@@ -93,7 +93,7 @@ def options(method: str) -> list[str]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_runs_by_name_and_its_files_hold_what_is_needed_and_no_more(
+def test_every_method_runs_by_its_class_name_and_saves_only_what_is_needed(
     method: str, tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     root = pictures(tmp_path / "photos", "a.png")
@@ -133,7 +133,7 @@ def test_a_null_text_file_is_enough_to_reconstruct(
         (["NullTextInversion"], "model.inversion: NullTextInversion needs a guidance_scale other than 1"),
     ],
 )
-def test_what_a_method_needs_is_one_line(
+def test_a_missing_requirement_of_a_method_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", f"--model.inversion={arguments[0]}")
@@ -141,7 +141,7 @@ def test_what_a_method_needs_is_one_line(
     assert message in run.err
 
 
-def test_an_unknown_method_is_answered_with_the_installed_ones(
+def test_an_unknown_method_is_refused_with_the_installed_ones(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", "--model.inversion=Magic")
@@ -150,7 +150,7 @@ def test_an_unknown_method_is_answered_with_the_installed_ones(
     assert all(name in run.err for name in METHODS)
 
 
-def test_an_option_that_a_method_does_not_have_is_answered_with_its_own(
+def test_an_option_that_a_method_does_not_have_is_refused_with_those_it_has(
     tmp_path: Path, pictures: Callable[..., Path], run_cli: Callable[..., Any], tiny_sd: Path
 ) -> None:
     arguments = ["--model.inversion=DDIM", "--model.inversion.iterations=3"]

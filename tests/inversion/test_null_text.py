@@ -69,7 +69,7 @@ def empty_prompt(model: DiffusionModel) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_under_guidance_it_comes_back_much_nearer_than_ddim_inversion(either: DiffusionModel) -> None:
+def test_with_guidance_it_reconstructs_much_better_than_ddim_inversion(either: DiffusionModel) -> None:
     latents = either.encode_images(images_of(SCENES[:1]))
     conditioning = either.encode_prompts(PROMPTS[:1], GUIDANCE)
     ddim = plain(either, 7).invert(latents, conditioning.conditional, ["0"])
@@ -80,7 +80,7 @@ def test_under_guidance_it_comes_back_much_nearer_than_ddim_inversion(either: Di
 
 
 @torch.no_grad()
-def test_more_iterations_come_nearer(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_more_iterations_reconstruct_better(model: DiffusionModel, latents: torch.Tensor) -> None:
     errors = [
         float((sample(model, optimized(model, latents, 2, iterations=count)) - latents).square().mean())
         for count in (1, 4, 12)
@@ -89,7 +89,7 @@ def test_more_iterations_come_nearer(model: DiffusionModel, latents: torch.Tenso
 
 
 @torch.no_grad()
-def test_a_sampler_that_draws_noise_is_put_right_under_that_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_it_also_improves_the_reconstruction_of_a_sampler_that_draws_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(DDIMScheduler.from_config(model.scheduler.config), 3, eta=1.0)
     ddim, method = (BoundInverter(each, model, schedule) for each in (DDIM(), NullTextInversion()))
     conditioning = model.encode_prompts(PROMPTS, GUIDANCE)
@@ -103,7 +103,7 @@ def test_a_sampler_that_draws_noise_is_put_right_under_that_noise(model: Diffusi
 
 
 @torch.no_grad()
-def test_an_image_comes_out_the_same_alone_and_among_others(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_the_result_for_an_image_does_not_depend_on_the_batch(model: DiffusionModel, latents: torch.Tensor) -> None:
     settings = {"iterations": 6, "tolerance": 3e-3}
     together = optimized(model, latents, 2, **settings)
     alone = optimized(model, latents[:1], 2, **settings)
@@ -115,7 +115,7 @@ def test_an_image_comes_out_the_same_alone_and_among_others(model: DiffusionMode
     assert together.nfe[0] == alone.nfe[0]
 
 
-def test_within_the_tolerance_the_embeddings_stay_the_empty_prompts(
+def test_an_image_within_the_tolerance_keeps_the_embeddings_of_the_empty_prompt(
     either: DiffusionModel, latents: torch.Tensor
 ) -> None:
     inversion = optimized(either, latents, 2, tolerance=AT_ONCE)
@@ -126,7 +126,7 @@ def test_within_the_tolerance_the_embeddings_stay_the_empty_prompts(
     torch.testing.assert_close(sample(either, inversion), expected)
 
 
-def test_every_step_goes_on_from_the_embedding_before_and_more_slowly(
+def test_every_step_starts_from_the_embeddings_before_it_with_a_lower_learning_rate(
     model: DiffusionModel, latents: torch.Tensor
 ) -> None:
     steps, rate = 4, 0.02
@@ -155,14 +155,14 @@ def one_step_errors(model: DiffusionModel, latents: torch.Tensor, embeddings: to
 
 
 @torch.no_grad()
-def test_an_image_that_has_come_near_enough_moves_no_more(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_an_image_stops_once_it_is_within_the_tolerance(model: DiffusionModel, latents: torch.Tensor) -> None:
     by_count = []
     for count in range(6):
         found = optimized(model, latents, 1, iterations=max(count, 1), tolerance=NEVER if count else AT_ONCE)
         assert found.null_embeddings is not None
         by_count.append(found.null_embeddings[0])
     errors = torch.stack([one_step_errors(model, latents, embeddings) for embeddings in by_count])
-    assert (errors.diff(dim=0) < 0).all()  # else the rows below do not stop where they should
+    assert (errors.diff(dim=0) < 0).all()  # else the images below do not stop where they should
     first = int(errors[3].argmin())
     other = 1 - first
     tolerance = float(errors[2:4, first].mean())  # reached at the third iteration
@@ -176,7 +176,7 @@ def test_an_image_that_has_come_near_enough_moves_no_more(model: DiffusionModel,
     assert stopped.nfe[other] == 1 + 1 + 5 + 1
 
 
-def test_function_evaluations_are_those_of_the_network(either: DiffusionModel, latents: torch.Tensor) -> None:
+def test_nfe_counts_what_the_network_really_evaluates(either: DiffusionModel, latents: torch.Tensor) -> None:
     for settings in ({"iterations": 3}, {"iterations": 3, "tolerance": AT_ONCE}, {"iterations": 6, "tolerance": 0.02}):
         taken: list[int] = []
         hook = either.network.register_forward_pre_hook(lambda _, inputs, taken=taken: taken.append(len(inputs[0])))
@@ -198,7 +198,7 @@ def test_the_networks_weights_need_and_get_no_gradient(either: DiffusionModel, l
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_networks_in_half_precision_come_as_near(
+def test_networks_in_half_precision_reconstruct_as_well(
     tiny_sd: Path, model: DiffusionModel, latents: torch.Tensor, dtype: torch.dtype
 ) -> None:
     errors = []
@@ -212,7 +212,7 @@ def test_networks_in_half_precision_come_as_near(
 
 
 @torch.no_grad()
-def test_gradients_do_not_shrink_as_images_grow_or_float16_would_lose_them(
+def test_gradients_do_not_shrink_with_larger_images_because_float16_would_lose_them(
     model: DiffusionModel, latents: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[float] = []
@@ -234,7 +234,7 @@ def test_gradients_do_not_shrink_as_images_grow_or_float16_would_lose_them(
 # What is left behind
 
 
-def test_it_leaves_the_conditioning_with_guidance_and_an_embedding_for_every_step(
+def test_the_inversion_has_conditioning_with_guidance_and_embeddings_for_every_step(
     either: DiffusionModel, latents: torch.Tensor
 ) -> None:
     conditioning = either.encode_prompts(PROMPTS, GUIDANCE)
@@ -244,11 +244,11 @@ def test_it_leaves_the_conditioning_with_guidance_and_an_embedding_for_every_ste
     assert inversion.null_embeddings.shape == (2, 2, length, width)
     assert inversion.conditioning.guidance_scale == GUIDANCE
     for index in range(2):
-        told = inversion.conditioning_at(index)
-        assert told.negative_prompt_embeds is not None
-        assert torch.equal(told.negative_prompt_embeds, inversion.null_embeddings[index])
+        current = inversion.conditioning_at(index)
+        assert current.negative_prompt_embeds is not None
+        assert torch.equal(current.negative_prompt_embeds, inversion.null_embeddings[index])
         expected = replace(conditioning, negative_prompt_embeds=None)
-        assert same(replace(told, negative_prompt_embeds=None), expected)
+        assert same(replace(current, negative_prompt_embeds=None), expected)
     assert torch.equal(
         inversion.select([1]).conditioning_at(1).select(torch.tensor([0])).unconditional.prompt_embeds[0],
         inversion.null_embeddings[1, 1],
@@ -266,7 +266,7 @@ def same(one: Conditioning, other: Conditioning) -> bool:
     return True
 
 
-def test_it_keeps_the_trajectory_only_where_one_is_asked_for(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_the_trajectory_is_kept_only_on_request(model: DiffusionModel, latents: torch.Tensor) -> None:
     kept = null_text(model, 1, iterations=1)
     bare = replace(kept, keep_trajectory=False)
     conditioning = model.encode_prompts(PROMPTS, GUIDANCE)
@@ -278,7 +278,7 @@ def test_it_keeps_the_trajectory_only_where_one_is_asked_for(model: DiffusionMod
 
 
 @torch.no_grad()
-def test_an_image_that_failed_costs_the_others_nothing(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_an_image_that_fails_does_not_change_the_others(model: DiffusionModel, latents: torch.Tensor) -> None:
     ill = latents.clone()
     ill[1, 0, 0, 0] = torch.nan
     well, beside = (optimized(model, each, 2, iterations=3) for each in (latents, ill))
@@ -289,7 +289,7 @@ def test_an_image_that_failed_costs_the_others_nothing(model: DiffusionModel, la
 # What it cannot do
 
 
-def test_it_needs_guidance_and_no_other_method_does(model: DiffusionModel) -> None:
+def test_it_is_the_only_method_that_needs_guidance(model: DiffusionModel) -> None:
     schedule = Schedule.from_scheduler(model.scheduler, 2, eta=1.0)
     with pytest.raises(ValueError, match=r"^NullTextInversion needs a guidance_scale other than 1"):
         NullTextInversion().check(model, schedule, guidance_scale=1.0)

@@ -42,7 +42,7 @@ def measured(tiny_sd: Path, steps: int, iterations: int, weights: AveragingWeigh
     return accuracy(str(tiny_sd), steps, ReNoise(iterations, weights), len(SCENES))
 
 
-def test_at_10_steps_every_renoising_iteration_brings_the_round_trip_closer(tiny_sd: Path) -> None:
+def test_at_10_steps_more_renoising_iterations_reconstruct_better(tiny_sd: Path) -> None:
     found = [measured(tiny_sd, 10, iterations) for iterations in (0, 1, 4, 9)]
     errors, psnrs = [one.latent_mse for one in found], [one.psnr for one in found]
     assert errors == sorted(errors, reverse=True)
@@ -53,7 +53,7 @@ def test_at_10_steps_every_renoising_iteration_brings_the_round_trip_closer(tiny
     assert [one.nfe for one in found] == [10, 20, 50, 100]
 
 
-def test_at_50_steps_table_1_reaches_the_ceiling_and_four_iterations_the_latents(tiny_sd: Path) -> None:
+def test_at_50_steps_table_1_reaches_the_autoencoders_psnr_and_four_iterations_the_latents(tiny_sd: Path) -> None:
     plain = measured(tiny_sd, 50, 0)
     table_1 = measured(tiny_sd, 50, 1, TABLE_1)
     four = measured(tiny_sd, 50, 4)
@@ -69,7 +69,7 @@ def test_a_converged_inversion_is_a_fixed_point(tiny_sd: Path) -> None:
 
 
 @torch.no_grad()
-def test_an_image_comes_out_the_same_alone_and_among_others(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_the_result_for_an_image_does_not_depend_on_the_batch(model: DiffusionModel, latents: torch.Tensor) -> None:
     one_by_one = inverter(model, 4, 3, tolerance=1e-2)
     together = one_by_one.invert(latents, *prompts_of(model, SCENES))
     alone = one_by_one.invert(latents[2:3], *prompts_of(model, SCENES[2:3]))
@@ -78,7 +78,7 @@ def test_an_image_comes_out_the_same_alone_and_among_others(model: DiffusionMode
 
 
 @torch.no_grad()
-def test_a_tolerance_saves_function_evaluations_image_by_image(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_with_a_tolerance_each_image_stops_by_itself(model: DiffusionModel, latents: torch.Tensor) -> None:
     free = inverter(model, 4, 9).invert(latents, *prompts_of(model, SCENES))
     stopped = inverter(model, 4, 9, tolerance=3e-2).invert(latents, *prompts_of(model, SCENES))
     assert (free.nfe == 40).all()
@@ -87,7 +87,7 @@ def test_a_tolerance_saves_function_evaluations_image_by_image(model: DiffusionM
 
 
 @torch.no_grad()
-def test_the_sampler_is_diffusers_own(tiny_sd: Path, model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_sampling_gives_the_same_latents_as_diffusers_own_pipeline(tiny_sd: Path, model: DiffusionModel, latents: torch.Tensor) -> None:
     inversion = inverter(model, 5, 1).invert(latents, *prompts_of(model, SCENES))
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -105,7 +105,7 @@ def test_the_sampler_is_diffusers_own(tiny_sd: Path, model: DiffusionModel, late
 
 
 @torch.no_grad()
-def test_guidance_during_inversion_is_undone_by_the_same_guidance(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_an_inversion_with_guidance_needs_the_same_guidance_to_reconstruct(model: DiffusionModel, latents: torch.Tensor) -> None:
     conditioning = model.encode_prompts([scene.caption for scene in SCENES], 2.0)
     names = [str(number) for number in range(len(SCENES))]
     converged = inverter(model, 20, 12).invert(latents, conditioning, names)
@@ -116,7 +116,7 @@ def test_guidance_during_inversion_is_undone_by_the_same_guidance(model: Diffusi
 
 
 @torch.no_grad()
-def test_a_stochastic_sampler_comes_back_through_its_own_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_the_noise_of_a_stochastic_sampler_depends_on_the_name_not_on_the_batch(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(LCMScheduler.from_config(model.scheduler.config), 4)
     together = BoundInverter(ReNoise(2), model, schedule, seed=5)
     inversion = together.invert(latents[:2], *prompts_of(model, SCENES[:2]))
@@ -182,12 +182,8 @@ def turbo(
     [
         # 10 calls at each of the three levels with t >= 250, 4 at the one below: the last estimate that counts
         (None, None, 1.0, 34),
-        (
-            PAPER_LOSSES,
-            OPTIMIZE,
-            1.0,
-            34 + 4 + 3,
-        ),  # a target at each level, a call at each of the three that draw noise
+        # a target at each level, and a call at each of the three that draw noise
+        (PAPER_LOSSES, OPTIMIZE, 1.0, 34 + 4 + 3),
         (PAPER_LOSSES, OVERRIDE, 1.0, 41),
         (PAIR, OPTIMIZE, 1.0, 37),
         (None, OPTIMIZE, 1.0, 37),
@@ -196,7 +192,7 @@ def turbo(
     ],
 )
 @torch.no_grad()
-def test_an_image_takes_as_many_function_evaluations_as_the_method_needs(
+def test_nfe_counts_what_the_network_really_evaluates(
     model: DiffusionModel,
     latents: torch.Tensor,
     losses: EditRegularization | None,
@@ -205,7 +201,7 @@ def test_an_image_takes_as_many_function_evaluations_as_the_method_needs(
     nfe: int,
 ) -> None:
     taken: list[int] = []
-    hook = model.network.register_forward_pre_hook(lambda unet, arguments: taken.append(len(arguments[0])))
+    hook = model.network.register_forward_pre_hook(lambda _, arguments: taken.append(len(arguments[0])))
     conditioning = model.encode_prompts([scene.caption for scene in SCENES[:2]], guidance_scale)
     inversion = turbo(model, losses, correction).invert(latents[:2], conditioning, ["0", "1"])
     hook.remove()
@@ -214,20 +210,20 @@ def test_an_image_takes_as_many_function_evaluations_as_the_method_needs(
 
 
 @torch.no_grad()
-def test_losses_and_correction_leave_an_image_the_same_alone_and_among_others(
+def test_with_regularization_and_noise_correction_it_does_not_depend_on_the_batch_either(
     model: DiffusionModel, latents: torch.Tensor
 ) -> None:
     conditioning, names = prompts_of(model, SCENES[:2])
     method = turbo(model, PAPER_LOSSES, OVERRIDE)
     together = method.invert(latents[:2], conditioning, names)
     assert together.noise is not None
-    for row in range(2):
-        alone = method.invert(latents[row : row + 1], conditioning.select(torch.tensor([row])), [names[row]])
+    for image in range(2):
+        alone = method.invert(latents[image : image + 1], conditioning.select(torch.tensor([image])), [names[image]])
         assert alone.noise is not None
-        difference = (alone.latents[0] - together.latents[row]) / method.schedule.init_noise_sigma
+        difference = (alone.latents[0] - together.latents[image]) / method.schedule.init_noise_sigma
         assert float(difference.abs().max()) <= 1e-4
-        torch.testing.assert_close(alone.noise[:, 0], together.noise[:, row], rtol=0, atol=1e-4)
-        assert alone.nfe[0] == together.nfe[row]
+        torch.testing.assert_close(alone.noise[:, 0], together.noise[:, image], rtol=0, atol=1e-4)
+        assert alone.nfe[0] == together.nfe[image]
 
 
 @pytest.mark.parametrize("losses", [None, PAPER_LOSSES], ids=["plain", "regularized"])
@@ -255,7 +251,7 @@ def test_override_makes_the_sampler_retrace_the_inversion_up_to_its_last_step(
 
 
 @torch.no_grad()
-def test_optimize_takes_the_noise_part_of_the_way_that_override_takes(
+def test_optimize_moves_the_noise_part_of_the_way_to_that_of_override(
     model: DiffusionModel, latents: torch.Tensor
 ) -> None:
     conditioning, names = prompts_of(model, SCENES[:2])

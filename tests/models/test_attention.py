@@ -32,7 +32,7 @@ def loaded(request: pytest.FixtureRequest) -> DiffusionModel:
 
 @pytest.fixture
 def model(loaded: DiffusionModel) -> Iterator[DiffusionModel]:
-    """Whatever a test does to the attention, the next one has it as it was loaded."""
+    """The model with the attention processors that it was loaded with."""
     processors = loaded.network.attn_processors
     yield loaded
     loaded.network.set_attn_processor(dict(processors))
@@ -96,7 +96,7 @@ def test_a_control_that_changes_nothing_predicts_what_diffusers_own_processors_p
             torch.testing.assert_close(predicted(model), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_cross_attention_shows_the_softmax_of_every_layer_by_row_and_head(model: DiffusionModel) -> None:
+def test_cross_attention_gets_the_softmax_of_every_layer_by_image_and_head(model: DiffusionModel) -> None:
     watched, calls = Watched(), Calls(layers := attention_layers(model, "attn2"))
     with controlled_attention(model.network, watched):
         predicted(model)
@@ -114,7 +114,7 @@ def test_cross_attention_shows_the_softmax_of_every_layer_by_row_and_head(model:
             torch.testing.assert_close(maps[:, head], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_self_attention_shows_queries_and_keys_by_row_and_head(model: DiffusionModel) -> None:
+def test_self_attention_gets_queries_and_keys_by_image_and_head(model: DiffusionModel) -> None:
     watched, calls = Watched(), Calls(layers := attention_layers(model, "attn1"))
     with controlled_attention(model.network, watched):
         predicted(model)
@@ -157,7 +157,7 @@ def test_attention_made_even_gives_every_position_the_mean_of_the_values(
     assert float((even - free).abs().max()) > 1e-3
 
 
-class FirstTokenOfTheLastRow(AttentionControl):
+class FirstTokenOfTheLastImage(AttentionControl):
     def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
         maps = maps.clone()
         maps[-1] = 0
@@ -165,15 +165,15 @@ class FirstTokenOfTheLastRow(AttentionControl):
         return maps
 
 
-def test_what_is_changed_in_one_row_leaves_the_others_alone(model: DiffusionModel) -> None:
+def test_a_change_to_one_image_does_not_change_the_others(model: DiffusionModel) -> None:
     free = predicted(model)
-    with controlled_attention(model.network, FirstTokenOfTheLastRow()):
+    with controlled_attention(model.network, FirstTokenOfTheLastImage()):
         changed = predicted(model)
     torch.testing.assert_close(changed[0], free[0], rtol=1e-4, atol=1e-5)
     assert float((changed[1] - free[1]).abs().max()) > 1e-3
 
 
-def test_gradients_run_through_the_maps_to_the_latents(model: DiffusionModel) -> None:
+def test_gradients_reach_the_latents_through_the_maps(model: DiffusionModel) -> None:
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     watched = Watched()
     with controlled_attention(model.network, watched), torch.enable_grad():
@@ -191,16 +191,16 @@ def same_processors(model: DiffusionModel, before: dict[str, Any]) -> bool:
     return after.keys() == before.keys() and all(after[name] is before[name] for name in before)
 
 
-def test_the_processors_are_put_back_each_into_its_place(model: DiffusionModel) -> None:
-    unet = model.network
-    unet.set_attn_processor({name: AttnProcessor() for name in unet.attn_processors})
-    before = unet.attn_processors
-    with controlled_attention(unet, AttentionControl()):
+def test_every_processor_is_restored_in_its_own_layer(model: DiffusionModel) -> None:
+    network = model.network
+    network.set_attn_processor({name: AttnProcessor() for name in network.attn_processors})
+    before = network.attn_processors
+    with controlled_attention(network, AttentionControl()):
         assert not same_processors(model, before)
     assert same_processors(model, before)
 
 
-def test_the_processors_are_put_back_after_an_exception(model: DiffusionModel) -> None:
+def test_the_processors_are_restored_after_an_exception(model: DiffusionModel) -> None:
     before = model.network.attn_processors
 
     def changed_and_raised() -> None:
@@ -213,7 +213,7 @@ def test_the_processors_are_put_back_after_an_exception(model: DiffusionModel) -
         assert same_processors(model, before)
 
 
-def test_the_processors_are_put_back_where_the_body_set_others(model: DiffusionModel) -> None:
+def test_the_processors_are_restored_where_the_block_set_others(model: DiffusionModel) -> None:
     before = model.network.attn_processors
     for context in (controlled_attention(model.network, EvenMaps()), kept_attention(model.network)):
         with context:
@@ -221,7 +221,7 @@ def test_the_processors_are_put_back_where_the_body_set_others(model: DiffusionM
         assert same_processors(model, before)
 
 
-def test_one_control_inside_another_gives_way_to_it_again(model: DiffusionModel) -> None:
+def test_after_an_inner_control_the_outer_one_works_again(model: DiffusionModel) -> None:
     outer, inner = Watched(), Watched()
     with controlled_attention(model.network, outer):
         with controlled_attention(model.network, inner):
@@ -248,13 +248,14 @@ class Indifferent(Watching):
     needs = frozenset()
 
 
-def test_attention_of_another_kind_is_refused_by_the_editors_name_and_its_own(model: DiffusionModel) -> None:
-    unet, schedule = model.network, Schedule.from_scheduler(model.scheduler, 2)
-    check_attention(unet, "Mine")
+def test_an_unknown_attention_processor_is_refused_with_its_name_and_the_editors(model: DiffusionModel) -> None:
+    network, schedule = model.network, Schedule.from_scheduler(model.scheduler, 2)
+    check_attention(network, "Mine")
     check_needs(Watching(), model, schedule)
-    unet.set_attn_processor({**unet.attn_processors, next(iter(unet.attn_processors)): SlicedAttnProcessor(1)})
+    first = next(iter(network.attn_processors))
+    network.set_attn_processor({**network.attn_processors, first: SlicedAttnProcessor(1)})
     with pytest.raises(InputError, match=r"^Mine needs attention maps.*SlicedAttnProcessor"):
-        check_attention(unet, "Mine")
+        check_attention(network, "Mine")
     with pytest.raises(InputError, match=r"^Watching needs attention maps.*SlicedAttnProcessor"):
         check_needs(Watching(), model, schedule)
     check_needs(Indifferent(), model, schedule)
@@ -292,7 +293,7 @@ def inversion(model: DiffusionModel) -> Inversion:
 
 
 @torch.no_grad()
-def test_an_editor_that_leaves_its_attention_behind_leaves_none(model: DiffusionModel, inversion: Inversion) -> None:
+def test_the_processors_are_restored_after_an_editor_that_does_not_restore_them(model: DiffusionModel, inversion: Inversion) -> None:
     before = model.network.attn_processors
     outcomes = run_editor(Careless(), model, inversion, REQUESTS)
     assert all(isinstance(outcome, torch.Tensor) for outcome in outcomes)
@@ -300,7 +301,7 @@ def test_an_editor_that_leaves_its_attention_behind_leaves_none(model: Diffusion
 
 
 @torch.no_grad()
-def test_an_editor_that_raises_leaves_no_attention_behind_between_its_tries_and_after(
+def test_the_processors_are_restored_between_and_after_the_tries_of_an_editor_that_raises(
     model: DiffusionModel, inversion: Inversion
 ) -> None:
     before, editor = model.network.attn_processors, Raising()

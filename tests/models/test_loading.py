@@ -98,7 +98,7 @@ def test_the_autoencoder_of_an_sdxl_pipeline_stays_in_float16(tiny_sdxl: Path) -
     assert pipeline.vae.dtype == torch.float16
 
 
-def test_a_pipeline_of_another_family_is_answered_with_the_supported_ones() -> None:
+def test_a_pipeline_of_another_family_is_refused_with_the_supported_ones() -> None:
     class OtherPipeline(DiffusionPipeline):
         pass
 
@@ -118,5 +118,5 @@ def test_a_pipeline_in_training_mode_is_refused(pipeline: StableDiffusionPipelin
         wrap_pipeline(pipeline)
 
 
-def test_parts_in_half_precision_files_are_loaded_in_float32(tiny_sdxl: Path) -> None:
+def test_weights_in_half_precision_files_are_loaded_in_float32(tiny_sdxl: Path) -> None:
     assert {parameter.dtype for parameter in load_model(str(tiny_sdxl)).parameters()} == {torch.float32}

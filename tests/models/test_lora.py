@@ -43,7 +43,7 @@ def test_merging_leaves_the_networks_layers_as_they_were(tiny_sd: Path, lora: Pa
     assert [type(module) for module in merged.modules()] == [type(module) for module in plain.modules()]
 
 
-def test_a_lora_for_sdxl_is_merged_likewise(tiny_sdxl: Path, tmp_path: Path) -> None:
+def test_a_lora_for_sdxl_is_merged_too(tiny_sdxl: Path, tmp_path: Path) -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl)
     pipeline.unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q"], init_lora_weights=False))
     StableDiffusionXLPipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(pipeline.unet))
@@ -56,7 +56,7 @@ def test_a_lora_for_sdxl_is_merged_likewise(tiny_sdxl: Path, tmp_path: Path) -> 
     assert changed == {"to_q"}
 
 
-def test_the_file_itself_may_be_named(tiny_sd: Path, lora: Path, tmp_path: Path) -> None:
+def test_a_lora_can_be_given_as_a_file(tiny_sd: Path, lora: Path, tmp_path: Path) -> None:
     shutil.copy(lora / DEFAULT_FILE, tmp_path / "mine.safetensors")
     by_file = load_model(str(tiny_sd), str(tmp_path / "mine.safetensors"))
     by_folder = load_model(str(tiny_sd), str(lora))
@@ -82,7 +82,7 @@ def without_lora_in_its_names(weights: dict[str, torch.Tensor]) -> dict[str, tor
 
 
 @pytest.mark.parametrize("change", [renamed, of_another_part, of_another_width, without_lora_in_its_names])
-def test_a_lora_that_fits_no_layer_is_named_with_what_it_was_meant_for(
+def test_a_lora_that_fits_no_layer_is_refused_in_one_short_line(
     tiny_sd: Path, lora: Path, tmp_path: Path, change: object, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert callable(change)
@@ -90,14 +90,14 @@ def test_a_lora_that_fits_no_layer_is_named_with_what_it_was_meant_for(
         {name: each.contiguous() for name, each in change(load_file(lora / DEFAULT_FILE)).items()},
         tmp_path / DEFAULT_FILE,
     )
-    with pytest.raises(InputError, match=r"^lora: \S+ (matches no layer of|cannot be loaded into) this Stable") as told:
+    with pytest.raises(InputError, match=r"^lora: \S+ (matches no layer of|cannot be loaded into) this Stable") as caught:
         load_model(str(tiny_sd), str(tmp_path))
-    assert len(str(told.value)) < 500, "diffusers lists every layer"
-    assert "\n" not in str(told.value)
+    assert len(str(caught.value)) < 500, "diffusers lists every layer"
+    assert "\n" not in str(caught.value)
     assert "size mismatch" not in capfd.readouterr().err
 
 
-def test_a_lora_that_fits_in_part_is_merged_with_a_warning_of_the_rest(
+def test_a_lora_that_fits_in_part_is_merged_with_a_warning_about_the_rest(
     tiny_sd: Path, lora: Path, tmp_path: Path
 ) -> None:
     weights = load_file(lora / DEFAULT_FILE)
@@ -122,7 +122,7 @@ def test_a_pickled_lora_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "lora.bin", "/nowhere/mine.safetensors"])
-def test_a_lora_that_is_not_there_is_told_with_what_it_may_be(tiny_sd: Path, name: str) -> None:
+def test_a_lora_that_does_not_exist_is_refused_with_the_forms_that_are_allowed(tiny_sd: Path, name: str) -> None:
     with pytest.raises(
         InputError, match=r"lora must be a hub id, a folder or a \.safetensors file; \S+ does not exist"
     ):

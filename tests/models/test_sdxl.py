@@ -39,7 +39,7 @@ def drawn_by_diffusers(pipeline: StableDiffusionXLPipeline, noise: torch.Tensor,
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("negative", [None, ["a frog on a plain red background", ""]])
-def test_sampling_is_what_diffusers_own_pipeline_does(
+def test_sampling_gives_the_same_latents_as_diffusers_own_pipeline(
     model: StableDiffusionXL, noise: torch.Tensor, guidance_scale: float, negative: list[str] | None
 ) -> None:
     expected = drawn_by_diffusers(
@@ -57,7 +57,7 @@ def test_sampling_is_what_diffusers_own_pipeline_does(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_without_sizes_images_are_of_the_checkpoints_own_uncropped(
+def test_without_time_ids_images_have_the_checkpoints_own_size_uncropped(
     model: StableDiffusionXL, noise: torch.Tensor
 ) -> None:
     conditioning = model.encode_prompts(PROMPTS)
@@ -69,7 +69,7 @@ def test_without_sizes_images_are_of_the_checkpoints_own_uncropped(
     )
 
 
-def test_rows_take_every_part_of_the_conditioning_along(model: StableDiffusionXL) -> None:
+def test_select_takes_every_part_of_the_conditioning(model: StableDiffusionXL) -> None:
     both = model.encode_prompts(PROMPTS, 2.0, time_ids=torch.arange(12.0).reshape(2, 6))
     second = both.select(torch.tensor([1, 1]))
     for name in ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "time_ids"):
@@ -77,7 +77,7 @@ def test_rows_take_every_part_of_the_conditioning_along(model: StableDiffusionXL
     assert second.guidance_scale == 2.0
 
 
-def test_each_of_an_images_sizes_has_a_say(model: StableDiffusionXL, noise: torch.Tensor) -> None:
+def test_the_original_size_of_an_image_changes_the_prediction(model: StableDiffusionXL, noise: torch.Tensor) -> None:
     plain = model.encode_prompts(PROMPTS)
     small = model.encode_prompts(PROMPTS, time_ids=torch.tensor([[24.0, 24, 0, 0, 64, 64]] * 2))
     with torch.no_grad():

@@ -26,7 +26,7 @@ def test_images_survive_the_round_trip_through_the_latents(model: DiffusionModel
 
 
 @torch.no_grad()
-def test_latents_are_the_posteriors_mean_and_so_the_same_every_time(model: DiffusionModel) -> None:
+def test_an_image_is_encoded_to_the_same_latents_every_time(model: DiffusionModel) -> None:
     images = images_of(random_scenes(2, seed=11))
     assert torch.equal(model.encode_images(images), model.encode_images(images))
 
@@ -62,7 +62,7 @@ def test_state_is_float32_under_half_precision_and_float64_under_double(tiny_sd:
         assert latents.dtype == prediction.dtype == state
 
 
-def test_a_prompt_that_fits_is_left_whole(model: DiffusionModel) -> None:
+def test_a_prompt_that_fits_is_not_cut(model: DiffusionModel) -> None:
     assert model.split_prompt(PROMPTS[0]) == (PROMPTS[0], "")
 
 

@@ -1,4 +1,4 @@
-"""A v-predicting checkpoint (Stable Diffusion 2.x) is inverted to the latents of the ε-predicting one that says so."""
+"""A network that predicts v gives the same inversion as the same network converted to predict ε."""
 
 from __future__ import annotations
 

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from renoise.models.conditioning import Conditioning, guide
+
+IMAGES = 3
+
+
+def conditioning(guidance_scale: float) -> Conditioning:
+    """Every tensor holds other numbers, and other numbers for each image."""
+    generator = torch.Generator().manual_seed(0)
+    guided = guidance_scale != 1
+    return Conditioning(
+        prompt_embeds=torch.randn(IMAGES, 5, 4, generator=generator),
+        negative_prompt_embeds=torch.randn(IMAGES, 5, 4, generator=generator) if guided else None,
+        guidance_scale=guidance_scale,
+        pooled_prompt_embeds=torch.randn(IMAGES, 6, generator=generator),
+        negative_pooled_prompt_embeds=torch.randn(IMAGES, 6, generator=generator) if guided else None,
+        time_ids=torch.randn(IMAGES, 6, generator=generator),
+    )
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+@pytest.mark.parametrize("index", [[1], [2, 0], [1, 1, 2], []])
+def test_select_takes_the_same_images_from_every_tensor(guidance_scale: float, index: list[int]) -> None:
+    whole = conditioning(guidance_scale)
+    part = whole.select(torch.tensor(index, dtype=torch.int64))
+    for field in fields(Conditioning):
+        before, after = getattr(whole, field.name), getattr(part, field.name)
+        assert torch.equal(after, before[index]) if isinstance(before, torch.Tensor) else after == before
+
+
+def test_with_guidance_the_branches_are_the_unconditional_and_the_conditional_one() -> None:
+    both = conditioning(2.0)
+    unconditional, conditional = both.branches
+    assert torch.equal(unconditional.prompt_embeds, both.negative_prompt_embeds)
+    assert torch.equal(unconditional.pooled_prompt_embeds, both.negative_pooled_prompt_embeds)
+    assert torch.equal(conditional.prompt_embeds, both.prompt_embeds)
+    assert torch.equal(conditional.pooled_prompt_embeds, both.pooled_prompt_embeds)
+    assert both.nfe == 2
+    for branch in (unconditional, conditional):
+        assert (branch.nfe, branch.guidance_scale) == (1, 1.0)
+        assert branch.negative_prompt_embeds is None
+        assert branch.negative_pooled_prompt_embeds is None
+        assert torch.equal(branch.time_ids, both.time_ids)
+
+
+def test_without_guidance_there_is_one_branch() -> None:
+    single = conditioning(1.0)
+    (branch,) = single.branches
+    assert torch.equal(branch.prompt_embeds, single.prompt_embeds)
+    assert single.nfe == 1
+    with pytest.raises(ValueError, match="no unconditional branch"):
+        _ = single.unconditional
+
+
+@pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 7.5])
+def test_guidance_goes_from_the_unconditional_prediction_past_the_conditional_one(guidance_scale: float) -> None:
+    unconditional, conditional = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    guided = guide([unconditional, conditional], guidance_scale)
+    expected = (1 - guidance_scale) * unconditional + guidance_scale * conditional
+    torch.testing.assert_close(guided, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_single_prediction_is_returned_as_it_is() -> None:
+    prediction = torch.ones(1, 4, 8, 8)
+    assert guide([prediction], guidance_scale=1.0) is prediction
