@@ -20,6 +20,8 @@ from renoise.utils.plugins import load_plugins
 ENTRY_POINT_GROUP = "renoise.models"
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 """Files that hold a tokenizer's vocabulary. One of them is enough."""
+REQUIRED_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+"""Parts that a pipeline in memory must not lack, where its class has them."""
 PROBES = 2
 """Noises that `check_prediction_type` asks the network about."""
 PROBE_SIDE = 32
@@ -71,7 +73,7 @@ def wrap_pipeline(pipeline: DiffusionPipeline) -> DiffusionModel:
     """
     name = type(pipeline).__name__
     family = _family(name, "the pipeline")
-    missing = [part for part in ("vae", "text_encoder", "tokenizer") if getattr(pipeline, part, None) is None]
+    missing = [part for part, value in pipeline.components.items() if value is None and part in REQUIRED_PARTS]
     if missing:
         raise InputError(f"checkpoint: the {name} has no {' and no '.join(missing)}")
     training = [part for part, value in pipeline.components.items() if getattr(value, "training", False)]

@@ -49,7 +49,7 @@ class StableDiffusionXL(StableDiffusion):
     def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
         """Returns the prompt embeddings of all branches, with the pooled embeddings and the time ids."""
         added = {
-            "text_embeds": torch.cat([_required(branch.pooled_prompt_embeds) for branch in branches]),
+            "text_embeds": torch.cat([_required(branch.pooled_prompt_embeds) for branch in branches]).to(self.dtype),
             "time_ids": torch.cat([_required(branch.time_ids) for branch in branches]),
         }
         return super().network_inputs(branches) | {"added_cond_kwargs": added}

@@ -102,8 +102,8 @@ class StableDiffusion(DiffusionModel):
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
     def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
-        """Returns the prompt embeddings of all branches."""
-        return {"encoder_hidden_states": torch.cat([branch.prompt_embeds for branch in branches])}
+        """Returns the prompt embeddings of all branches, in the type of the network."""
+        return {"encoder_hidden_states": torch.cat([branch.prompt_embeds for branch in branches]).to(self.dtype)}
 
     def vae_precision(self) -> AbstractContextManager[object]:
         """Wraps every use of the autoencoder. A family whose autoencoder overflows in float16 upcasts it here."""

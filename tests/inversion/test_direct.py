@@ -49,7 +49,7 @@ def test_the_inversion_does_not_use_guidance(
     assert guided.conditioning.nfe == 1, "sampling is without guidance too"
 
 
-def test_the_reconstruction_is_exact_with_guidance_and_a_sampler_that_draws_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_it_is_exact_with_guidance_and_a_stochastic_sampler(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(DDIMScheduler.from_config(model.scheduler.config), STEPS, eta=1.0)
     conditioning = model.encode_prompts([scene.caption for scene in SCENES], 3.0)
     inversion = BoundInverter(DirectInversion(), model, schedule).invert(latents, conditioning, ["0", "1"])

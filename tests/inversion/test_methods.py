@@ -32,10 +32,21 @@ OWN_TENSORS = {"NullTextInversion": {"null_embeddings"}, "DirectInversion": {"tr
 
 
 @torch.no_grad()
-def inverted(model: DiffusionModel, method: Inverter, keep_trajectory: bool = False) -> Inversion:
-    schedule = Schedule.from_scheduler(model.scheduler, 3)
+def inverted(model: DiffusionModel, method: Inverter, keep_trajectory: bool = False, steps: int = 3) -> Inversion:
+    schedule = Schedule.from_scheduler(model.scheduler, steps)
     bound = BoundInverter(method, model, schedule, keep_trajectory=keep_trajectory)
     return bound.invert(model.encode_images(images_of(SCENES)), *prompts_of(model, SCENES))
+
+
+def found(tensor: torch.Tensor | None) -> torch.Tensor:
+    """Returns a tensor that the inversion must have."""
+    assert tensor is not None
+    return tensor
+
+
+def relative(error: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """Returns the norm of each image's error, relative to that of its latents, [B]."""
+    return error.flatten(1).norm(dim=1) / latents.flatten(1).norm(dim=1)
 
 
 def test_six_methods_are_installed() -> None:
@@ -62,18 +73,37 @@ def test_ddim_and_pix2pix_zero_are_renoise_without_iterations(model: DiffusionMo
 def test_the_residual_is_the_largest_over_the_steps_and_convergence_is_that_of_every_step(
     model: DiffusionModel,
 ) -> None:
-    free = inverted(model, ReNoise(1))
-    assert free.residual is not None
+    free = inverted(model, ReNoise(1), steps=10)
+    patient = inverted(model, ReNoise(100, tolerance=1e-3), steps=10)
+    hasty = inverted(model, ReNoise(0, tolerance=1e-3), steps=10)
     assert free.converged is None
-    patient = inverted(model, ReNoise(200, tolerance=1e-2))
-    hasty = inverted(model, ReNoise(0, tolerance=1e-2))
-    assert patient.residual is not None
-    assert patient.converged is not None
-    assert hasty.converged is not None
-    assert patient.converged.tolist() == [True, True]
-    assert bool((patient.residual <= 1e-2).all())
-    assert hasty.converged.tolist() == [False, False]
-    assert bool((free.residual > patient.residual).all())
+    assert found(patient.converged).tolist() == [True, True]
+    assert found(hasty.converged).tolist() == [False, False]
+    assert bool((found(patient.residual) <= 1e-3).all())
+    assert bool((found(hasty.residual) > 1e-3).all())
+    assert bool((found(free.residual) > found(patient.residual)).all())
+    assert hasty.nfe.tolist() == [10, 10]
+    assert all(10 < nfe < 10 * 101 for nfe in patient.nfe.tolist())
+
+
+def test_the_residual_of_ddim_is_how_far_its_largest_step_moves_the_latents(model: DiffusionModel) -> None:
+    inversion = inverted(model, DDIM(), keep_trajectory=True)
+    trajectory = found(inversion.trajectory)
+    moved = [
+        relative(step.phi * (trajectory[index] - trajectory[index + 1]), trajectory[index + 1])
+        for index, step in enumerate(inversion.schedule)
+    ]
+    torch.testing.assert_close(inversion.residual, torch.stack(moved).amax(dim=0), rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_every_step_of_the_sampler_from_a_converged_inversion_is_within_the_tolerance(model: DiffusionModel) -> None:
+    inversion = inverted(model, ReNoise(100, tolerance=1e-3), keep_trajectory=True, steps=10)
+    trajectory = found(inversion.trajectory)
+    for index, step in enumerate(inversion.schedule):
+        prediction = model.predict(step.input_scale * trajectory[index], step.timestep, inversion.conditioning)
+        sampled = step.denoise(trajectory[index], prediction, None)
+        assert bool((relative(sampled - trajectory[index + 1], trajectory[index + 1]) <= 2e-3).all())
 
 
 def test_the_trajectory_goes_from_noise_to_image_and_is_kept_only_on_request(model: DiffusionModel) -> None:
@@ -158,5 +188,5 @@ def test_an_option_that_a_method_does_not_have_is_refused_with_those_it_has(
     run = run_cli("predict", f"--model.checkpoint={tiny_sd}", f"--data.root={root}", *arguments)
     assert run.status == 2
     assert run.err.startswith("error: ")
-    assert "iterations" in run.err
-    assert "noise_correction" in run.err
+    assert "Option 'iterations' is not accepted" in run.err
+    assert "There are: noise_correction" in run.err

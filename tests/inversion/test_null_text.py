@@ -89,7 +89,7 @@ def test_more_iterations_reconstruct_better(model: DiffusionModel, latents: torc
 
 
 @torch.no_grad()
-def test_it_also_improves_the_reconstruction_of_a_sampler_that_draws_noise(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_it_also_improves_on_ddim_with_a_stochastic_sampler(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(DDIMScheduler.from_config(model.scheduler.config), 3, eta=1.0)
     ddim, method = (BoundInverter(each, model, schedule) for each in (DDIM(), NullTextInversion()))
     conditioning = model.encode_prompts(PROMPTS, GUIDANCE)

@@ -87,7 +87,9 @@ def test_with_a_tolerance_each_image_stops_by_itself(model: DiffusionModel, late
 
 
 @torch.no_grad()
-def test_sampling_gives_the_same_latents_as_diffusers_own_pipeline(tiny_sd: Path, model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_sampling_gives_the_same_latents_as_diffusers_own_pipeline(
+    tiny_sd: Path, model: DiffusionModel, latents: torch.Tensor
+) -> None:
     inversion = inverter(model, 5, 1).invert(latents, *prompts_of(model, SCENES))
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -105,7 +107,9 @@ def test_sampling_gives_the_same_latents_as_diffusers_own_pipeline(tiny_sd: Path
 
 
 @torch.no_grad()
-def test_an_inversion_with_guidance_needs_the_same_guidance_to_reconstruct(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_an_inversion_with_guidance_needs_the_same_guidance_to_reconstruct(
+    model: DiffusionModel, latents: torch.Tensor
+) -> None:
     conditioning = model.encode_prompts([scene.caption for scene in SCENES], 2.0)
     names = [str(number) for number in range(len(SCENES))]
     converged = inverter(model, 20, 12).invert(latents, conditioning, names)
@@ -116,7 +120,7 @@ def test_an_inversion_with_guidance_needs_the_same_guidance_to_reconstruct(model
 
 
 @torch.no_grad()
-def test_the_noise_of_a_stochastic_sampler_depends_on_the_name_not_on_the_batch(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_the_noise_of_an_image_does_not_depend_on_the_batch(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(LCMScheduler.from_config(model.scheduler.config), 4)
     together = BoundInverter(ReNoise(2), model, schedule, seed=5)
     inversion = together.invert(latents[:2], *prompts_of(model, SCENES[:2]))

@@ -293,7 +293,9 @@ def inversion(model: DiffusionModel) -> Inversion:
 
 
 @torch.no_grad()
-def test_the_processors_are_restored_after_an_editor_that_does_not_restore_them(model: DiffusionModel, inversion: Inversion) -> None:
+def test_the_processors_are_restored_after_an_editor_that_does_not_restore_them(
+    model: DiffusionModel, inversion: Inversion
+) -> None:
     before = model.network.attn_processors
     outcomes = run_editor(Careless(), model, inversion, REQUESTS)
     assert all(isinstance(outcome, torch.Tensor) for outcome in outcomes)

@@ -67,7 +67,7 @@ def pipeline(tiny_sd: Path) -> StableDiffusionPipeline:
 
 
 def state(pipeline: StableDiffusionPipeline) -> dict[str, object]:
-    """Everything about a pipeline that could be changed by accident."""
+    """Returns what could be changed by accident: the weights, their flags, the processors and the scheduler."""
     parts = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
     found: dict[str, object] = {"scheduler": id(pipeline.scheduler), "config": dict(pipeline.scheduler.config)}
     for name, part in parts.items():
@@ -79,6 +79,8 @@ def state(pipeline: StableDiffusionPipeline) -> dict[str, object]:
 
 
 def test_a_pipeline_in_memory_is_not_changed(pipeline: StableDiffusionPipeline) -> None:
+    pipeline.unet.requires_grad_(True)
+    pipeline.vae.requires_grad_(False)
     before = state(pipeline)
     model = wrap_pipeline(pipeline)
     with torch.no_grad():
@@ -106,10 +108,32 @@ def test_a_pipeline_of_another_family_is_refused_with_the_supported_ones() -> No
         wrap_pipeline(OtherPipeline())
 
 
-def test_a_pipeline_without_autoencoder_is_refused(pipeline: StableDiffusionPipeline) -> None:
-    pipeline.vae = None
-    with pytest.raises(InputError, match=r"^checkpoint: the StableDiffusionPipeline has no vae$"):
+@pytest.mark.parametrize("part", ["vae", "unet", "text_encoder_2", "tokenizer_2"])
+def test_a_pipeline_that_lacks_a_part_is_refused(tiny_sdxl: Path, part: str) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl)
+    setattr(pipeline, part, None)
+    with pytest.raises(InputError, match=rf"^checkpoint: the StableDiffusionXLPipeline has no {part}$"):
         wrap_pipeline(pipeline)
+
+
+def test_every_part_that_a_pipeline_lacks_is_named(pipeline: StableDiffusionPipeline) -> None:
+    pipeline.vae = pipeline.tokenizer = None
+    with pytest.raises(InputError, match=r"^checkpoint: the StableDiffusionPipeline has no vae and no tokenizer$"):
+        wrap_pipeline(pipeline)
+
+
+def test_a_pipeline_whose_text_encoders_are_in_half_precision_predicts_in_the_networks_type(tiny_sdxl: Path) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl)
+    pipeline.text_encoder.half()
+    pipeline.text_encoder_2.half()
+    model, exact = wrap_pipeline(pipeline), load_model(str(tiny_sdxl))
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    found, expected = (
+        each.predict(latents, 500, each.encode_prompts(["a cat"], guidance_scale=2.0)) for each in (model, exact)
+    )
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+    assert pipeline.text_encoder.dtype == torch.float16
 
 
 def test_a_pipeline_in_training_mode_is_refused(pipeline: StableDiffusionPipeline) -> None:

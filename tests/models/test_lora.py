@@ -90,7 +90,9 @@ def test_a_lora_that_fits_no_layer_is_refused_in_one_short_line(
         {name: each.contiguous() for name, each in change(load_file(lora / DEFAULT_FILE)).items()},
         tmp_path / DEFAULT_FILE,
     )
-    with pytest.raises(InputError, match=r"^lora: \S+ (matches no layer of|cannot be loaded into) this Stable") as caught:
+    with pytest.raises(
+        InputError, match=r"^lora: \S+ (matches no layer of|cannot be loaded into) this Stable"
+    ) as caught:
         load_model(str(tiny_sd), str(tmp_path))
     assert len(str(caught.value)) < 500, "diffusers lists every layer"
     assert "\n" not in str(caught.value)
