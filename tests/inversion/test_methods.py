@@ -46,7 +46,8 @@ def found(tensor: torch.Tensor | None) -> torch.Tensor:
 
 def relative(error: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     """Returns the norm of each image's error, relative to that of its latents, [B]."""
-    return error.flatten(1).norm(dim=1) / latents.flatten(1).norm(dim=1)
+    ratio: torch.Tensor = error.flatten(1).norm(dim=1) / latents.flatten(1).norm(dim=1)
+    return ratio
 
 
 def test_six_methods_are_installed() -> None:

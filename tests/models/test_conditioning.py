@@ -37,22 +37,22 @@ def test_select_takes_the_same_images_from_every_tensor(guidance_scale: float, i
 def test_with_guidance_the_branches_are_the_unconditional_and_the_conditional_one() -> None:
     both = conditioning(2.0)
     unconditional, conditional = both.branches
-    assert torch.equal(unconditional.prompt_embeds, both.negative_prompt_embeds)
-    assert torch.equal(unconditional.pooled_prompt_embeds, both.negative_pooled_prompt_embeds)
-    assert torch.equal(conditional.prompt_embeds, both.prompt_embeds)
-    assert torch.equal(conditional.pooled_prompt_embeds, both.pooled_prompt_embeds)
+    torch.testing.assert_close(unconditional.prompt_embeds, both.negative_prompt_embeds, rtol=0, atol=0)
+    torch.testing.assert_close(unconditional.pooled_prompt_embeds, both.negative_pooled_prompt_embeds, rtol=0, atol=0)
+    torch.testing.assert_close(conditional.prompt_embeds, both.prompt_embeds, rtol=0, atol=0)
+    torch.testing.assert_close(conditional.pooled_prompt_embeds, both.pooled_prompt_embeds, rtol=0, atol=0)
     assert both.nfe == 2
     for branch in (unconditional, conditional):
         assert (branch.nfe, branch.guidance_scale) == (1, 1.0)
         assert branch.negative_prompt_embeds is None
         assert branch.negative_pooled_prompt_embeds is None
-        assert torch.equal(branch.time_ids, both.time_ids)
+        torch.testing.assert_close(branch.time_ids, both.time_ids, rtol=0, atol=0)
 
 
 def test_without_guidance_there_is_one_branch() -> None:
     single = conditioning(1.0)
     (branch,) = single.branches
-    assert torch.equal(branch.prompt_embeds, single.prompt_embeds)
+    torch.testing.assert_close(branch.prompt_embeds, single.prompt_embeds, rtol=0, atol=0)
     assert single.nfe == 1
     with pytest.raises(ValueError, match="no unconditional branch"):
         _ = single.unconditional
