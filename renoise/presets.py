@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from renoise.editing.discovery import load_editors
 from renoise.errors import InputError
@@ -52,14 +53,16 @@ def read_preset(*sources: str | Path) -> dict[str, Any]:
     Args:
         *sources: Names of presets, or paths of YAML files.
 
+    Raises:
+        InputError: There is no such preset or file, or a file is no YAML mapping.
+
     Example:
         >>> from renoise import read_preset
         >>> read_preset("sdxl_turbo")["model"]["num_inference_steps"]
         4
     """
     paths = [source if Path(source).suffix else preset_path(str(source)) for source in sources]
-    merged = OmegaConf.merge(*(OmegaConf.load(path) for path in paths))
-    content = OmegaConf.to_container(merged, resolve=True)
+    content = OmegaConf.to_container(OmegaConf.merge({}, *map(_read_mapping, paths)), resolve=True)
     assert isinstance(content, dict)
     return {str(name): value for name, value in content.items()}
 
@@ -89,6 +92,18 @@ def instantiate(base: type[Built], setting: Any) -> Built:
     except (ArgumentError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from error
     return value
+
+
+def _read_mapping(path: str | Path) -> DictConfig:
+    try:
+        content = OmegaConf.load(path)
+    except OSError as error:
+        raise InputError(f"preset: {path} cannot be read: {error.strerror or error}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"preset: {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, DictConfig):
+        raise InputError(f"preset: {path} must be a YAML mapping, such as `model: ...`")
+    return content
 
 
 def _folder() -> Path:

@@ -48,9 +48,11 @@ def prepare_images(
         size_multiple: Height and width must be multiples of this.
 
     Raises:
-        InputError: An image cannot be read or has a size that the model cannot take; sizes differ; names are not one
-            for each image, or not different.
+        InputError: An image cannot be read or has a size that the model cannot take; sizes differ; the resolution is no
+            positive multiple of `size_multiple`; names are not one for each image, or not different.
     """
+    if resolution is not None and (resolution < 1 or resolution % size_multiple):
+        raise InputError(f"resolution must be a positive multiple of {size_multiple}, got {resolution}")
     singles = _singles(images)
     if not singles:
         raise InputError("images must hold at least one image, got an empty list")
@@ -106,7 +108,7 @@ def _read(image: SingleImage, resolution: int | None, name: str) -> tuple[torch.
 
 
 def _read_tensor(image: torch.Tensor, resolution: int | None, name: str) -> tuple[torch.Tensor, tuple[int, ...]]:
-    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point() or image.numel() == 0:
         raise InputError(
             f"images: {name} must be a float tensor [3, H, W] in [0, 1], got {image.dtype} {list(image.shape)}"
         )

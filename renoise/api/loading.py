@@ -148,7 +148,9 @@ def _model(checkpoint: str | Path | DiffusionPipeline, lora: str | None) -> Diff
 
 def _preset_settings(name: str, with_checkpoint: bool) -> dict[str, Any]:
     """Returns the arguments of `load` that a preset gives."""
-    model = read_preset(name)["model"]
+    model = read_preset(name).get("model")
+    if not isinstance(model, dict):
+        raise InputError(f"preset: {name} has no section `model`")
     names = [*DEFAULTS, "checkpoint"] if with_checkpoint else [option for option in DEFAULTS if option != "lora"]
     settings = {option: model[option] for option in names if model.get(option) is not None}
     if "inversion" in settings:

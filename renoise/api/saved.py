@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
+from diffusers import SchedulerMixin
 
 from renoise.api.inverted_images import InvertedImages
 from renoise.api.loading import load
 from renoise.api.pipeline import InversionPipeline
-from renoise.errors import InputError
+from renoise.core.schedule import Schedule
+from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inversion, Inverter
 from renoise.outputs.inversion_file import read_inversion
 from renoise.presets import instantiate
@@ -27,10 +29,12 @@ def load_inversion(path: str | PathLike[str], pipeline: InversionPipeline | None
 
     Args:
         path: The .safetensors file.
-        pipeline: What the image was inverted with. None loads the checkpoint that the file names.
+        pipeline: What the image was inverted with; its checkpoint is not compared with the file's. None loads the
+            checkpoint that the file names.
 
     Raises:
-        InputError: The file does not exist, is damaged, or does not fit the pipeline.
+        InputError: The file does not exist or is damaged, its checkpoint cannot be loaded, or the pipeline has other
+            latents or other steps.
 
     Example:
         >>> import renoise, tempfile
@@ -52,15 +56,45 @@ def load_inversion(path: str | PathLike[str], pipeline: InversionPipeline | None
     missing = [name for name in NEEDED if name not in metadata]
     if missing:
         raise InputError(f"path: {file} does not say its {', '.join(missing)}; it must be the file of an inversion")
-    return _restore(tensors, metadata, pipeline or _load_pipeline(metadata))
+    with prefixed(f"path: {file}: "):
+        if pipeline is None:
+            pipeline = _load_pipeline(metadata)
+        else:
+            _check_steps(metadata, pipeline)
+        channels, expected = len(tensors["latent"]), pipeline.model.latent_channels
+        if channels != expected:
+            raise InputError(f"latent has {channels} channels, and the model takes {expected}")
+    return _restore(tensors, metadata, pipeline)
 
 
 def _load_pipeline(metadata: dict[str, Any]) -> InversionPipeline:
-    scheduler = dict(metadata["scheduler"])
-    kind = getattr(diffusers, scheduler.pop("class_name"))
+    name = metadata["scheduler"]["class_name"]
+    kind = getattr(diffusers, name, None)
+    if kind is None:
+        raise InputError(f"diffusers has no {name!r}; give the pipeline that the image was inverted with")
     inversion = instantiate(Inverter, metadata["inversion"])  # type: ignore[type-abstract]
     arguments = {name: metadata[name] for name in LOAD_ARGUMENTS}
-    return load(scheduler=kind.from_config(scheduler), inversion=inversion, **arguments)
+    return load(scheduler=_scheduler(kind, metadata), inversion=inversion, **arguments)
+
+
+def _check_steps(metadata: dict[str, Any], pipeline: InversionPipeline) -> None:
+    """Checks that a pipeline samples with the steps that an image was inverted with.
+
+    Raises:
+        InputError: It does not.
+    """
+    name, steps, eta = metadata["scheduler"]["class_name"], metadata["num_inference_steps"], metadata["eta"]
+    kind = type(pipeline.scheduler)
+    if name != kind.__name__ or pipeline.schedule != Schedule.from_scheduler(_scheduler(kind, metadata), steps, eta):
+        raise InputError(
+            f"the image was inverted with {name}, {steps} steps and eta {eta:g}, and the pipeline has {kind.__name__} "
+            f"with {len(pipeline.schedule)} steps; give a pipeline with the same steps, or leave it out"
+        )
+
+
+def _scheduler(kind: type[SchedulerMixin], metadata: dict[str, Any]) -> SchedulerMixin:
+    config = {option: value for option, value in metadata["scheduler"].items() if option != "class_name"}
+    return cast(Any, kind).from_config(config)
 
 
 def _restore(tensors: dict[str, torch.Tensor], metadata: dict[str, Any], pipeline: InversionPipeline) -> InvertedImages:
