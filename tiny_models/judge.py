@@ -112,7 +112,10 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Replaces `sys.argv[1:]`.
     """
     options = _parse(args)
-    pipeline = _load_pipeline(options)
+    try:
+        pipeline = _load_pipeline(options)
+    except renoise.InputError as error:
+        raise SystemExit(f"error: {error}") from error
     scenes = random_scenes(AUTOENCODER_SCENES, JUDGE_SEED)
     print(f"autoencoder, scenes      {round_trip_psnr(pipeline.vae, _unit(each.draw() for each in scenes)):6.2f} dB")
     print(f"autoencoder, photographs {round_trip_psnr(pipeline.vae, _unit(sample_photographs())):6.2f} dB")

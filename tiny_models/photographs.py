@@ -13,6 +13,8 @@ from importlib.resources import as_file, files
 
 from PIL import Image, ImageOps
 
+from tiny_models.scenes import SIDE
+
 TRAINING_PHOTOGRAPHS = {
     "skimage.data": ("camera.png", "motorcycle_left.png", "ihc.png", "retina.jpg"),
     "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
@@ -20,7 +22,7 @@ TRAINING_PHOTOGRAPHS = {
 }
 
 
-def random_crops(count: int, seed: int, size: int = 64) -> Iterator[Image.Image]:
+def random_crops(count: int, seed: int, size: int = SIDE) -> Iterator[Image.Image]:
     """Yields square RGB crops of random position and scale. Half of them are mirrored.
 
     The color channels of every crop are in random order, because a few photographs have few colors.

@@ -29,37 +29,37 @@ def images(scenes: list[Scene]) -> torch.Tensor:
     return to_pixels(scene.draw() for scene in scenes) / 255
 
 
-def test_unseen_scenes(judge: SceneJudge, scenes: list[Scene], images: torch.Tensor) -> None:
+def test_unseen_scenes_are_classified_correctly(judge: SceneJudge, scenes: list[Scene], images: torch.Tensor) -> None:
     assert judge(images).right(scenes).float().mean(0).min() >= 0.99
 
 
-def test_degraded_scenes(judge: SceneJudge, scenes: list[Scene], images: torch.Tensor) -> None:
+def test_degraded_scenes_are_classified_correctly(judge: SceneJudge, scenes: list[Scene], images: torch.Tensor) -> None:
     degraded = degrade(2 * images - 1, torch.Generator().manual_seed(0)) / 2 + 0.5
     assert not torch.allclose(degraded, images, atol=0.05)
     assert judge(degraded).right(scenes).float().mean(0).min() >= 0.98
 
 
-def test_noise_is_judged_by_chance(judge: SceneJudge, scenes: list[Scene], images: torch.Tensor) -> None:
+def test_noise_is_classified_at_chance_level(judge: SceneJudge, scenes: list[Scene], images: torch.Tensor) -> None:
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
     assert judge(noise).right(scenes).float().mean(0).max() < 0.3
 
 
-def test_answers_follow_their_images(judge: SceneJudge, images: torch.Tensor) -> None:
+def test_the_verdict_on_an_image_does_not_depend_on_the_batch(judge: SceneJudge, images: torch.Tensor) -> None:
     verdict = judge(images[:8])
     assert isinstance(verdict, Verdict)
     assert verdict.subjects.dtype == verdict.colors.dtype == torch.int64
     for position in range(8):
         alone = judge(images[position : position + 1])
-        assert torch.stack(tuple(alone)).tolist() == [[answer[position]] for answer in verdict]
+        assert torch.stack(tuple(alone)).tolist() == [[classes[position]] for classes in verdict]
 
 
-def test_shipped_in_half_precision() -> None:
+def test_the_shipped_classifier_is_in_half_precision_and_below_one_megabyte() -> None:
     path = SHIPPED / "model.safetensors"
     assert path.stat().st_size < 1_000_000
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16, torch.int64}
 
 
-def test_degrading_is_repeatable_and_bounded(images: torch.Tensor) -> None:
+def test_degraded_images_are_repeatable_and_stay_in_range(images: torch.Tensor) -> None:
     first, second = (degrade(2 * images[:4] - 1, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == (4, 3, 64, 64)

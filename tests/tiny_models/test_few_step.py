@@ -1,4 +1,4 @@
-"""The bar that the four-step models must meet to be shipped, on fewer images than `tiny_models.judge` takes."""
+"""What the shipped four-step models must reach, on fewer images than `tiny_models.judge` takes."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ SCENES = random_scenes(64, JUDGE_SEED)
 
 
 def share_right(pipeline: DiffusionPipeline, models: Path) -> float:
-    """Of four-step samples without guidance, those that show the right animal and color."""
+    """Returns the share of four-step samples without guidance that show the right animal and color."""
     pipeline.set_progress_bar_config(disable=True)
-    drawn = draw_samples(pipeline, [scene.caption for scene in SCENES], guidance_scale=1, num_inference_steps=4)
-    right = SceneJudge.from_pretrained(models / "scene-classifier")(drawn).right(SCENES)
+    samples = draw_samples(pipeline, [scene.caption for scene in SCENES], guidance_scale=1, num_inference_steps=4)
+    right = SceneJudge.from_pretrained(models / "scene-classifier")(samples).right(SCENES)
     return float(right.all(dim=1).float().mean())
 
 
-def test_the_turbo_model_draws_95_percent_of_prompts_right_in_four_steps_of_its_own_sampler(tiny_sd: Path) -> None:
+def test_95_percent_of_the_turbo_models_four_step_samples_match_their_prompts(tiny_sd: Path) -> None:
     pipeline = load_model(str(tiny_sd.parent / "tiny-sdxl-turbo")).pipeline
     assert isinstance(pipeline.scheduler, EulerAncestralDiscreteScheduler)
     assert share_right(pipeline, tiny_sd.parent) >= 0.95
 
 
 @pytest.mark.parametrize("sampler", ["DDIMScheduler", "LCMScheduler"])
-def test_the_lora_makes_tiny_sd_draw_95_percent_of_prompts_right_in_four_steps(tiny_sd: Path, sampler: str) -> None:
+def test_95_percent_of_four_step_samples_with_the_lora_match_their_prompts(tiny_sd: Path, sampler: str) -> None:
     pipeline = load_model(str(tiny_sd), str(tiny_sd.parent / "tiny-lcm-lora")).pipeline
     scheduler = replace_scheduler(pipeline.scheduler, sampler, {"timestep_spacing": "trailing"})
     pipeline.register_modules(scheduler=scheduler)
     assert share_right(pipeline, tiny_sd.parent) >= 0.95
 
 
-def test_with_the_lora_four_steps_come_nearer_to_the_teachers_twenty(tiny_sd: Path) -> None:
+def test_with_the_lora_four_steps_are_closer_to_the_teachers_twenty_steps(tiny_sd: Path) -> None:
     """From the same noise. The teacher has guidance, the student has none."""
     expected = generate_pairs(load_ddim(tiny_sd, 20, 3.0), 8, JUDGE_SEED)["latents"]
     errors = [
@@ -51,11 +51,11 @@ def test_with_the_lora_four_steps_come_nearer_to_the_teachers_twenty(tiny_sd: Pa
     assert errors[1] < 0.7 * errors[0]
 
 
-def test_the_lora_is_in_half_precision_and_holds_nothing_but_the_unets_layers(tiny_sd: Path) -> None:
+def test_the_lora_is_in_half_precision_and_changes_only_the_unet(tiny_sd: Path) -> None:
     weights = load_file(tiny_sd.parent / "tiny-lcm-lora" / DEFAULT_FILE)
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     assert {name.split(".")[0] for name in weights} == {"unet"}
 
 
-def test_all_shipped_models_together_take_at_most_46_megabytes(tiny_sd: Path) -> None:
+def test_all_shipped_models_together_have_at_most_46_megabytes(tiny_sd: Path) -> None:
     assert sum(path.stat().st_size for path in tiny_sd.parent.rglob("*") if path.is_file()) <= 46e6

@@ -34,9 +34,10 @@ EVERY_OTHER_STEP = ["--trainer.callbacks.init_args.every_n_train_steps=2"]  # of
 
 
 @pytest.fixture(scope="module", autouse=True)
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Makes the working folder temporary, because the configs write below it."""
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Makes the working folder temporary, because the configs write below it. Lightning warns of pytest's arguments."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["tiny_models"])
         patch.chdir(tmp_path_factory.mktemp("tiny_models"))
         yield
 
@@ -67,16 +68,16 @@ def logged_steps(folder: Path) -> set[int]:
     return {int(row[step]) for row in rows if row[loss]}
 
 
-def test_classifier() -> None:
+def test_the_classifier_trains_and_resumes() -> None:
     fit_and_resume("classifier", Path("trained/classifier/model"))
     network = ResNetForImageClassification.from_pretrained("trained/classifier/model")
     assert list(network.config.id2label.values()) == [*SUBJECTS, *COLORS]
 
 
-def test_autoencoder_then_tiny_sd() -> None:
+def test_the_autoencoder_and_then_tiny_sd_train_and_resume() -> None:
     fit_and_resume("autoencoder", Path("trained/autoencoder/vae"), "--data.init_args.photographs=4")
     vae = AutoencoderKL.from_pretrained("trained/autoencoder/vae")
-    assert vae.config.scaling_factor not in (0.18215, 1.0)  # neither Stable Diffusion's nor one never measured
+    assert vae.config.scaling_factor not in (0.18215, 1.0)  # neither Stable Diffusion's nor the default
     fit_and_resume("tiny_sd", Path("trained/tiny-sd/pipeline"))
     pipeline = StableDiffusionPipeline.from_pretrained("trained/tiny-sd/pipeline").to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -84,7 +85,7 @@ def test_autoencoder_then_tiny_sd() -> None:
     assert image.size == (64, 64)
 
 
-def test_tiny_sdxl_begins_with_the_unet_of_tiny_sd() -> None:
+def test_tiny_sdxl_trains_and_resumes_from_the_unet_of_tiny_sd() -> None:
     vae, warm_start = f"{MODELS}/tiny-sd/vae", f"{MODELS}/tiny-sd"
     output = Path("trained/tiny-sdxl/pipeline")
     places = [f"--model.init_args.vae={vae}", f"--data.init_args.vae={vae}"]
@@ -92,13 +93,13 @@ def test_tiny_sdxl_begins_with_the_unet_of_tiny_sd() -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(output).to(torch.float32)
     start = StableDiffusionPipeline.from_pretrained(warm_start)
     weights = pipeline.unet.state_dict()
-    for name, value in start.unet.state_dict().items():  # the average that is written begins at step 400
+    for name, value in start.unet.state_dict().items():  # the saved average starts at step 400
         torch.testing.assert_close(weights[name], value.float())
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("a cat on a plain red background", num_inference_steps=1).images[0].size == (64, 64)
 
 
-def test_turbo() -> None:
+def test_the_turbo_model_trains_and_resumes() -> None:
     teacher = f"{MODELS}/tiny-sdxl"
     places = [f"--model.init_args.teacher={teacher}", f"--data.init_args.teacher={teacher}"]
     output = Path("trained/tiny-sdxl-turbo/student")
@@ -108,16 +109,22 @@ def test_turbo() -> None:
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
 
 
-def test_lcm_lora() -> None:
+def test_the_lora_trains_and_resumes() -> None:
     teacher = f"{MODELS}/tiny-sd"
     places = [f"--model.init_args.teacher={teacher}", f"--data.init_args.teacher={teacher}"]
     output = Path("trained/tiny-lcm-lora/student")
     fit_and_resume("tiny_lcm_lora", output, *places, size=TINY_PAIRS)
-    load_model(teacher, str(output))  # which raises where it fits no layer
+    load_model(teacher, str(output))  # raises if the LoRA does not fit the teacher
 
 
-def test_blip2() -> None:
+def test_the_captioner_trains_and_resumes() -> None:
     output = Path("trained/tiny-blip2/model")
     fit_and_resume("tiny_blip2", output)
     captions = Captioner(CaptionerConfig(str(output), max_new_tokens=3))(torch.rand(2, 3, 64, 64))
     assert len(captions) == 2
+
+
+def test_fit_is_the_only_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["validate"])
+    assert "invalid choice: 'validate'" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from tiny_models.scenes import COLORS, PATTERNS, SUBJECTS
 
 SHIPPED = Path(__file__).parents[2] / "data/images"
 JPEG_TOLERANCE = 8
-"""Gray levels by which JPEG libraries may differ."""
+"""Largest difference between JPEG libraries, in levels of 255."""
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -23,7 +23,7 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
 
 
-def test_shipped_files_are_what_the_script_makes(tmp_path: Path) -> None:
+def test_the_shipped_files_equal_those_that_the_script_writes(tmp_path: Path) -> None:
     write_samples(tmp_path)
     assert read_rows(tmp_path) == read_rows(SHIPPED)
     for row in read_rows(SHIPPED):
@@ -31,7 +31,7 @@ def test_shipped_files_are_what_the_script_makes(tmp_path: Path) -> None:
         assert difference.max() <= (JPEG_TOLERANCE if row["file_name"].endswith(".jpg") else 0)
 
 
-def test_every_file_has_one_row() -> None:
+def test_every_image_has_exactly_one_row() -> None:
     images = {path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*") if path.suffix in {".png", ".jpg"}}
     rows = read_rows(SHIPPED)
     assert {row["file_name"] for row in rows} == images
@@ -39,7 +39,7 @@ def test_every_file_has_one_row() -> None:
     assert all(row["text"] and row["edit_text"] and row["text"] != row["edit_text"] for row in rows)
 
 
-def test_rows_describe_their_scenes() -> None:
+def test_the_prompts_describe_the_scenes() -> None:
     rows = read_rows(SHIPPED)
     for row, scene, edited in zip(rows, sample_scenes(), edited_sample_scenes(), strict=False):
         assert (row["text"], row["edit_text"]) == (scene.caption, edited.caption)
@@ -47,14 +47,14 @@ def test_rows_describe_their_scenes() -> None:
         assert (read_pixels(SHIPPED / row["file_name"]) == np.asarray(scene.draw())).all()
 
 
-def test_samples_show_the_whole_world() -> None:
+def test_the_samples_show_every_subject_color_and_pattern() -> None:
     scenes = sample_scenes()
     assert [scene.subject for scene in scenes] == list(SUBJECTS)
     assert {scene.color for scene in scenes} == set(COLORS)
     assert {scene.pattern for scene in scenes} == set(PATTERNS)
 
 
-def test_photographs_are_square() -> None:
+def test_photographs_are_square_rgb_images() -> None:
     for row, image in list(samples())[len(SUBJECTS) :]:
         assert (image.size, image.mode) == ((256, 256), "RGB")
         assert read_pixels(SHIPPED / row["file_name"]).shape == (256, 256, 3)

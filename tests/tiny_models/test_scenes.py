@@ -10,7 +10,7 @@ from tiny_models.scenes import COLORS, PATTERNS, SUBJECTS, Scene, random_scenes,
 
 SCENES = random_scenes(12, seed=3)
 RESIZE_SUPPORT = 3
-"""How far, in pixels, the Lanczos filter that halves the canvas sees."""
+"""Radius in pixels of the Lanczos filter that halves the canvas."""
 
 
 def pixels(scene: Scene) -> np.ndarray:
@@ -18,23 +18,23 @@ def pixels(scene: Scene) -> np.ndarray:
 
 
 def grown(mask: np.ndarray) -> np.ndarray:
-    """Where a pixel of the mask lies within reach of the resize filter."""
+    """Returns where a pixel of the mask is within the radius of the resize filter."""
     image = Image.fromarray(mask.astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.MaxFilter(2 * RESIZE_SUPPORT + 1))) > 0
 
 
-def test_same_seed_same_scenes() -> None:
+def test_the_same_seed_gives_the_same_scenes() -> None:
     assert random_scenes(12, seed=3) == SCENES
     assert random_scenes(20, seed=3)[:12] == SCENES
     again = [pixels(scene) for scene in random_scenes(12, seed=3)]
     assert (np.stack(again) == np.stack([pixels(scene) for scene in SCENES])).all()
 
 
-def test_other_seed_other_scenes() -> None:
+def test_different_seeds_give_different_scenes() -> None:
     assert not set(random_scenes(200, seed=4)) & set(random_scenes(200, seed=3))
 
 
-def test_every_word_is_drawn() -> None:
+def test_random_scenes_have_every_subject_color_and_pattern() -> None:
     scenes = random_scenes(400, seed=3)
     assert {scene.subject for scene in scenes} == set(SUBJECTS)
     assert {scene.color for scene in scenes} == set(COLORS)
@@ -53,7 +53,7 @@ def test_an_edit_changes_nothing_outside_the_two_subjects(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_the_mask_is_what_hides_the_background(scene: Scene) -> None:
+def test_the_mask_covers_what_hides_the_background(scene: Scene) -> None:
     mask = scene.mask()
     other = dataclasses.replace(scene, color="blue" if scene.color != "blue" else "red", pattern="plain")
     assert (mask.shape, mask.dtype) == ((64, 64), np.float32)
@@ -65,7 +65,7 @@ def test_the_mask_is_what_hides_the_background(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_backgrounds_stay_near_their_color(scene: Scene) -> None:
+def test_backgrounds_are_close_to_their_color(scene: Scene) -> None:
     assert max(map(abs, scene.tint)) <= 15
     assert max(map(abs, scene.gradient)) <= 18
     background = pixels(scene)[~grown(scene.mask() > 0)]
@@ -76,18 +76,18 @@ def test_backgrounds_stay_near_their_color(scene: Scene) -> None:
     assert (background <= np.clip(brightest + ringing, 0, 255)).all()
 
 
-def test_patterns_show() -> None:
+def test_patterns_are_visible() -> None:
     for scene in SCENES:
         plain = dataclasses.replace(scene, pattern="plain")
         brightened = (pixels(scene) - pixels(plain)).max()
-        assert brightened == 0 if scene.pattern == "plain" else brightened >= 15  # less where a channel is full
+        assert brightened == 0 if scene.pattern == "plain" else brightened >= 15  # less where a channel is clipped
 
 
-def test_the_size_is_free() -> None:
+def test_scenes_and_masks_can_have_any_size() -> None:
     assert SCENES[0].draw(96).size == (96, 96)
     assert SCENES[0].mask(96).shape == (96, 96)
 
 
-def test_captions() -> None:
+def test_the_caption_names_subject_pattern_and_color() -> None:
     scene = dataclasses.replace(SCENES[0], subject="fox", color="pink", pattern="dotted")
     assert scene.caption == "a fox on a dotted pink background"

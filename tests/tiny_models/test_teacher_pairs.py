@@ -9,7 +9,9 @@ from tiny_models import teacher_pairs
 from tiny_models.teacher_pairs import TeacherPairsDataModule, generate_pairs, load_ddim
 
 
-def test_pairs_are_drawn_once_and_kept(tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_generated_once_and_then_read_from_the_cache(
+    tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def module() -> TeacherPairsDataModule:
         return TeacherPairsDataModule(
             tiny_sd, tmp_path / "pairs", pairs=3, validation_pairs=2, num_inference_steps=2, batch_size=2
@@ -36,9 +38,9 @@ def test_training_and_validation_pairs_are_of_different_scenes(tiny_sd: Path) ->
 
 
 def test_the_pairs_of_an_sdxl_teacher_have_pooled_embeddings_and_sizes(tiny_sdxl: Path) -> None:
-    drawn = generate_pairs(load_ddim(tiny_sdxl, 1, 1.0), 2, 0)
-    assert drawn["pooled_prompt_embeds"].shape == (2, 48)
-    assert drawn["time_ids"].tolist() == [[64, 64, 0, 0, 64, 64]] * 2
+    pairs = generate_pairs(load_ddim(tiny_sdxl, 1, 1.0), 2, 0)
+    assert pairs["pooled_prompt_embeds"].shape == (2, 48)
+    assert pairs["time_ids"].tolist() == [[64, 64, 0, 0, 64, 64]] * 2
 
 
 def test_the_teacher_turns_the_noise_into_the_latents(tiny_sd: Path) -> None:
@@ -47,12 +49,12 @@ def test_the_teacher_turns_the_noise_into_the_latents(tiny_sd: Path) -> None:
 
     from tiny_models.scenes import TRAINING_SEED, random_scenes
 
-    drawn = generate_pairs(load_ddim(tiny_sd, 4, 3.0), 2, TRAINING_SEED)
+    pairs = generate_pairs(load_ddim(tiny_sd, 4, 3.0), 2, TRAINING_SEED)
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd).to(torch.float32)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
     pipeline.set_progress_bar_config(disable=True)
     captions = [scene.caption for scene in random_scenes(2, TRAINING_SEED)]
     expected = pipeline(
-        captions, latents=drawn["noise"], guidance_scale=3.0, num_inference_steps=4, output_type="latent"
+        captions, latents=pairs["noise"], guidance_scale=3.0, num_inference_steps=4, output_type="latent"
     ).images
-    assert (drawn["latents"] - expected).square().mean() < 0.02 * expected.var()
+    assert (pairs["latents"] - expected).square().mean() < 0.02 * expected.var()

@@ -1,4 +1,4 @@
-"""The bar that `data/models/tiny-sdxl` must meet, on fewer images than `tiny_models.judge` takes."""
+"""What the shipped `data/models/tiny-sdxl` must reach, on fewer images than `tiny_models.judge` takes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def pipeline(tiny_sdxl: Path) -> StableDiffusionXLPipeline:
     return pipeline
 
 
-def test_it_draws_the_right_animal_and_color_from_95_percent_of_prompts(
+def test_95_percent_of_its_samples_show_the_right_animal_and_color(
     pipeline: StableDiffusionXLPipeline, tiny_sdxl: Path
 ) -> None:
     scenes = random_scenes(32, JUDGE_SEED)
-    drawn = draw_samples(pipeline, [scene.caption for scene in scenes], guidance_scale=3, num_inference_steps=20)
+    samples = draw_samples(pipeline, [scene.caption for scene in scenes], guidance_scale=3, num_inference_steps=20)
     judge = SceneJudge.from_pretrained(tiny_sdxl.parent / "scene-classifier")
-    assert float(judge(drawn).right(scenes).all(dim=1).float().mean()) >= 0.95
+    assert float(judge(samples).right(scenes).all(dim=1).float().mean()) >= 0.95
 
 
 @pytest.mark.parametrize("timestep", [99, 299])
 @torch.no_grad()
 def test_it_predicts_best_with_the_true_size_of_the_image(tiny_sdxl: Path, timestep: int) -> None:
-    """In training small originals had lost their fine detail, and the time ids said so."""
+    """In training, images from small originals were blurred, and their time ids gave the size of the original."""
     model, scenes = load_model(str(tiny_sdxl)), random_scenes(16, JUDGE_SEED)
     captions = [scene.caption for scene in scenes]
     alpha = model.pipeline.scheduler.alphas_cumprod[timestep]
