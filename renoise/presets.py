@@ -90,7 +90,7 @@ def instantiate(base: type[Built], setting: Any) -> Built:
         parsed: Namespace = parser.parse_object({"value": setting})
         value: Built = parser.instantiate(parsed).value
     except (ArgumentError, ValueError) as error:
-        raise InputError(" ".join(str(error).split())) from error
+        raise InputError(" ".join(str(error).split()).removeprefix('Parser key "value": ')) from error
     return value
 
 

@@ -89,6 +89,9 @@ def test_an_overlay_holds_only_checkpoints_and_sizes(name: str) -> None:
     init_args = overlay["data"]["init_args"]
     assert set(init_args) == {"root", "resolution", "batch_size", "captioner"}
     assert set(init_args["captioner"]) == {"checkpoint"}
+    preset = read(REPOSITORY / "configs/presets" / f"{name}.yaml")
+    assert all(overlay["model"][option] != preset["model"][option] for option in overlay["model"])
+    assert all(init_args[option] != preset["data"]["init_args"].get(option) for option in init_args)
 
 
 @pytest.mark.parametrize("name", PRESETS)

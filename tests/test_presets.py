@@ -33,6 +33,21 @@ def test_later_files_override_single_values(tmp_path: Path) -> None:
     assert inversion["init_args"]["noise_correction"] == {"method": "optimize"}
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"cannot be read: No such file"),
+        ("model: [1", r"is not YAML: "),
+        ("- model", r"must be a YAML mapping"),
+    ],
+)
+def test_a_file_that_is_no_preset_is_named(content: str | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "own.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"^preset: .*own\.yaml " + message):
+        read_preset(tmp_path / "own.yaml")
+
+
 @pytest.mark.parametrize("iterations", [0, 1, 2, 9, 20])
 @pytest.mark.parametrize("name", ["lcm_lora", "sd14", "sdxl", "sdxl_turbo"])
 def test_changing_the_iterations_alone_works(name: str, iterations: int) -> None:

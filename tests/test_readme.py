@@ -38,6 +38,7 @@ def test_every_predict_command_of_the_readme_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr("sys.argv", ["renoise"])  # Lightning warns where it holds pytest's own
     stable_diffusion = tmp_path / "stable-diffusion"  # a hub id needs the network; its sampler is the real one's
     shutil.copytree(tiny_sd, stable_diffusion)
     pndm = PNDMScheduler.from_config(DDIMScheduler.from_pretrained(tiny_sd, subfolder="scheduler").config)

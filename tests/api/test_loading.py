@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import DDIMPipeline, DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
 
 import renoise
 from renoise.errors import InputError
@@ -20,12 +20,47 @@ def test_a_preset_gives_what_the_caller_leaves_out(tiny_sd: Path) -> None:
     assert pipeline.settings["checkpoint"] == str(checkpoint)
 
 
+def test_arguments_win_over_the_preset(tiny_sd: Path) -> None:
+    ddim = renoise.DDIM()
+    pipeline = renoise.load(
+        tiny_sd, preset="lcm_lora", scheduler="LCMScheduler", num_inference_steps=2, inversion=ddim, seed=3
+    )
+    assert type(pipeline.scheduler).__name__ == "LCMScheduler"
+    assert len(pipeline.schedule) == 2
+    assert pipeline.inversion is ddim
+    assert pipeline.seed == 3
+    assert pipeline.settings["lora"] is None, "the preset's LoRA belongs to its checkpoint"
+
+
+def test_a_preset_can_be_a_file(tiny_sd: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("model: {num_inference_steps: 3, inversion: DDIM}")
+    pipeline = renoise.load(tiny_sd, preset=str(tmp_path / "own.yaml"))
+    assert (len(pipeline.schedule), type(pipeline.inversion)) == (3, renoise.DDIM)
+    (tmp_path / "empty.yaml").write_text("data: {}")
+    with pytest.raises(InputError, match=r"^preset: .*empty\.yaml has no section `model`"):
+        renoise.load(tiny_sd, preset=str(tmp_path / "empty.yaml"))
+
+
+def test_a_pipeline_of_another_family_or_with_a_lora_is_refused(tiny_sd: Path) -> None:
+    diffusers_pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
+    with pytest.raises(InputError, match=r"^lora must be left out with a pipeline in memory"):
+        renoise.load(diffusers_pipeline, lora="some/lora")
+    with pytest.raises(InputError, match=r"DDIMPipeline"):
+        renoise.load(DDIMPipeline(diffusers_pipeline.unet, diffusers_pipeline.scheduler))
+
+
 def test_a_pipeline_in_memory_keeps_its_scheduler_its_type_and_itself(tiny_sd: Path) -> None:
     diffusers_pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, dtype=torch.bfloat16)
     scheduler = EulerDiscreteScheduler.from_config(diffusers_pipeline.scheduler.config)
     diffusers_pipeline.scheduler = scheduler
+    network = diffusers_pipeline.unet
+    weights = {name: weight.clone() for name, weight in network.state_dict().items()}
+    processors, training = dict(network.attn_processors), network.training
     pipeline = renoise.load(diffusers_pipeline, num_inference_steps=2)
     pipeline.invert(torch.rand(3, 32, 32), "a cat").edit("a dog")
+    assert diffusers_pipeline.unet is network
+    assert all(torch.equal(weight, weights[name]) for name, weight in network.state_dict().items())
+    assert (dict(network.attn_processors), network.training) == (processors, training)
     assert pipeline.scheduler is diffusers_pipeline.scheduler is scheduler
     assert pipeline.model.dtype == torch.bfloat16
     assert all(weight.requires_grad for weight in diffusers_pipeline.unet.parameters())

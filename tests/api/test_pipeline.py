@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -27,20 +27,6 @@ def files(tmp_path_factory: pytest.TempPathFactory, pictures: Callable[..., Path
     return [root / "a.png", root / "b.png"]
 
 
-def test_paths_pictures_and_tensors_give_the_same_latents(
-    pipeline: renoise.InversionPipeline, files: list[Path]
-) -> None:
-    opened = [Image.open(file) for file in files]
-    tensors = torch.stack([torch.from_numpy(np.asarray(image)).permute(2, 0, 1) / 255 for image in opened])
-    prompts, names = ["a cat", "a dog"], ["a", "b"]
-    inversions = [
-        pipeline.invert(images, prompts, names=names).inversion
-        for images in (files, [str(file) for file in files], opened, tensors, list(tensors))
-    ]
-    for inversion in inversions[1:]:
-        assert torch.equal(inversion.latents, inversions[0].latents)
-
-
 def test_it_is_what_the_command_line_does(
     pipeline: renoise.InversionPipeline, files: list[Path], tmp_path: Path, predict: Callable[..., Any]
 ) -> None:
@@ -57,39 +43,61 @@ def test_it_is_what_the_command_line_does(
         assert torch.equal(inverted.inversion.noise[:, index], saved["noise"])
 
 
+def test_the_same_images_have_the_same_inversion_alone_and_in_a_batch(
+    pipeline: renoise.InversionPipeline, files: list[Path]
+) -> None:
+    both = pipeline.invert(files, ["a cat", "a dog"]).inversion.latents
+    alone = pipeline.invert(Image.open(files[1]), "a dog", names=["b"]).inversion.latents
+    torch.testing.assert_close(alone, both[1:], rtol=0, atol=1e-4)
+
+
+def test_images_are_inverted_as_their_latents_are(pipeline: renoise.InversionPipeline, files: list[Path]) -> None:
+    prompts, names = ["a cat", "a dog"], ["a", "b"]
+    pixels = torch.stack([read_image(file, 48).pixels for file in files])
+    inverted = pipeline.invert(files, prompts)
+    with torch.no_grad():
+        latents, conditioning = pipeline.model.encode_images(pixels), pipeline.model.encode_prompts(prompts)
+        inversion = pipeline.invert_latents(latents, conditioning, names)
+    assert torch.equal(inverted.inversion.latents, inversion.latents)
+    assert (inverted.names, inverted.prompts) == (names, prompts)
+
+
 @pytest.mark.parametrize(
-    ("images", "arguments", "message"),
+    ("arguments", "message"),
     [
-        ([], {}, r"^images must hold at least one image"),
-        ("no.png", {}, r"^images: no\.png does not exist"),
-        (3, {}, r"^images must be PIL images, paths or tensors"),
-        (Image.new("RGB", (50, 48)), {}, r"^images: image-0 is 48×50, and the model takes multiples of 4"),
-        ([Image.new("RGB", (48, 48)), Image.new("RGB", (64, 48))], {}, r"image-1 is 48×64, and the first .* is 48×48"),
-        (torch.zeros(3, 8), {}, r"^images: image-0 must be a float tensor \[3, H, W\]"),
-        (torch.full((3, 8, 8), 2.0), {}, r"^images: image-0 must be in \[0, 1\], got 2 to 2"),
-        (torch.zeros(2, 3, 8, 8), {"prompt": ["a cat"]}, r"^prompt must be one for each of the 2 images, got 1"),
-        (torch.zeros(2, 3, 8, 8), {"names": ["a"]}, r"^names must be one for each of the 2 images, got 1"),
-        (torch.zeros(2, 3, 8, 8), {"names": ["a", "a"]}, r"^names must differ, got a, a"),
+        ({"prompt": ["a cat"]}, r"^prompt must be one for each of the 2 images, got 1"),
+        ({"names": ["a"]}, r"^names must be one for each of the 2 images, got 1"),
+        ({"resolution": 30}, r"^resolution must be a positive multiple of 4, got 30"),
     ],
 )
-def test_a_wrong_image_prompt_or_name_is_named(
-    images: Any, arguments: dict[str, Any], message: str, pipeline: renoise.InversionPipeline
+def test_a_wrong_argument_is_named(
+    arguments: dict[str, Any], message: str, pipeline: renoise.InversionPipeline
 ) -> None:
     with pytest.raises(InputError, match=message):
-        pipeline.invert(images if isinstance(images, list | torch.Tensor) else [images], **arguments)
+        pipeline.invert(torch.zeros(2, 3, 8, 8), **arguments)
+
+
+def test_an_image_that_cannot_be_inverted_is_named(pipeline: renoise.InversionPipeline) -> None:
+    class Failing(renoise.DDIM):
+        def invert(self, *arguments: Any, **options: Any) -> renoise.Inversion:
+            return replace(super().invert(*arguments, **options), failures={1: "the latents are NaN"})
+
+    failing = renoise.InversionPipeline(pipeline.model, pipeline.scheduler, pipeline.schedule, Failing())
+    with pytest.raises(InputError, match=r"^images: image-1: the latents are NaN"):
+        failing.invert(torch.zeros(2, 3, 8, 8))
 
 
 def test_a_progress_bar_is_shown_only_on_request(
     pipeline: renoise.InversionPipeline, files: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline.invert(files[0])
-    assert "inverting" not in capsys.readouterr().err
-    pipeline.invert(files[0], progress=True)
-    assert "inverting" in capsys.readouterr().err
+    def shown(progress: bool | None) -> list[str]:
+        inverted = pipeline.invert(files[0], "a cat", progress=progress)
+        inverted.reconstruct(progress)
+        inverted.edit("a dog", progress=progress)
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        return [word for word in ("inverting", "sampling") if word in printed.err] if printed.err else []
 
-
-def test_a_single_path_is_one_image(pipeline: renoise.InversionPipeline, files: list[Path]) -> None:
-    pixels = read_image(files[0], 48).pixels
-    assert torch.equal(
-        pipeline.invert(files[0]).inversion.latents, pipeline.invert(pixels, names=["a"]).inversion.latents
-    )
+    assert shown(False) == []
+    assert shown(None) == []  # stderr is no terminal
+    assert shown(True) == ["inverting", "sampling"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 import renoise
 from renoise.errors import InputError
+from renoise.outputs.inversion_file import read_inversion, save_inversion
 
 METHODS = {
     "deterministic": {"inversion": renoise.ReNoise(2)},
@@ -19,6 +21,20 @@ METHODS = {
     "direct": {"inversion": renoise.DirectInversion()},
     "null-text": {"inversion": renoise.NullTextInversion(), "guidance_scale": 2.0},
 }
+
+
+def assert_same(pipeline: renoise.InversionPipeline, saved: renoise.Inversion, loaded: renoise.Inversion) -> None:
+    """Checks that a file keeps every bit of an inversion, and that both sample the same latents."""
+    assert torch.equal(loaded.conditioning.prompt_embeds, saved.conditioning.prompt_embeds)
+    assert loaded.follows_trajectory == saved.follows_trajectory
+    tensors: dict[str, Any] = {}
+    for name in ("latents", "noise", "trajectory", "null_embeddings"):
+        before, after = getattr(saved, name), getattr(loaded, name)
+        assert (before is None) == (after is None)
+        assert before is None or torch.equal(after, before)
+        tensors[name] = None if before is None else before.contiguous()  # convolutions round by memory format
+    before, after = (renoise.sample(pipeline.model, each) for each in (replace(saved, **tensors), loaded))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("arguments", METHODS.values(), ids=METHODS)
@@ -33,9 +49,54 @@ def test_an_inversion_is_the_same_after_it_was_saved_and_loaded(
         renoise.load_inversion(tmp_path / "cat.safetensors", pipeline),
     ):
         assert (loaded.names, loaded.prompts) == (saved.names, saved.prompts)
-        before, after = (renoise.sample(pipeline.model, each.inversion) for each in (saved, loaded))
-        torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
+        assert_same(pipeline, saved.inversion, loaded.inversion)
         assert loaded.edit("a dog")[0].size == (32, 32)
+
+
+def test_every_image_of_a_saved_folder_can_be_loaded(tmp_path: Path, tiny_sd: Path) -> None:
+    pipeline = renoise.load(tiny_sd, scheduler="LCMScheduler", num_inference_steps=2)
+    saved = pipeline.invert(torch.rand(2, 3, 32, 32), ["a cat", "a fox"], keep_trajectory=True)
+    saved.save(tmp_path / "both")
+    for index, (name, prompt) in enumerate(zip(saved.names, saved.prompts, strict=True)):
+        loaded = renoise.load_inversion(tmp_path / f"both/{name}.safetensors", pipeline)
+        assert (loaded.names, loaded.prompts) == ([name], [prompt])
+        assert loaded.inversion.noise is not None
+        assert loaded.inversion.trajectory is not None
+        assert_same(pipeline, saved.inversion.select([index]), loaded.inversion)
+
+
+def test_a_pipeline_with_other_steps_is_refused(tmp_path: Path, tiny_sd: Path) -> None:
+    pipeline = renoise.load(tiny_sd, num_inference_steps=2)
+    pipeline.invert(torch.rand(3, 32, 32), "a cat").save(tmp_path / "cat.safetensors")
+    others: list[dict[str, Any]] = [
+        {"num_inference_steps": 3},
+        {"num_inference_steps": 2, "eta": 0.5},
+        {"num_inference_steps": 2, "scheduler": "EulerDiscreteScheduler"},
+        {"num_inference_steps": 2, "scheduler_options": {"timestep_spacing": "trailing"}},
+    ]
+    for arguments in others:
+        other = renoise.load(pipeline.model.pipeline, **arguments)
+        assert other.schedule != pipeline.schedule
+        with pytest.raises(InputError, match=r"^path: .*cat\.safetensors: the image was inverted with DDIM.*, 2 steps"):
+            renoise.load_inversion(tmp_path / "cat.safetensors", other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"checkpoint": "no/such/folder/here"}, r"checkpoint: no/such/folder/here cannot be loaded"),
+        ({"scheduler": {"class_name": "Magic"}}, r"diffusers has no 'Magic'; give the pipeline"),
+        ({"inversion": {"class_path": "Magic"}}, r"Magic"),
+    ],
+)
+def test_a_file_whose_pipeline_cannot_be_loaded_is_named(
+    changes: dict[str, Any], message: str, tmp_path: Path, tiny_sd: Path
+) -> None:
+    renoise.load(tiny_sd, num_inference_steps=2).invert(torch.rand(3, 32, 32)).save(tmp_path / "x.safetensors")
+    tensors, metadata = read_inversion((tmp_path / "x.safetensors").read_bytes())
+    (tmp_path / "x.safetensors").write_bytes(save_inversion(tensors, metadata | changes))
+    with pytest.raises(InputError, match=r"^path: .*x\.safetensors: .*" + message):
+        renoise.load_inversion(tmp_path / "x.safetensors")
 
 
 def test_a_file_of_a_run_can_be_loaded(
