@@ -18,7 +18,7 @@ from renoise.outputs.manifest import Manifest
 from renoise.presets import preset_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "docs/data_sets.md"]
+DOCUMENTS = ["README.md", "docs/data_sets.md", "docs/metrics.md"]
 PROGRAM = re.compile(r"^ *(?:python train_like\.py|renoise) (predict .*)$", re.MULTILINE)
 
 

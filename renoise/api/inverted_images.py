@@ -119,11 +119,14 @@ class InvertedImages:
             path: The file, or the folder.
 
         Raises:
-            InputError: There are several images, and the path is that of a file.
+            InputError: There are several images, and the path is that of a file; or a name leads out of the folder.
         """
         target = Path(path).expanduser()
         if len(self) > 1 and target.suffix == SUFFIX:
             raise InputError(f"path: {target} is one file, and there are {len(self)} images; give a folder")
+        outside = [name for name in self.names if not (target / name).resolve().is_relative_to(target.resolve())]
+        if outside and target.suffix != SUFFIX:
+            raise InputError(f"names: {outside[0]!r} leads out of the folder {target}; invert with other names")
         for index, (name, prompt) in enumerate(zip(self.names, self.prompts, strict=True)):
             file = target if target.suffix == SUFFIX else target / f"{name}{SUFFIX}"
             follows_trajectory = self.inversion.follows_trajectory

@@ -60,6 +60,16 @@ def test_with_its_trajectory_an_inversion_can_be_edited_at_less_strength(pipelin
     assert kept.edit("a dog", strength=0.5)[0].size == (32, 32)
 
 
+@pytest.mark.parametrize("name", ["../cat", "/cat"])
+def test_no_image_is_saved_outside_the_folder(name: str, pipeline: renoise.InversionPipeline, tmp_path: Path) -> None:
+    inverted = pipeline.invert(torch.rand(3, 32, 32), names=[name])
+    with pytest.raises(InputError, match=r"^names: '.*/cat' leads out of the folder"):
+        inverted.save(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
+    inverted.save(tmp_path / "cat.safetensors")
+    assert renoise.load_inversion(tmp_path / "cat.safetensors", pipeline).names == [name]
+
+
 def test_several_images_are_saved_to_a_folder(inverted: renoise.InvertedImages, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give a folder"):
         inverted.save(tmp_path / "both.safetensors")
