@@ -17,7 +17,7 @@ def test_a_preset_gives_what_the_caller_leaves_out(tiny_sd: Path) -> None:
     assert [step.timestep for step in pipeline.schedule] == [999, 749, 499, 249]
     assert pipeline.inversion.init_args["iterations"] == 9
     assert pipeline.guidance_scale == 2.0
-    assert pipeline.settings["checkpoint"] == str(checkpoint)
+    assert pipeline.settings["checkpoint"] == str(checkpoint.resolve())
 
 
 def test_arguments_win_over_the_preset(tiny_sd: Path) -> None:
