@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -18,25 +18,46 @@ from renoise.editing.discovery import load_editors
 from renoise.errors import InputError
 from renoise.inversion.discovery import load_inverters
 
-NOT_OPTIONS = {"help", "config", "print_config"}
+NOT_OPTIONS = {"help", "config", "print_config", "print_shtab"}
 UNKNOWN_OPTION = re.compile(
     r"(?:unrecognized arguments: --|(?:Subcommand '\w+'|Group '(?P<group>[\w.]+)') does not accept option '|Option ')"
     r"(?:predict\.)?(?P<name>[\w.]+)",
     re.IGNORECASE,
 )
 """jsonargparse's message about an unknown option."""
-UNKNOWN_DATA_MODULE = re.compile(
-    r'^Parser key "data":.*(?:Expected a dot import path|Import path does not correspond|No module named)', re.DOTALL
-)
-"""jsonargparse's message about an unknown data module."""
+OPTION = re.compile(r'Parser key "(?P<name>[\w.]+)":')
+"""jsonargparse's name of an option, one for each level that it is nested in."""
 INTERNAL_LINES = re.compile(
-    r"^ *(?:Does not validate against|Subtypes:|Errors:|- Expected a <class 'NoneType'>|Given value).*\n?", re.M
+    r"^[ -]*(?:Does not validate against|Subtypes:|Errors:|Expected a <class 'NoneType'>|Expected a path"
+    r"|Given value type|Given value: (?:NestedArg\(|Namespace\(|\{)).*\n?",
+    re.MULTILINE,
 )
 """Lines of jsonargparse's messages about its own types."""
+PLAIN_WORDS = {
+    r"Expected a <class '(?:\w+\.)*(\w+)'>": r"expected type \1",
+    r"Expected a typing\.Literal\[(.*?)\]": r"expected one of \1",
+    r"Expected a dot import path string: (.*)(?:\n *Given value: \1)?": r"'\1' is neither a class nor a mapping",
+    r"\.?\s+(?:Got|Given) value: ": ", got ",
+    r"Problem with given class_path '([\w.]+)':\s*": r"\1: ",
+}
+"""jsonargparse's words and those that replace them."""
+NO_SUCH_CLASS = re.compile(r"is neither a class|Import path does not correspond|No module named")
+
+
+CLASSES: dict[str, Callable[[], Iterable[str]]] = {
+    "data": lambda: [module.__name__ for module in ImagesDataModule.__subclasses__()],
+    "model.editors": load_editors,
+    "model.inversion": load_inverters,
+    "model.inversion.path": load_inverters,
+}
+"""What the class names that an option takes are found by."""
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose messages list the alternatives and leave out the usage."""
+    """A parser whose messages list the alternatives and leave out the usage.
+
+    Every message is one line that begins with the option.
+    """
 
     shown_classes: Mapping[str, type] | None = None
     """Classes whose options the help shows, by option. jsonargparse shows them for `--data.help` only."""
@@ -57,14 +78,9 @@ class Parser(LightningArgumentParser):
             message += _alternatives(name, getattr(ex, "subcommand_parser", None) or self)
         if not self.exit_on_error:
             super().error(message, ex)
-        message = INTERNAL_LINES.sub("", message).strip()
-        if 'model.editors"' in message:
-            message += f"\nThe installed editors are: {', '.join(sorted(load_editors()))}"
-        if 'model.inversion"' in message:
-            message += f"\nThe installed inversion methods are: {', '.join(sorted(load_inverters()))}"
-        if UNKNOWN_DATA_MODULE.search(message):
-            modules = sorted(module.__name__ for module in ImagesDataModule.__subclasses__())
-            message = f"data: no such data module. There are: {', '.join(modules)}; or give the class path of another"
+        option, message = _one_line(message)
+        if option in CLASSES and NO_SUCH_CLASS.search(message):
+            message += f". There are: {', '.join(sorted(CLASSES[option]()))}; or give the class path of another"
         if 'expected "subcommand"' in message:
             message = "give a command: `renoise predict` inverts images, `renoise presets` lists presets; see --help"
         raise InputError(message) from ex
@@ -78,6 +94,17 @@ class Parser(LightningArgumentParser):
             parser.add_class_arguments(kind, option)
             text += f"\n{parser.format_help()}"
         return text
+
+
+def _one_line(message: str) -> tuple[str, str]:
+    """Returns the full name of the option that a message of jsonargparse is about, and the message in one line."""
+    options = list(OPTION.finditer(message))
+    text = INTERNAL_LINES.sub("", message[options[-1].end() :] if options else message)
+    for pattern, words in PLAIN_WORDS.items():
+        text = re.sub(pattern, words, text)
+    sentences = [line.strip(" -").rstrip(".") for line in text.splitlines()]
+    option = ".".join(match["name"] for match in options)
+    return option, ": ".join(filter(None, (option, ". ".join(filter(None, sentences)).replace("?.", "?"))))
 
 
 def _alternatives(unknown: str, parser: LightningArgumentParser) -> str:

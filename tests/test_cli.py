@@ -106,7 +106,7 @@ def test_an_unknown_option_is_answered_with_those_there_are(
 ) -> None:
     for arguments in ([f"--{group}.{wrong}=3"], [f"--{group}.{wrong}", "3"]):
         run = predict(photos, tmp_path / "out", *arguments)
-        assert run.status == 2
+        assert (run.status, run.err.count("\n")) == (2, 1), run.err
         assert run.err.startswith("error: ")
         assert wrong in run.err
         assert re.search(rf"\b{right}\b", run.err), run.err
@@ -124,7 +124,7 @@ def test_an_unknown_option_in_a_config_is_answered_with_those_there_are(
     for content in (f"{group}: {{{wrong}: 3}}", nested if group == "data" else f"predict: {{{group}: {{{wrong}: 3}}}}"):
         config.write_text(content)
         run = predict(photos, tmp_path / "out", "--config", config)
-        assert run.status == 2
+        assert (run.status, run.err.count("\n")) == (2, 1), run.err
         assert run.err.startswith("error: ")
         assert wrong in run.err
         assert re.search(rf"\b{right}\b", run.err), run.err
@@ -132,7 +132,53 @@ def test_an_unknown_option_in_a_config_is_answered_with_those_there_are(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_required_is_named(run_cli: Callable[..., Any], photos: Path, tiny_sd: Path) -> None:
+OPTIONS_OF_CLASSES = {
+    "--model.inversion.iteration=2": "model.inversion: renoise.ReNoise: Option 'iteration' is not accepted."
+    " Did you mean iterations? There are: iterations, averaging_weights, tolerance, solver,",
+    "--model.inversion={class_path: DDIM, init_args: {iterations: 2}}": "model.inversion: renoise.DDIM: Option"
+    " 'iterations' is not accepted. There are: noise_correction",
+    "--model.inversion.regularization.lamda_kl=1": "model.inversion.regularization: renoise.EditRegularization:"
+    " Option 'lamda_kl' is not accepted. Did you mean lambda_kl? There are: lambda_pair, lambda_patch_kl, lambda_kl,",
+    "--model.inversion={class_path: NullTextInversion, init_args: {path: {class_path: DDIM, init_args: {x: 1}}}}": (
+        "model.inversion.path: renoise.DDIM: Option 'x' is not accepted. There are: noise_correction"
+    ),
+    "--data.captioner.checkpoin=x": "data.captioner: renoise.data.CaptionerConfig: Option 'checkpoin' is not accepted."
+    " Did you mean checkpoint? There are: checkpoint, max_new_tokens",
+    "--model.editors=[{class_path: PromptSwap, init_args: {strenght: 1}}]": "Option 'strenght' is not accepted."
+    " Did you mean strength? There are: replace, guidance_scale, strength",
+}
+
+
+@pytest.mark.parametrize(("option", "message"), OPTIONS_OF_CLASSES.items())
+def test_an_option_that_a_class_does_not_have_is_answered_with_those_it_has(
+    option: str, message: str, photos: Path, tmp_path: Path, predict: Predict
+) -> None:
+    config = tmp_path / "method.yaml"
+    config.write_text("model: {inversion: {class_path: ReNoise}}")
+    run = predict(photos, tmp_path / "out", "--config", config, option)
+    assert (run.status, run.err.count("\n")) == (2, 1), run.err
+    assert message in run.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "known"),
+    [
+        ("--model.inversion=Magic", "DDIM, DirectInversion, EditFriendlyInversion, NullTextInversion,"),
+        ("--model.inversion=no.such.Method", "DDIM, DirectInversion, EditFriendlyInversion, NullTextInversion,"),
+        ("--model.editors=[Magic]", "EditFriendly, NegativePrompt, NullText, Pix2PixZero, PromptSwap, PromptToPrompt;"),
+    ],
+)
+def test_an_unknown_class_is_answered_with_those_there_are(
+    option: str, known: str, photos: Path, tmp_path: Path, predict: Predict
+) -> None:
+    run = predict(photos, tmp_path / "out", option)
+    assert (run.status, run.err.count("\n")) == (2, 1), run.err
+    assert run.err.startswith(f"error: {option[2:].partition('=')[0]}: ")
+    assert f"There are: {known}" in run.err
+
+
+def test_a_missing_option_that_is_required_is_named(run_cli: Callable[..., Any], photos: Path, tiny_sd: Path) -> None:
     run = run_cli("predict", "--data.root", photos)
     assert (run.status, "model.checkpoint" in run.err) == (2, True)
     run = run_cli("predict", "--model.checkpoint", tiny_sd)
@@ -140,7 +186,7 @@ def test_what_is_required_is_named(run_cli: Callable[..., Any], photos: Path, ti
 
 
 @pytest.mark.parametrize("content", ["model: [", "- a", "just a word"])
-def test_a_config_that_is_no_config_is_named(content: str, photos: Path, tmp_path: Path, predict: Predict) -> None:
+def test_a_config_that_is_not_a_mapping_is_named(content: str, photos: Path, tmp_path: Path, predict: Predict) -> None:
     config = tmp_path / "broken.yaml"
     config.write_text(content)
     run = predict(photos, tmp_path / "out", "--config", config)
@@ -197,16 +243,14 @@ def test_main_takes_its_arguments_from_the_command_line(
 
 
 @pytest.mark.parametrize("name", ["NoSuch", "lightning.LightningDataModule", "no.such.Module"])
-def test_a_data_module_that_there_is_not_is_answered_with_those_that_there_are(
-    name: str, run_cli: Callable[..., Any]
-) -> None:
+def test_an_unknown_data_module_is_answered_with_those_there_are(name: str, run_cli: Callable[..., Any]) -> None:
     run = run_cli("predict", "--model.checkpoint=x", f"--data={name}", "--data.root=x")
     assert (run.status, run.err.count("\n")) == (2, 1)
     known = ("CocoCaptions", "HuggingFace", "ImageFolder", "PIEBench", "WebDataset")
     assert f"There are: {', '.join(f'{each}DataModule' for each in known)}; or give the class path" in run.err
 
 
-def test_a_config_of_folders_takes_another_data_set(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_data_module_of_a_config_can_be_replaced(run_cli: Callable[..., Any], tmp_path: Path) -> None:
     config = REPOSITORY / "configs/quickstart.yaml"
     run = run_cli("predict", "--config", config, "--data=PIEBenchDataModule", f"--data.root={tmp_path}")
     assert run.status == 2
@@ -214,7 +258,7 @@ def test_a_config_of_folders_takes_another_data_set(run_cli: Callable[..., Any],
     assert "mapping_file.json does not exist" in run.err
 
 
-def test_the_module_is_the_program(run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_m_renoise_is_the_command(run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["renoise", "predict", "--help"])
     with pytest.raises(SystemExit) as end:
         runpy.run_module("renoise", run_name="__main__")

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from renoise.cli import main
-from renoise.data import ImageBatch, ImageRecord
+from renoise.data import CaptionerConfig, ImageBatch, ImageFolderDataModule, ImageRecord
 from renoise.editing.base import Editor, EditRequest
 from renoise.inversion.base import Inversion, Inverter
 from renoise.inversion.renoise import ReNoise
@@ -19,6 +22,7 @@ from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
 from renoise.models.sdxl import StableDiffusionXL
 from renoise.module import ReNoiseModule
+from renoise.outputs.manifest import Manifest
 from tiny_models.data import to_pixels
 from tiny_models.scenes import random_scenes
 
@@ -36,7 +40,7 @@ def batch() -> ImageBatch:
 
 
 class Inverted(Editor):
-    """Turns the reconstruction's colors round, and refuses some images."""
+    """Inverts the colors of the reconstruction, and refuses one image."""
 
     def __init__(self, refused: str = "", value: float = 0.0) -> None:
         self.refused, self.value = refused, value
@@ -58,7 +62,7 @@ def module(tiny_sd: Path, *editors: Editor, inversion: Inverter | None = None) -
 
 
 @torch.no_grad()
-def test_every_image_has_a_row_with_its_measurements_and_its_metadatas_own_columns(tiny_sd: Path) -> None:
+def test_every_image_has_a_row_with_measurements_and_the_columns_of_its_metadata(tiny_sd: Path) -> None:
     results = module(tiny_sd).predict_step(batch(), 0)
     assert [result.row["file_name"] for result in results] == ["0.png", "1.png", "2.png"]
     for result in results:
@@ -71,7 +75,7 @@ def test_every_image_has_a_row_with_its_measurements_and_its_metadatas_own_colum
 
 
 @torch.no_grad()
-def test_editors_see_only_what_they_did_not_refuse_and_each_has_its_own_column(tiny_sd: Path) -> None:
+def test_editors_get_the_images_they_accept_and_each_has_its_own_column(tiny_sd: Path) -> None:
     first, second = Inverted(refused="1.png"), Inverted()
     results = module(tiny_sd, first, second).predict_step(batch(), 0)
     assert first.seen == ["0.png", "2.png"]
@@ -116,7 +120,7 @@ def test_an_inversion_method_that_fails_for_one_image_does_not_stop_the_others(
 
 
 @torch.no_grad()
-def test_an_edit_that_is_not_finite_is_no_picture(tiny_sd: Path) -> None:
+def test_an_edit_that_is_not_finite_is_not_saved(tiny_sd: Path) -> None:
     results = module(tiny_sd, Inverted(value=float("nan"))).predict_step(batch(), 0)
     assert all(not result.edits and "NaN" in result.row["edits"]["Inverted"] for result in results)
 
@@ -157,7 +161,7 @@ def test_networks_run_in_other_precisions_and_metrics_stay_exact(precision: str,
     assert row["psnr_vae"] > 25
 
 
-def test_sdxl_is_told_the_true_sizes_of_images_and_so_are_edits(
+def test_sdxl_is_conditioned_on_the_true_sizes_of_images_in_edits_too(
     tiny_sdxl: Path, tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wide picture and a tall one, in one batch, cut to 32 pixels."""
@@ -189,3 +193,52 @@ def test_sdxl_is_told_the_true_sizes_of_images_and_so_are_edits(
     assert run.status == 0, run.err
     wide, tall = [64, 96, 0, 8, 32, 32], [50, 40, 4, 0, 32, 32]
     assert told[-2:] == [[wide, tall], [tall]]
+
+
+def test_a_trainer_without_the_writer_prefetches_captions_and_buckets_as_the_command_does(
+    tmp_path: Path,
+    tiny_sd: Path,
+    tiny_blip2: Path,
+    predict: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, out = tmp_path / "photos", tmp_path / "out"
+    root.mkdir()
+    sizes = {"square.png": (64, 64), "tall.png": (64, 128), "wide.png": (128, 64)}
+    for scene, (name, size) in zip(SCENES, sizes.items(), strict=True):
+        scene.draw().resize(size).save(root / name)
+    prepare, threads = ReNoiseModule.prepare, list[str]()
+
+    def watched(self: ReNoiseModule, images: ImageBatch) -> ImageBatch:
+        threads.append(threading.current_thread().name)
+        prepared = prepare(self, images)
+        assert prepared.encoded is not None
+        return prepared
+
+    monkeypatch.setattr(ReNoiseModule, "prepare", watched)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        inference_mode=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path / "python",
+    )
+    captioner = CaptionerConfig(str(tiny_blip2))
+    data = ImageFolderDataModule(root, batch_size=2, resolution=32, resize="bucket", captioner=captioner)
+    batches = trainer.predict(ReNoiseModule(str(tiny_sd), num_inference_steps=2, inversion=ReNoise(iterations=1)), data)
+    assert batches is not None
+    results = {result.row["file_name"]: result for results in batches for result in results}
+    assert set(results) == set(sizes)
+    assert len(threads) == len(batches)
+    assert all(name.startswith("prefetch") for name in threads)
+
+    options = ["--model.inversion.iterations=1", "--data.batch_size=2", "--data.resize=bucket"]
+    assert predict(root, out, *options, f"--data.captioner.checkpoint={tiny_blip2}").status == 0
+    for row in Manifest(out).read():
+        result = results[row["file_name"]]
+        assert row["prompt"] == result.row["prompt"] != ""
+        latent = load_file(out / row["inversion"])["latent"]
+        torch.testing.assert_close(result.tensors["latent"], latent, rtol=0, atol=0)
+    shapes = {name: tuple(result.tensors["latent"].shape[1:]) for name, result in results.items()}
+    assert shapes["square.png"] == (8, 8)
+    assert shapes["tall.png"] == shapes["wide.png"][::-1] != (8, 8)
