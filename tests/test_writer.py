@@ -60,7 +60,7 @@ def output(
     return Output(root, folder, run.out, {row["file_name"]: row for row in rows})
 
 
-def test_every_file_is_where_the_contract_says(output: Output) -> None:
+def test_every_file_has_its_documented_place(output: Output) -> None:
     good = ["fox.png", "sub/fox.jpg", "two words é 猫.png"]
     expected = {"manifest.jsonl", "summary.json", "settings.json", "contact_sheet.png"}
     expected |= {f"inversions/{name}.safetensors" for name in good}
@@ -77,7 +77,7 @@ def test_every_row_has_every_column(output: Output) -> None:
     assert "photographer" not in output.rows["fox.png"]
 
 
-def test_a_good_row_says_what_was_measured(output: Output) -> None:
+def test_the_row_of_a_good_image_has_its_measurements(output: Output) -> None:
     row = output.rows["sub/fox.jpg"]
     assert (row["status"], row["error"], row["prompt"], row["edit_prompt"]) == ("ok", None, PROMPT, EDIT)
     assert row["photographer"] == "me"
@@ -92,7 +92,7 @@ def test_a_good_row_says_what_was_measured(output: Output) -> None:
     assert "no edit_text" in output.rows["fox.png"]["edits"]["PromptSwap"]
 
 
-def test_a_failed_row_says_why(output: Output) -> None:
+def test_the_row_of_a_failed_image_says_why(output: Output) -> None:
     row = output.rows["bad.png"]
     assert row["status"] == "failed"
     assert "not an image" in row["error"]
@@ -100,7 +100,7 @@ def test_a_failed_row_says_why(output: Output) -> None:
     assert row["edits"] == {}
 
 
-def test_the_measurements_are_those_of_the_files(output: Output) -> None:
+def test_the_metrics_match_the_written_files(output: Output) -> None:
     for name, row in output.rows.items():
         if row["status"] == "ok":
             original = Image.open(output.root / name).convert("RGB").resize((32, 32), Image.Resampling.LANCZOS)
@@ -109,7 +109,7 @@ def test_the_measurements_are_those_of_the_files(output: Output) -> None:
             assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=0.1)
 
 
-def test_the_summary_is_that_of_the_rows(output: Output) -> None:
+def test_the_summary_is_the_mean_of_the_rows(output: Output) -> None:
     summary = json.loads((output.folder / "summary.json").read_text())
     assert (summary["images"], summary["failed"]) == (4, 1)
     good = [row for row in output.rows.values() if row["status"] == "ok"]
@@ -143,7 +143,7 @@ def read_inversion(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]
         return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118  (no mapping)
 
 
-def test_an_inversion_says_where_it_comes_from(output: Output, tiny_sd: Path) -> None:
+def test_an_inversion_file_records_its_settings_and_image(output: Output, tiny_sd: Path) -> None:
     tensors, metadata = read_inversion(output.folder / output.rows["sub/fox.jpg"]["inversion"])
     stochastic = metadata["scheduler"]["class_name"] == "EulerAncestralDiscreteScheduler"
     assert metadata["scheduler"]["class_name"] in SAMPLERS
@@ -163,7 +163,7 @@ def test_an_inversion_says_where_it_comes_from(output: Output, tiny_sd: Path) ->
     )
 
 
-def test_an_inversion_file_is_enough_to_make_its_reconstruction(output: Output) -> None:
+def test_an_inversion_file_is_enough_for_its_reconstruction(output: Output) -> None:
     for name, row in output.rows.items():
         if row["status"] != "ok":
             continue
@@ -185,7 +185,7 @@ def test_an_inversion_file_is_enough_to_make_its_reconstruction(output: Output) 
 
 
 def listing(folder: Path) -> dict[str, int]:
-    """Every file below a folder with the time of its last change; what tools keep for themselves left out."""
+    """Returns every file below a folder, except those of tools, with the time of its last change."""
     kept = (path for path in folder.rglob("*") if not {"__pycache__", ".git"} & set(path.parts))
     return {str(path): path.stat().st_mtime_ns for path in kept if path.is_file()}
 
@@ -210,7 +210,7 @@ def test_nothing_is_written_outside_of_the_output(
     assert sorted(os.listdir(tmp_path / "here")) == []
 
 
-def test_an_output_inside_the_images_folder_is_not_taken_for_images(
+def test_an_output_folder_inside_the_images_folder_is_not_inverted(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     root = pictures(tmp_path, "a.png")
@@ -230,7 +230,7 @@ def test_the_images_folder_itself_is_refused_as_output(
     assert os.listdir(root) == ["a.png"]
 
 
-def test_a_name_that_leaves_no_room_for_the_suffix_fails_alone(
+def test_a_name_too_long_for_the_suffix_fails_only_its_image(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     long = "n" * 245 + ".png"
@@ -261,7 +261,7 @@ def test_a_full_disk_is_one_line(
     assert run.err == f"error: trainer.default_root_dir: {tmp_path}/out cannot be written: No space left on device\n"
 
 
-def test_guidance_counts_two_rows_a_call(
+def test_guidance_counts_two_function_evaluations_a_step(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     root = pictures(tmp_path / "photos", "a.png")
@@ -270,7 +270,7 @@ def test_guidance_counts_two_rows_a_call(
     assert row["nfe"] == 2 * 2
 
 
-def test_the_unit_of_work_is_the_image_whatever_the_batch(
+def test_latents_do_not_depend_on_the_batch_size(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
     root = pictures(tmp_path / "photos", "a.png", "b.png", "c.png")
@@ -282,7 +282,7 @@ def test_the_unit_of_work_is_the_image_whatever_the_batch(
     torch.testing.assert_close(latents[0], latents[1], rtol=0, atol=1e-4)
 
 
-def test_gradients_can_be_taken_inside_of_a_step(
+def test_a_predict_step_can_take_gradients(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients: list[float] = []
@@ -300,9 +300,7 @@ def test_gradients_can_be_taken_inside_of_a_step(
     assert min(gradients) > 0
 
 
-def test_images_of_buckets_keep_their_shape_from_batch_to_picture(
-    tmp_path: Path, tiny_sdxl: Path, predict: Callable[..., Any]
-) -> None:
+def test_images_in_buckets_keep_their_shape(tmp_path: Path, tiny_sdxl: Path, predict: Callable[..., Any]) -> None:
     root, out = tmp_path / "photos", tmp_path / "out"
     root.mkdir()
     for name, size in {"wide.png": (90, 40), "tall.png": (40, 90), "square.png": (50, 50)}.items():

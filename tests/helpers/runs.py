@@ -1,4 +1,4 @@
-"""What tests of whole runs share: what a finished folder must hold, and processes beside this one."""
+"""What tests of whole runs share: checks of a finished folder, a free port, and a full disk."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from renoise.outputs.manifest import Manifest
 
 
 def times(folder: Path, names: list[str]) -> dict[str, int]:
-    """When each file of these images was last changed."""
+    """Returns when each file of these images was last changed."""
     files = [path for name in names for path in folder.rglob(f"{name}.*")]
     return {str(path): path.stat().st_mtime_ns for path in files}
 
 
 def assert_whole(folder: Path, expected: list[str]) -> None:
-    """Every image has one row and all its files, and every file can be opened."""
+    """Asserts that every image has one row and all its files, and that every file can be opened."""
     rows = Manifest(folder).read()
     assert sorted(row["file_name"] for row in rows) == sorted(expected)
     for row in rows:
@@ -37,7 +37,7 @@ def assert_whole(folder: Path, expected: list[str]) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Returns an unused port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """The file system refuses what goes beyond so many bytes: a write then stops half-way, as on a full disk."""
+    """Limits the size of files in bytes: a longer write stops half-way, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""Runs over images that nobody has described."""
+"""Runs over images without text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Five scenes, the second of which has a text of its own, the third an edit only."""
+    """Five scenes. The second has a text, the third has only an edit text."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, scene in zip(NAMES, SCENES, strict=True):
@@ -49,7 +49,7 @@ def captioned(predict: Run, tiny_blip2: Path) -> Run:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images the captioner is asked about, call by call."""
+    """The number of images in each call of the captioner."""
     counts: list[int] = []
     call = Captioner.__call__
 
@@ -70,7 +70,7 @@ def kept(out: Path) -> dict[str, str]:
     return {row["file_name"]: row["text"] for row in map(json.loads, lines)}
 
 
-def test_images_without_text_are_captioned_batch_by_batch_and_the_captions_kept(
+def test_images_without_text_are_captioned_by_batch_and_captions_are_saved(
     tmp_path: Path, root: Path, captioned: Run, asked: list[int]
 ) -> None:
     out = tmp_path / "out"
@@ -80,11 +80,11 @@ def test_images_without_text_are_captioned_batch_by_batch_and_the_captions_kept(
     without = {name: text for name, text in CAPTIONS.items() if name != "1.png"}
     assert prompts(out) == without | {"1.png": "my own words"}
     assert kept(out) == without
-    assert asked == [1, 2, 1], "images of a batch together, and none that has a text"
+    assert asked == [1, 2, 1], "one call for each batch, without images that have a text"
     assert {row["file_name"] for row in Manifest(out).read() if row["edits"]["PromptSwap"] == "ok"} == {"2.png"}
 
 
-def test_no_image_is_captioned_twice_even_where_its_inversion_was_lost(
+def test_no_image_is_captioned_twice_even_if_its_inversion_was_lost(
     tmp_path: Path, root: Path, captioned: Run, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, invert, calls = tmp_path / "out", ReNoise.invert, []
@@ -100,7 +100,7 @@ def test_no_image_is_captioned_twice_even_where_its_inversion_was_lost(
         assert captioned(root, out).status != 0
     assert len(Manifest(out).read()) == 2
     first = sum(asked)
-    assert first >= 3, "the batch that was lost had been captioned"
+    assert first >= 3, "the lost batch had captions"
     before = times(out, NAMES)
     assert captioned(root, out).status == 0
     assert sum(asked) == 4
@@ -108,7 +108,7 @@ def test_no_image_is_captioned_twice_even_where_its_inversion_was_lost(
     assert times(out, NAMES).items() >= before.items()
 
 
-def test_a_complete_run_does_not_even_load_the_captioner(
+def test_a_complete_run_does_not_load_the_captioner(
     tmp_path: Path, root: Path, captioned: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert captioned(root, tmp_path / "out").status == 0
@@ -116,7 +116,7 @@ def test_a_complete_run_does_not_even_load_the_captioner(
     assert captioned(root, tmp_path / "out").status == 0
 
 
-def test_a_caption_corrected_by_hand_is_used_and_only_its_image_done_again(
+def test_a_caption_corrected_by_hand_is_used_and_only_its_image_is_inverted_again(
     tmp_path: Path, root: Path, captioned: Run, asked: list[int]
 ) -> None:
     out = tmp_path / "out"
@@ -131,7 +131,7 @@ def test_a_caption_corrected_by_hand_is_used_and_only_its_image_done_again(
     assert {Path(path).name.split(".")[0] for path in changed} == {"3"}
 
 
-def test_a_line_broken_by_hand_is_named_and_its_image_captioned_anew(
+def test_a_broken_line_of_captions_is_named_and_its_image_is_captioned_again(
     tmp_path: Path, root: Path, captioned: Run, asked: list[int]
 ) -> None:
     out = tmp_path / "out"
@@ -144,12 +144,14 @@ def test_a_line_broken_by_hand_is_named_and_its_image_captioned_anew(
     run = captioned(root, out)
     assert run.status == 0
     assert ["captions.jsonl, line 1 is skipped: not JSON" in warning for warning in run.warnings] == [True]
-    assert times(out, NAMES) == before, "what was inverted under the caption stays"
+    assert times(out, NAMES) == before, "finished images are not inverted again"
     assert prompts(out)["new.png"] == CAPTIONS["0.png"]
-    assert (out / "captions.jsonl").read_text(encoding="utf-8").startswith(lines[0][:20] + "\n"), "nothing is lost"
+    assert (out / "captions.jsonl").read_text(encoding="utf-8").startswith(lines[0][:20] + "\n"), (
+        "the broken line is kept"
+    )
 
 
-def test_an_empty_caption_is_kept_and_warned_of(
+def test_an_empty_caption_is_saved_with_a_warning(
     tmp_path: Path, root: Path, captioned: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Captioner, "__call__", lambda _, images: [""] * len(images))
@@ -160,10 +162,10 @@ def test_an_empty_caption_is_kept_and_warned_of(
         f"{name}: the captioner returned no text; the prompt is empty" for name in NAMES if name != "1.png"
     ]
     assert set(kept(tmp_path / "out").values()) == {""}
-    assert captioned(root, tmp_path / "out").warnings == [], "and nobody is asked again"
+    assert captioned(root, tmp_path / "out").warnings == [], "the captioner is not asked again"
 
 
-def test_one_that_is_offloaded_captions_between_inversions(
+def test_an_offloaded_captioner_runs_only_between_inversions(
     tmp_path: Path, root: Path, captioned: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inverting: list[bool] = [False]
@@ -190,15 +192,13 @@ def test_one_that_is_offloaded_captions_between_inversions(
     assert kept(tmp_path / "out") == {name: text for name, text in CAPTIONS.items() if name != "1.png"}
 
 
-def test_a_captioner_and_a_prompt_for_the_same_images_are_one_too_many(
-    tmp_path: Path, root: Path, captioned: Run
-) -> None:
+def test_a_captioner_and_a_prompt_together_are_refused(tmp_path: Path, root: Path, captioned: Run) -> None:
     run = captioned(root, tmp_path / "out", "--data.prompt=a photo")
     assert (run.status, run.err.count("\n")) == (2, 1)
     assert "data.prompt must be empty where there is a captioner, got 'a photo'" in run.err
 
 
-def test_a_captioner_that_cannot_be_loaded_costs_nothing_that_is_there(
+def test_a_captioner_that_cannot_be_loaded_removes_no_results(
     tmp_path: Path, root: Path, captioned: Run, predict: Run
 ) -> None:
     out = tmp_path / "out"
@@ -210,7 +210,7 @@ def test_a_captioner_that_cannot_be_loaded_costs_nothing_that_is_there(
     assert times(out, NAMES) == before
 
 
-def test_other_captioners_are_other_settings_and_captions_outlive_them(
+def test_overwrite_for_another_captioner_keeps_the_captions(
     tmp_path: Path, root: Path, captioned: Run, asked: list[int]
 ) -> None:
     out = tmp_path / "out"
@@ -219,12 +219,10 @@ def test_other_captioners_are_other_settings_and_captions_outlive_them(
     assert "data.captioner.max_new_tokens was 30, now 9" in captioned(root, out, other).err
     count = sum(asked)
     assert captioned(root, out, other, "--writer.overwrite=true").status == 0
-    assert sum(asked) == count, "what a person may have corrected is not thrown away"
+    assert sum(asked) == count, "captions may have been corrected by hand"
 
 
-def test_a_disk_that_is_full_of_captions_ends_the_run_with_a_line_and_the_next_one_goes_on(
-    tmp_path: Path, root: Path, captioned: Run
-) -> None:
+def test_after_a_disk_is_full_of_captions_the_next_run_continues(tmp_path: Path, root: Path, captioned: Run) -> None:
     out = tmp_path / "out"
     out.mkdir()
     own = json.dumps({"file_name": "gone.png", "text": "long" * 5000}) + "\n"

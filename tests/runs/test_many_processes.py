@@ -1,4 +1,4 @@
-"""Runs of several processes, on this machine and on two "machines" that are both this one."""
+"""Runs of several processes, on one machine and on two simulated ones."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def without_seconds(folder: Path) -> list[dict[str, Any]]:
-    """The manifest's rows in their order, measurements to four digits."""
+    """Returns the manifest's rows in order, without seconds, with metrics to four digits."""
     return [
         {
             name: round(value, 4) if isinstance(value, float) else value
@@ -72,7 +72,7 @@ def without_seconds(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_two_machines_that_meet_by_torchrun_leave_what_one_process_leaves(
+def test_two_machines_under_torchrun_write_what_one_process_writes(
     tmp_path: Path, pictures: Pictures, predict: Predict, command: Command, tiny_blip2: Path
 ) -> None:
     root = pictures(tmp_path / "photos", *NAMES)
@@ -85,7 +85,7 @@ def test_two_machines_that_meet_by_torchrun_leave_what_one_process_leaves(
     assert predict(root, tmp_path / "one", *options).status == 0
     ends = [finished(process) for process in running]
     assert [status for status, _, _ in ends] == [0, 0], ends
-    assert sum(out.count("contact sheet: ") for _, out, _ in ends) == 1, "one process speaks"
+    assert sum(out.count("contact sheet: ") for _, out, _ in ends) == 1, "only one process prints"
     assert without_seconds(tmp_path / "two") == without_seconds(tmp_path / "one")
     captions = [sorted((tmp_path / folder / "captions.jsonl").read_text().splitlines()) for folder in ("one", "two")]
     assert captions[0] == captions[1]
@@ -97,7 +97,7 @@ def test_two_machines_that_meet_by_torchrun_leave_what_one_process_leaves(
     assert there == {path.relative_to(tmp_path / "one").as_posix() for path in (tmp_path / "one").rglob("*")}
 
 
-def test_more_processes_than_images_then_another_number_of_them(
+def test_a_run_with_more_processes_than_images_continues_with_another_number_of_processes(
     tmp_path: Path, pictures: Pictures, predict: Predict, command: Command
 ) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES[:2]), tmp_path / "out"
@@ -106,12 +106,12 @@ def test_more_processes_than_images_then_another_number_of_them(
     assert_whole(out, NAMES[:2])
     before = times(out, NAMES[:2])
     pictures(root, *NAMES[2:])
-    assert predict(root, out, "--model.inversion.iterations=1").status == 0, "one process goes on with what three began"
+    assert predict(root, out, "--model.inversion.iterations=1").status == 0, "one process continues the run of three"
     assert_whole(out, NAMES)
     assert times(out, NAMES[:2]) == before
 
 
-def test_what_the_others_did_outlives_a_process_that_is_killed(
+def test_results_of_the_other_processes_survive_a_killed_process(
     tmp_path: Path, pictures: Pictures, predict: Predict, command: Command
 ) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
@@ -151,4 +151,4 @@ def test_a_process_that_cannot_read_the_folder_ends_all_of_them(
     assert err.count("\n") == 1
     assert err.startswith("error: process 1 of 2, on ")
     assert "nowhere does not exist" in err
-    assert not out.exists(), "nothing has begun"
+    assert not out.exists(), "no process has started to write"

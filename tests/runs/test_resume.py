@@ -36,7 +36,7 @@ def names(folder: Path) -> list[str]:
     return [row["file_name"] for row in Manifest(folder).read()]
 
 
-def test_a_killed_run_is_picked_up_by_the_same_command(tmp_path: Path, pictures: Pictures, tiny_sd: Path) -> None:
+def test_the_same_command_continues_a_killed_run(tmp_path: Path, pictures: Pictures, tiny_sd: Path) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
     options = {
         "model.checkpoint": tiny_sd,
@@ -72,14 +72,14 @@ def test_a_killed_run_is_picked_up_by_the_same_command(tmp_path: Path, pictures:
 
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert again.stderr == "", "nothing went wrong, so nothing is said"
+    assert again.stderr == "", "a run without problems prints no messages"
     assert_whole(out, NAMES)
     assert names(out)[: len(finished)] == finished
     assert times(out, finished) == before
     assert "contact sheet: " in again.stdout
 
 
-def test_a_complete_run_does_nothing(
+def test_a_complete_run_inverts_and_writes_nothing_again(
     tmp_path: Path, pictures: Pictures, predict: Predict, request: pytest.FixtureRequest
 ) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES[:2]), tmp_path / "out"
@@ -90,11 +90,11 @@ def test_a_complete_run_does_nothing(
     again = predict(root, out)
     assert (first.status, again.status) == (0, 0)
     assert times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns} == before
-    assert again.out.splitlines()[-2:] == first.out.splitlines()[-2:], "it sums up the same"
+    assert again.out.splitlines()[-2:] == first.out.splitlines()[-2:], "the summary is the same"
     assert (again.err, again.warnings, again.noise) == ("", [], [])
 
 
-def test_images_added_later_are_picked_up_whatever_the_batch_size(
+def test_images_added_later_are_inverted_at_any_batch_size(
     tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
     root, out = pictures(tmp_path / "photos", "b.png", "d.png"), tmp_path / "out"
@@ -106,7 +106,7 @@ def test_images_added_later_are_picked_up_whatever_the_batch_size(
     assert times(out, ["b.png", "d.png"]) == before
 
 
-def test_an_image_whose_text_has_changed_is_done_again_and_no_other(
+def test_only_images_whose_text_has_changed_are_inverted_again(
     tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
     root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
@@ -121,9 +121,7 @@ def test_an_image_whose_text_has_changed_is_done_again_and_no_other(
     assert times(out, ["a.png"]).items().isdisjoint(before.items())
 
 
-def test_an_image_that_has_gone_keeps_its_row_and_disturbs_nothing(
-    tmp_path: Path, pictures: Pictures, predict: Predict
-) -> None:
+def test_a_removed_image_keeps_its_row(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
     root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
     assert predict(root, out).status == 0
     (root / "a.png").unlink()
@@ -132,7 +130,7 @@ def test_an_image_that_has_gone_keeps_its_row_and_disturbs_nothing(
     assert_whole(out, ["a.png", "b.png"])
 
 
-def test_a_broken_manifest_is_one_line_and_left_alone(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
+def test_a_broken_manifest_is_one_line_and_is_not_changed(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
     root, out = pictures(tmp_path / "photos", "a.png"), tmp_path / "out"
     assert predict(root, out).status == 0
     broken = b"broken\n" + (out / "manifest.jsonl").read_bytes()
@@ -143,9 +141,7 @@ def test_a_broken_manifest_is_one_line_and_left_alone(tmp_path: Path, pictures: 
     assert (out / "manifest.jsonl").read_bytes() == broken
 
 
-def test_a_full_disk_ends_the_run_with_a_line_and_the_next_one_goes_on(
-    tmp_path: Path, pictures: Pictures, predict: Predict
-) -> None:
+def test_after_a_full_disk_the_next_run_continues(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES), tmp_path / "out"
     assert predict(root, tmp_path / "whole").status == 0
     size = max(path.stat().st_size for path in (tmp_path / "whole/inversions").iterdir())
@@ -163,7 +159,7 @@ def test_a_full_disk_ends_the_run_with_a_line_and_the_next_one_goes_on(
     assert times(out, finished) == before
 
 
-def test_a_file_that_cannot_be_written_ends_the_run_with_a_line(
+def test_a_file_that_cannot_be_written_ends_the_run_with_one_line(
     tmp_path: Path, pictures: Pictures, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, out = pictures(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
@@ -175,7 +171,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_with_a_line(
             return file.write(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", refuse)  # the system's administrator is refused nothing
+        patch.setattr(Path, "write_bytes", refuse)  # file permissions do not stop root
         refused = predict(root, out, "--data.batch_size=1")
     assert (refused.status, refused.err.count("\n")) == (2, 1)
     assert "cannot be written: Permission denied" in refused.err
@@ -184,7 +180,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_with_a_line(
     assert_whole(out, ["a.png", "b.png", "c.png"])
 
 
-def test_failed_images_are_tried_again_when_asked_and_only_then(
+def test_failed_images_are_tried_again_only_with_retry_failed(
     tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
     root, out = pictures(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
@@ -200,9 +196,7 @@ def test_failed_images_are_tried_again_when_asked_and_only_then(
     assert times(out, ["b.png"]) == before
 
 
-def test_a_manifest_is_in_the_order_of_names_once_the_run_has_ended(
-    tmp_path: Path, pictures: Pictures, predict: Predict
-) -> None:
+def test_a_finished_manifest_is_sorted_by_name(tmp_path: Path, pictures: Pictures, predict: Predict) -> None:
     root, out = pictures(tmp_path / "photos", "b.png", "d.png"), tmp_path / "out"
     assert predict(root, out).status == 0
     pictures(root, "a.png", "c.png")
