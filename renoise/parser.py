@@ -38,25 +38,26 @@ PLAIN_WORDS = {
     r"Expected a typing\.Literal\[(.*?)\]": r"expected one of \1",
     r"Expected a dot import path string: (.*)(?:\n *Given value: \1)?": r"'\1' is neither a class nor a mapping",
     r"\.?\s+(?:Got|Given) value: ": ", got ",
+    r"required: predict\.": "required: ",
+    r"argument subcommand: invalid choice: ('.*?') .*": r"there is no command \1; there are predict, presets",
     r"Problem with given class_path '([\w.]+)':\s*": r"\1: ",
 }
 """jsonargparse's words and those that replace them."""
 NO_SUCH_CLASS = re.compile(r"is neither a class|Import path does not correspond|No module named")
-
-
+"""Messages about a class that does not exist, in plain words."""
 CLASSES: dict[str, Callable[[], Iterable[str]]] = {
     "data": lambda: [module.__name__ for module in ImagesDataModule.__subclasses__()],
     "model.editors": load_editors,
     "model.inversion": load_inverters,
     "model.inversion.path": load_inverters,
 }
-"""What the class names that an option takes are found by."""
+"""Functions that return the names of the classes that an option takes."""
 
 
 class Parser(LightningArgumentParser):
     """A parser whose messages list the alternatives and leave out the usage.
 
-    Every message is one line that begins with the option.
+    Every message is one line. It begins with the full name of the option that has a wrong value.
     """
 
     shown_classes: Mapping[str, type] | None = None

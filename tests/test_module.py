@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Inverted(Editor):
     def refusal(self, request: EditRequest) -> str | None:
         return "not this one" if request.file_name == self.refused else None
 
-    def edit(self, model: DiffusionModel, inversion: Inversion, requests: list[EditRequest]) -> torch.Tensor:
+    def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         self.seen += [request.file_name for request in requests]
         assert len(inversion.latents) == len(inversion.conditioning.prompt_embeds) == len(requests)
         return 1 - model.decode_latents(inversion.latents) + self.value

@@ -279,7 +279,7 @@ def test_eta_with_a_scheduler_without_it_is_one_line(tmp_path: Path, pictures: P
 def test_half_precision_on_a_device_without_it_is_one_line(
     tmp_path: Path, pictures: Pictures, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    convolve = torch.nn.functional.conv2d
+    convolve: Callable[..., torch.Tensor] = torch.nn.functional.conv2d
 
     def cannot(*tensors: torch.Tensor, **options: object) -> torch.Tensor:
         if tensors[0].dtype == torch.float16:  # as torch has it on older CPUs
