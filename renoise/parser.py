@@ -43,7 +43,9 @@ PLAIN_WORDS = {
     r"Problem with given class_path '([\w.]+)':\s*": r"\1: ",
 }
 """jsonargparse's words and those that replace them."""
-NO_SUCH_CLASS = re.compile(r"is neither a class|Import path does not correspond|No module named")
+NO_SUCH_CLASS = re.compile(
+    r"is neither a class|Import path does not correspond|No module named|has no attribute|expected type Sequence"
+)
 """Messages about a class that does not exist, in plain words."""
 CLASSES: dict[str, Callable[[], Iterable[str]]] = {
     "data": lambda: [module.__name__ for module in ImagesDataModule.__subclasses__()],
