@@ -65,7 +65,7 @@ class EditorSetting:
         """Returns the editor at some guidance."""
         init_args = {**self.init_args, "guidance_scale": guidance_scale}
         setting = {"class_path": self.class_path, "init_args": init_args}
-        return instantiate(Editor, setting)  # type: ignore[type-abstract]
+        return instantiate(Editor, setting)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ TINY_SD = {
     "num_inference_steps": 20,
 }
 TURBO = read_tiny("sdxl_turbo")
-PRESET = instantiate(Inverter, TURBO["inversion"])  # type: ignore[type-abstract]
+PRESET = instantiate(Inverter, TURBO["inversion"])
 OVERRIDE = NoiseCorrection("override")
 PLAIN = ("ddim", "pix2pix_zero", "renoise, K = 1")
 """For editors that do not sample the image beside its edit: for them direct inversion is the same as `ddim`."""

@@ -34,7 +34,7 @@ def load(model: Mapping[str, Any]) -> InversionPipeline:
     """Loads the checkpoint, the sampler and the inversion method that `model` of a configuration describes."""
     options = {name: model[name] for name in LOAD_OPTIONS if name in model}
     if "inversion" in model:
-        options["inversion"] = instantiate(Inverter, model["inversion"])  # type: ignore[type-abstract]
+        options["inversion"] = instantiate(Inverter, model["inversion"])
     return renoise.load(model["checkpoint"], **options)
 
 

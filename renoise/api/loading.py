@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from renoise.models.loading import check_prediction_type, load_model, wrap_pipel
 from renoise.models.schedulers import replace_scheduler
 from renoise.presets import instantiate, read_preset
 from renoise.utils.configurable import describe
+from renoise.utils.files import real_path
 
 DEFAULTS: dict[str, Any] = {
     "lora": None,
@@ -122,8 +122,8 @@ def _load(
     except ValueError as error:
         raise InputError(f"inversion: {error}") from error
     settings = {
-        "checkpoint": _absolute(name),
-        "lora": _absolute(lora),
+        "checkpoint": real_path(name),
+        "lora": None if lora is None else real_path(lora),
         "scheduler": {"class_name": type(chosen).__name__, **describe(dict(chosen.config))},
         "eta": eta,
         "num_inference_steps": num_inference_steps,
@@ -154,10 +154,5 @@ def _preset_settings(name: str, with_checkpoint: bool) -> dict[str, Any]:
     names = [*DEFAULTS, "checkpoint"] if with_checkpoint else [option for option in DEFAULTS if option != "lora"]
     settings = {option: model[option] for option in names if model.get(option) is not None}
     if "inversion" in settings:
-        settings["inversion"] = instantiate(Inverter, settings["inversion"])  # type: ignore[type-abstract]
+        settings["inversion"] = instantiate(Inverter, settings["inversion"])
     return settings
-
-
-def _absolute(source: str | None) -> str | None:
-    """Returns a path that exists in one form, however it was written, and a hub id as it is."""
-    return os.path.realpath(source) if source is not None and os.path.exists(source) else source

@@ -72,7 +72,7 @@ def _load_pipeline(metadata: dict[str, Any]) -> InversionPipeline:
     kind = getattr(diffusers, name, None)
     if kind is None:
         raise InputError(f"diffusers has no {name!r}; give the pipeline that the image was inverted with")
-    inversion = instantiate(Inverter, metadata["inversion"])  # type: ignore[type-abstract]
+    inversion = instantiate(Inverter, metadata["inversion"])
     arguments = {name: metadata[name] for name in LOAD_ARGUMENTS}
     return load(scheduler=_scheduler(kind, metadata), inversion=inversion, **arguments)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container
 from dataclasses import replace
@@ -26,6 +25,7 @@ from renoise.data.resizing import Fit, Resize, batches_of_one_size, bucket
 from renoise.errors import InputError
 from renoise.utils.configurable import Configurable, describe
 from renoise.utils.distributed import raise_together
+from renoise.utils.files import real_path
 
 NOT_SETTINGS = {"batch_size", "num_workers"}
 """Arguments that the results do not depend on."""
@@ -96,9 +96,9 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """The class and the arguments that the results depend on, in JSON types. Paths that exist are real paths."""
-        captioner = self.captioner and replace(self.captioner, checkpoint=_real_path(self.captioner.checkpoint))
+        captioner = self.captioner and replace(self.captioner, checkpoint=real_path(self.captioner.checkpoint))
         arguments = self.init_args | {
-            "root": _real_path(str(self.root)),
+            "root": real_path(str(self.root)),
             "resolution": self.resolution,
             "resize": self.resize,
             "prompt": self.prompt,
@@ -223,8 +223,3 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         size = read_size(record.source) if self.resize == "bucket" and record.error is None else None
         square = self.resolution, self.resolution
         return square if size is None else bucket(*size, self.resolution, self.size_multiple)
-
-
-def _real_path(source: str) -> str:
-    """Returns a path that exists in one form, however it was written, and a hub id as it is."""
-    return os.path.realpath(source) if os.path.exists(source) else source

@@ -10,4 +10,4 @@ ENTRY_POINT_GROUP = "renoise.editors"
 
 def load_editors() -> dict[str, type[Editor]]:
     """Returns every installed editor by its class name. An editor that cannot be used is left out, with a warning."""
-    return load_plugins(ENTRY_POINT_GROUP, Editor)  # type: ignore[type-abstract]
+    return load_plugins(ENTRY_POINT_GROUP, Editor)

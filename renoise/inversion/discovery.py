@@ -10,4 +10,4 @@ ENTRY_POINT_GROUP = "renoise.inversions"
 
 def load_inverters() -> dict[str, type[Inverter]]:
     """Returns every registered inversion method by its class name; see `load_plugins`."""
-    return load_plugins(ENTRY_POINT_GROUP, Inverter)  # type: ignore[type-abstract]
+    return load_plugins(ENTRY_POINT_GROUP, Inverter)

@@ -40,7 +40,7 @@ def sample(
     """
     if conditioning is None and inversion.follows_trajectory:
         assert inversion.trajectory is not None
-        return inversion.trajectory[-1]  # every step ends on the trajectory, whatever the network predicts
+        return inversion.trajectory[-1]  # every step ends on the trajectory
 
     def predict(step_index: int, latents: torch.Tensor) -> torch.Tensor:
         step = inversion.schedule.steps[step_index]

@@ -18,7 +18,7 @@ class DiffusionModel(nn.Module, ABC):
 
     A subclass is one family of pipelines. It is registered under the entry-point group `renoise.models`. The networks
     of the pipeline are submodules, so Lightning moves and casts them. Latents are what the pipeline denoises, in
-    float32 or wider whatever the type of the networks.
+    float32 or wider, also where the networks are in half precision.
 
     Args:
         pipeline: An instance of the class named by `pipeline_class`.

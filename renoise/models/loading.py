@@ -95,7 +95,7 @@ def _wrap(family: type[DiffusionModel], pipeline: DiffusionPipeline, source: str
 
 def _family(name: str, source: str) -> type[DiffusionModel]:
     """Returns the family of a pipeline class."""
-    models = load_plugins(ENTRY_POINT_GROUP, DiffusionModel)  # type: ignore[type-abstract]
+    models = load_plugins(ENTRY_POINT_GROUP, DiffusionModel)
     families = {model.pipeline_class: model for model in models.values()}
     if name not in families:
         raise InputError(f"checkpoint: {source} is a {name}; supported are {', '.join(sorted(families))}")

@@ -50,3 +50,19 @@ def writing_to(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"trainer.default_root_dir: {folder} cannot be written: {reason}") from error
+
+
+def real_path(source: str) -> str:
+    """Returns a path that exists in one form, however it was written, and a hub id as it is.
+
+    Args:
+        source: A path or a hub id.
+
+    Example:
+        >>> from renoise.utils.files import real_path
+        >>> real_path("stabilityai/sdxl-turbo")
+        'stabilityai/sdxl-turbo'
+        >>> real_path("data") == real_path("./configs/../data")
+        True
+    """
+    return os.path.realpath(source) if os.path.exists(source) else source

@@ -19,7 +19,7 @@ CLASSIFIER = "data/models/scene-classifier"
 
 
 def method(preset: str) -> Inverter:
-    return instantiate(Inverter, read_tiny(preset)["inversion"])  # type: ignore[type-abstract]
+    return instantiate(Inverter, read_tiny(preset)["inversion"])
 
 
 def options(inverter: Inverter) -> dict[str, Any]:
