@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise import Conditioning, DiffusionModel, EditRequest, ImageRNG, Inversion, InversionPipeline, Inverter
+from renoise import Conditioning, DiffusionModel, EditRequest, Inversion, InversionPipeline, Inverter
 from tiny_models.data import to_pixels
 from tiny_models.scenes import Scene, random_scenes, with_other_subjects
 
@@ -69,9 +69,8 @@ def invert_scenes(
     """
     prompts = [scene.caption for scene in scenes] if prompts is None else list(prompts)
     conditioning = pipeline.model.encode_prompts(prompts, guidance_scale)
-    latents, rng = encode(pipeline.model, scenes), ImageRNG(pipeline.seed, names_of(scenes))
-    method = inversion or pipeline.inversion
-    return method.invert(pipeline.model, pipeline.schedule, latents, conditioning, rng, keep_trajectory)
+    latents = encode(pipeline.model, scenes)
+    return pipeline.invert_latents(latents, conditioning, names_of(scenes), keep_trajectory, inversion)
 
 
 def swap_requests(scenes: Sequence[Scene], targets: Sequence[Scene]) -> list[EditRequest]:

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 
 from renoise.api.pipeline import InversionPipeline
 from renoise.core.schedule import Schedule, prediction_type
-from renoise.errors import InputError
+from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
@@ -112,15 +112,11 @@ def _load(
     else:
         chosen = replace_scheduler(model.scheduler, scheduler, scheduler_options)
     method = inversion or ReNoise()
-    try:
+    with prefixed("", ValueError):
         schedule = Schedule.from_scheduler(chosen, num_inference_steps, eta)
-    except ValueError as error:
-        raise InputError(str(error)) from error
     check_prediction_type(model, prediction_type(chosen), name)
-    try:
+    with prefixed("inversion: ", ValueError):
         method.check(model, schedule, guidance_scale)
-    except ValueError as error:
-        raise InputError(f"inversion: {error}") from error
     settings = {
         "checkpoint": real_path(name),
         "lora": None if lora is None else real_path(lora),

@@ -12,11 +12,12 @@ from renoise.api.image_inputs import ImageInput, PreparedImages, one_for_each, p
 from renoise.api.inverted_images import InvertedImages
 from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
-from renoise.errors import InputError
+from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inversion, Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
+from renoise.utils.configurable import describe
 from renoise.utils.progress import show_progress
 
 
@@ -63,6 +64,7 @@ class InversionPipeline:
         images: ImageInput,
         prompt: str | Sequence[str] = "",
         *,
+        inversion: Inverter | None = None,
         names: Sequence[str] | None = None,
         resolution: int | None = None,
         keep_trajectory: bool = False,
@@ -73,6 +75,7 @@ class InversionPipeline:
         Args:
             images: A PIL image, a path, a tensor [3, H, W] or [B, 3, H, W] in [0, 1], or a list of them.
             prompt: Describes the images: one prompt for all, or one for each.
+            inversion: The inversion method. None takes the pipeline's.
             names: A name for each image, which its random numbers depend on. None takes the names of files, and
                 "image-0", "image-1", … otherwise.
             resolution: Side in pixels of the square that images are cropped and resized to. None keeps their sizes.
@@ -80,20 +83,29 @@ class InversionPipeline:
             progress: Whether to show a progress bar. None shows it where stderr is a terminal.
 
         Raises:
-            InputError: An image cannot be read, has a size that the model cannot take, or could not be inverted; or
-                there are not as many prompts or names as images.
+            InputError: An image cannot be read, has a size that the model cannot take, or could not be inverted; there
+                are not as many prompts or names as images; or the method cannot work with the model or its sampler.
         """
+        method = inversion or self.inversion
+        with prefixed("inversion: ", ValueError):
+            method.check(self.model, self.schedule, self.guidance_scale)
         prepared = prepare_images(images, names, resolution, self.model.size_multiple)
         prompts = one_for_each(prompt, len(prepared.names), "prompt")
         with show_progress(progress), torch.no_grad():
-            inversion = self._invert(prepared, prompts, keep_trajectory)
-        if inversion.failures:
-            problems = "; ".join(f"{prepared.names[index]}: {text}" for index, text in inversion.failures.items())
+            inverted = self._invert(method, prepared, prompts, keep_trajectory)
+        if inverted.failures:
+            problems = "; ".join(f"{prepared.names[index]}: {text}" for index, text in inverted.failures.items())
             raise InputError(f"images: {problems}")
-        return InvertedImages(self.model, inversion, prompts, prepared.names, prepared.time_ids, self.settings)
+        settings = self.settings | {"inversion": describe(method)}
+        return InvertedImages(self.model, inverted, prompts, prepared.names, prepared.time_ids, settings)
 
     def invert_latents(
-        self, latents: torch.Tensor, conditioning: Conditioning, names: Sequence[str], keep_trajectory: bool = False
+        self,
+        latents: torch.Tensor,
+        conditioning: Conditioning,
+        names: Sequence[str],
+        keep_trajectory: bool = False,
+        inversion: Inverter | None = None,
     ) -> Inversion:
         """Inverts B latents. The second level of the API: tensors in, tensors out.
 
@@ -102,19 +114,22 @@ class InversionPipeline:
             conditioning: Of the B prompts.
             names: B names, which random numbers depend on.
             keep_trajectory: Whether the inversion keeps the latents of every step.
+            inversion: The inversion method. None takes the pipeline's.
 
         Raises:
             ValueError: The inversion method returned latents of another shape.
         """
-        rng = ImageRNG(self.seed, names)
-        inversion = self.inversion.invert(self.model, self.schedule, latents, conditioning, rng, keep_trajectory)
-        if inversion.latents.shape != latents.shape:
-            expected, found = list(latents.shape), list(inversion.latents.shape)
-            raise ValueError(f"{type(self.inversion).__name__} must return latents of shape {expected}, got {found}")
-        return inversion
+        rng, method = ImageRNG(self.seed, names), inversion or self.inversion
+        inverted = method.invert(self.model, self.schedule, latents, conditioning, rng, keep_trajectory)
+        if inverted.latents.shape != latents.shape:
+            expected, found = list(latents.shape), list(inverted.latents.shape)
+            raise ValueError(f"{type(method).__name__} must return latents of shape {expected}, got {found}")
+        return inverted
 
-    def _invert(self, prepared: PreparedImages, prompts: Sequence[str], keep_trajectory: bool) -> Inversion:
+    def _invert(
+        self, method: Inverter, prepared: PreparedImages, prompts: Sequence[str], keep_trajectory: bool
+    ) -> Inversion:
         latents = self.model.encode_images(prepared.pixels.to(self.model.device))
         time_ids = prepared.time_ids.to(self.model.device)
         conditioning = self.model.encode_prompts(prompts, self.guidance_scale, time_ids=time_ids)
-        return self.invert_latents(latents, conditioning, prepared.names, keep_trajectory)
+        return self.invert_latents(latents, conditioning, prepared.names, keep_trajectory, method)

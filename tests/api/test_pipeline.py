@@ -101,3 +101,16 @@ def test_a_progress_bar_is_shown_only_on_request(
     assert shown(False) == []
     assert shown(None) == []  # stderr is no terminal
     assert shown(True) == ["inverting", "sampling"]
+
+
+def test_an_inversion_method_can_be_given_for_one_call(
+    pipeline: renoise.InversionPipeline, files: list[Path], tmp_path: Path
+) -> None:
+    by_call = pipeline.invert(files[0], inversion=renoise.DDIM())
+    assert by_call.inversion.nfe.tolist() == [2]
+    assert pipeline.invert(files[0]).inversion.nfe.tolist() == [4]
+    by_call.save(tmp_path / "a.safetensors")
+    loaded = renoise.load_inversion(tmp_path / "a.safetensors")
+    assert loaded.settings["inversion"]["class_path"].endswith(".DDIM"), "the file says how it was made"
+    with pytest.raises(InputError, match=r"^inversion: EditFriendlyInversion needs a sampler that draws noise"):
+        pipeline.invert(files[0], inversion=renoise.EditFriendlyInversion())
