@@ -41,6 +41,10 @@ TRAINER_DEFAULTS = {
     "enable_checkpointing": False,
     "enable_model_summary": False,
 }
+DESCRIPTION = (
+    "ReNoise finds the noise that a text-to-image diffusion model turns back into a photograph. "
+    "`renoise predict` inverts, reconstructs and edits images. `renoise presets` lists the presets."
+)
 OPTION_PREFIXES = {
     ReNoiseModule: "model.",
     Inverter: "model.inversion.",
@@ -148,7 +152,7 @@ def main(args: list[str] | None = None) -> None:
             trainer_defaults=TRAINER_DEFAULTS,
             subclass_mode_data=True,
             parser_class=Parser,
-            parser_kwargs={"parser_mode": "omegaconf+"},
+            parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION},
             auto_configure_optimizers=False,
             save_config_callback=None,  # the writer saves the settings
             seed_everything_default=False,  # all random numbers depend on `model.seed`

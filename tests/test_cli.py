@@ -81,7 +81,11 @@ def test_without_a_command_it_says_which_there_are(run_cli: Callable[..., Any]) 
     assert "presets" in run.err
     assert "--help" in run.err
     assert "usage:" not in run.err
-    assert run_cli("--help").status == 0
+    shown = run_cli("--help")
+    assert shown.status == 0
+    text = " ".join(shown.out.split())  # without line breaks
+    assert "renoise predict" in text
+    assert "renoise presets" in text
 
 
 def test_the_installed_command_is_the_same_program() -> None:
