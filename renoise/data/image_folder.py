@@ -41,8 +41,7 @@ class ImageFolderDataModule(ImagesDataModule):
                 record = _image_record(path, self.root)
                 records.setdefault(record.file_name, record)
         if not records:
-            endings = ", ".join(sorted(suffixes()))
-            raise InputError(f"data.root: {self.root} contains no images (files ending in {endings})")
+            raise InputError(f"data.root: {self.root} contains no images (files such as .jpg, .png or .webp)")
         return [records[name] for name in sorted(records)]
 
 

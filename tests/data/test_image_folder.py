@@ -148,7 +148,7 @@ def test_a_name_that_is_not_utf_8_is_an_error_with_a_printable_name(tmp_path: Pa
     assert gray_levels(data) == {"good.png": 10}
 
 
-def test_a_folder_without_images_is_an_error_that_lists_the_suffixes(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"data\.root: .* contains no images \(files ending in .*\.jpg, .*\.png"):
+    with pytest.raises(InputError, match=r"data\.root: .* contains no images \(files such as \.jpg"):
         image_folder(tmp_path)
