@@ -16,7 +16,8 @@ from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
-from renoise.models.loading import check_prediction_type, load_model, wrap_pipeline
+from renoise.models.loading import load_model, wrap_pipeline
+from renoise.models.prediction_type import check_prediction_type
 from renoise.models.schedulers import replace_scheduler
 from renoise.presets import instantiate, read_preset
 from renoise.utils.configurable import describe

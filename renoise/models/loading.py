@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import DiffusionPipeline
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from renoise.errors import InputError
 from renoise.models.base import DiffusionModel
+from renoise.models.checkpoint_files import check_parts
 from renoise.models.lora import merge_lora
 from renoise.utils.plugins import load_plugins
 
 ENTRY_POINT_GROUP = "renoise.models"
-VOCABULARIES = ("tokenizer.json", "vocab.json")
-"""Files that hold a tokenizer's vocabulary. One of them is enough."""
 REQUIRED_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 """Parts that a pipeline in memory must not lack, where its class has them."""
-PROBES = 2
-"""Noises that `check_prediction_type` asks the network about."""
-PROBE_SIDE = 32
-"""Their height and width, which every UNet takes."""
-MIN_NOISE_SIMILARITY = 0.8
-"""Least cosine between pure noise and the prediction of an ε-predicting network. Such networks reach 0.95 or more."""
 
 
 def load_model(checkpoint: str, lora: str | None = None) -> DiffusionModel:
@@ -45,7 +35,7 @@ def load_model(checkpoint: str, lora: str | None = None) -> DiffusionModel:
     try:
         index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint))
         family = _family(str(index.get("_class_name")), checkpoint)
-        _check_parts(checkpoint, index)
+        check_parts(checkpoint, index)
         omitted = {"safety_checker": None} if "safety_checker" in index else {}
         pipeline = DiffusionPipeline.from_pretrained(checkpoint, use_safetensors=True, **omitted)
     except InputError:
@@ -100,69 +90,3 @@ def _family(name: str, source: str) -> type[DiffusionModel]:
     if name not in families:
         raise InputError(f"checkpoint: {source} is a {name}; supported are {', '.join(sorted(families))}")
     return families[name]
-
-
-@torch.no_grad()
-def check_prediction_type(model: DiffusionModel, prediction_type: str, checkpoint: str) -> None:
-    """Checks what the network predicts. For pure noise, only a network that predicts ε returns that noise.
-
-    A network's configuration does not say what it predicts, and under a scheduler that is wrong about it the inversion
-    fails without a message.
-
-    Args:
-        model: Whose network is called.
-        prediction_type: What the scheduler takes the network's output for.
-        checkpoint: Its name, for the message.
-
-    Raises:
-        InputError: The scheduler's `prediction_type` cannot be right.
-    """
-    shape = (PROBES, model.latent_channels, PROBE_SIDE, PROBE_SIDE)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
-    timestep = model.scheduler.config.num_train_timesteps - 1
-    prediction = model.predict(noise, timestep, model.encode_prompts([""] * PROBES)).float()
-    if not prediction.isfinite().all():
-        return  # every image fails later with a message of its own
-    similarity = F.cosine_similarity(prediction.flatten(), noise.flatten(), dim=0).item()
-    possible = ("epsilon",) if similarity > MIN_NOISE_SIMILARITY else ("v_prediction", "sample")
-    if prediction_type not in possible:
-        raise InputError(
-            f"checkpoint: the scheduler of {checkpoint} says prediction_type {prediction_type}, but the network "
-            f"predicts {' or '.join(possible)}: its output for pure noise has a cosine of {similarity:.2f} with that "
-            "noise. Set scheduler and scheduler_options.prediction_type"
-        )
-
-
-def _check_parts(checkpoint: str, index: dict[str, Any]) -> None:
-    """Raises InputError where a local checkpoint lacks a part or has a damaged one.
-
-    The libraries do not always complain: without its configuration a text encoder gets random weights, and without its
-    vocabulary a tokenizer knows no word.
-    """
-    if not Path(checkpoint).is_dir():
-        return
-    parts = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
-    problems = {name: _problem(Path(checkpoint) / name) for name in parts if name != "safety_checker"}
-    found = "; ".join(f"the part {name} {problem}" for name, problem in problems.items() if problem)
-    if found:
-        raise InputError(f"checkpoint: {checkpoint}: {found}")
-
-
-def _problem(part: Path) -> str | None:
-    """Returns what is wrong with the folder of one part of a pipeline, or None."""
-    if not part.is_dir():
-        return "is missing"
-    if not any(part.glob("*config.json")):
-        return "has no configuration"
-    if part.name.startswith("tokenizer") and not any((part / name).exists() for name in VOCABULARIES):
-        return f"has no vocabulary ({' or '.join(VOCABULARIES)})"
-    for path in sorted(part.iterdir()):
-        try:
-            if path.suffix == ".json":
-                json.loads(path.read_text(encoding="utf-8"))
-            elif path.suffix == ".safetensors":
-                with safe_open(path, "pt"):
-                    pass  # the header tells whether the file is complete
-        except (OSError, ValueError, SafetensorError) as error:
-            return f"has a damaged {path.name} ({error})"
-    return None
