@@ -25,7 +25,7 @@ from renoise.metrics import make_metrics
 from renoise.models.base import DiffusionModel
 from renoise.outputs.image_result import ImageResult, measure, not_finite
 from renoise.utils.configurable import Configurable, describe
-from renoise.utils.precision import check_half_precision, default_device_and_dtype
+from renoise.utils.precision import WEIGHTS, check_half_precision, default_device_and_dtype
 
 
 class ReNoiseModule(Configurable, L.LightningModule):
@@ -94,10 +94,12 @@ class ReNoiseModule(Configurable, L.LightningModule):
         if self.pipeline is not None:
             return
         trainer = self._attached_trainer
-        if trainer is not None and self.precision in ("16-true", "16-mixed"):
-            check_half_precision(trainer.strategy.root_device)
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        if self.precision in ("16-true", "16-mixed"):
+            check_half_precision(device)
         with default_device_and_dtype(), prefixed("model."):
-            pipeline = load(self.checkpoint, **self.load_arguments)
+            dtype = WEIGHTS.get(str(self.precision), torch.float32)
+            pipeline = load(self.checkpoint, dtype=dtype, device=device, **self.load_arguments)
         for editor in self.editors.values():
             with prefixed("model.editors: ", ValueError):
                 check_needs(editor, pipeline.model, pipeline.schedule)

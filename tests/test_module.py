@@ -140,8 +140,18 @@ def test_an_autoencoder_that_gives_nan_fails_the_image(tiny_sd: Path) -> None:
     assert results["0.png"]["status"] == results["1.png"]["status"] == "ok"
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
-def test_networks_run_in_other_precisions_and_metrics_stay_exact(precision: str, tiny_sd: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+def test_networks_run_in_other_precisions_and_metrics_stay_exact(
+    precision: str, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[torch.dtype] = []
+    configure_model = ReNoiseModule.configure_model
+
+    def configured(module: ReNoiseModule) -> None:
+        configure_model(module)
+        loaded.append(module.model.dtype)
+
+    monkeypatch.setattr(ReNoiseModule, "configure_model", configured)
     root = tmp_path / "scenes"
     root.mkdir()
     SCENES[0].draw().save(root / "scene.png")
@@ -159,6 +169,8 @@ def test_networks_run_in_other_precisions_and_metrics_stay_exact(precision: str,
     (row,) = (json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
     assert row["status"] == "ok"
     assert row["psnr_vae"] > 25
+    types = {"bf16-true": torch.bfloat16, "64-true": torch.float64, "bf16-mixed": torch.float32}
+    assert set(loaded) == {types[precision]}, "the weights are read in the type that they run in"
 
 
 def test_sdxl_is_conditioned_on_the_true_sizes_of_images_in_edits_too(

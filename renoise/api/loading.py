@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 
 from renoise.api.pipeline import InversionPipeline
@@ -32,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "guidance_scale": 1.0,
     "inversion": None,
     "seed": 0,
+    "dtype": None,
+    "device": None,
 }
 """What `load` takes where neither the caller nor a preset says otherwise."""
 
@@ -48,6 +51,8 @@ def load(
     guidance_scale: float | None = None,
     inversion: Inverter | None = None,
     seed: int | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
 ) -> InversionPipeline:
     """Loads a model, chooses its scheduler, and reads the scheduler's steps.
 
@@ -63,6 +68,8 @@ def load(
         guidance_scale: Guidance during inversion and reconstruction. 1, the default, is without.
         inversion: The inversion method. `ReNoise()` by default.
         seed: Seed of all random numbers. 0 by default.
+        dtype: Type of the weights. float32 by default. Latents are in float32 also where the weights are not.
+        device: Where the model runs. The CPU by default.
 
     Raises:
         InputError: An argument is wrong, or the checkpoint cannot be loaded. The message begins with the argument.
@@ -73,20 +80,11 @@ def load(
         >>> len(pipeline.schedule)
         4
     """
+    given = {name: value for name, value in locals().items() if name in DEFAULTS and value is not None}
     settings = dict(DEFAULTS)
     if preset is not None:
         settings |= _preset_settings(preset, with_checkpoint=checkpoint is None)
-    arguments = {
-        "lora": lora,
-        "scheduler": scheduler,
-        "scheduler_options": scheduler_options,
-        "eta": eta,
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "inversion": inversion,
-        "seed": seed,
-    }
-    settings |= {name: value for name, value in arguments.items() if value is not None}
+    settings |= given
     source = settings.pop("checkpoint", None) if checkpoint is None else checkpoint
     if source is None:
         raise InputError("checkpoint must be given where there is no preset")
@@ -103,10 +101,15 @@ def _load(
     guidance_scale: float,
     inversion: Inverter | None,
     seed: int,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
 ) -> InversionPipeline:
     if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
         raise InputError(f"guidance_scale must be 0 or more, got {guidance_scale}")
-    model = _model(checkpoint, lora)
+    if isinstance(checkpoint, str | Path):
+        model = load_model(str(checkpoint), lora, dtype or torch.float32).to(device or "cpu")
+    else:
+        model = _model_in_memory(checkpoint, {"lora": lora, "dtype": dtype, "device": device})
     name = str(model.pipeline.config.get("_name_or_path") or "the pipeline")
     if isinstance(scheduler, SchedulerMixin):
         chosen = replace_scheduler(scheduler, None, scheduler_options)
@@ -127,20 +130,23 @@ def _load(
         "guidance_scale": guidance_scale,
         "inversion": describe(method),
         "seed": seed,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "version": version("renoise"),
     }
     return InversionPipeline(model, chosen, schedule, method, guidance_scale, seed, settings)
 
 
-def _model(checkpoint: str | Path | DiffusionPipeline, lora: str | None) -> DiffusionModel:
-    if isinstance(checkpoint, str | Path):
-        return load_model(str(checkpoint), lora)
-    if not isinstance(checkpoint, DiffusionPipeline):
-        kind = type(checkpoint).__name__
+def _model_in_memory(pipeline: DiffusionPipeline, options: Mapping[str, Any]) -> DiffusionModel:
+    """Wraps a pipeline in memory. The options of loading must be None, because the pipeline is taken as it is."""
+    if not isinstance(pipeline, DiffusionPipeline):
+        kind = type(pipeline).__name__
         raise InputError(f"checkpoint must be a path, a hub id or a diffusers pipeline, got an object of type {kind}")
-    if lora is not None:
-        raise InputError(f"lora must be left out with a pipeline in memory; load {lora} into the pipeline first")
-    return wrap_pipeline(checkpoint)
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(
+                f"{name} must be left out with a pipeline in memory, got {value}; set up the pipeline first"
+            )
+    return wrap_pipeline(pipeline)
 
 
 def _preset_settings(name: str, with_checkpoint: bool) -> dict[str, Any]:

@@ -50,13 +50,15 @@ class DiffusionModel(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Device of the network."""
-        return next(self.network.parameters()).device
+        """Where the network runs, also where its weights are kept elsewhere between its calls."""
+        runs_on: torch.device = self.pipeline._execution_device
+        offloaded = runs_on != self.pipeline.device
+        return runs_on if offloaded else next(self.network.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the network's weights."""
-        return next(self.network.parameters()).dtype
+        """Type in which the network computes. Weights that are stored in 8 bits or fewer are cast to it."""
+        return next(p.dtype for p in self.network.parameters() if p.is_floating_point() and p.dtype.itemsize > 1)
 
     @property
     def state_dtype(self) -> torch.dtype:

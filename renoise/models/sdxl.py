@@ -58,7 +58,7 @@ class StableDiffusionXL(StableDiffusion):
         """Moves the autoencoder to float32 where it would run in float16, in which it overflows."""
         device = self.device.type
         autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else next(self.vae.parameters()).dtype
+        dtype = torch.get_autocast_dtype(device) if autocast else self.vae.dtype
         if dtype != torch.float16 or not self.pipeline.vae.config.force_upcast:
             return nullcontext()
         self.vae.float()

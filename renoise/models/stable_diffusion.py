@@ -72,7 +72,7 @@ class StableDiffusion(DiffusionModel):
         guided = guidance_scale != 1
         embeds, negative, *pooled = self.pipeline.encode_prompt(
             prompt=self._shortened(prompts),
-            device=next(self.text_encoder.parameters()).device,
+            device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=guided,
             negative_prompt=self._shortened(negative_prompts) if negative_prompts else None,
@@ -90,14 +90,14 @@ class StableDiffusion(DiffusionModel):
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Encodes images; see `DiffusionModel.encode_images`."""
         with self.vae_precision():
-            pixels = (2 * images - 1).to(next(self.vae.parameters()).dtype)
+            pixels = (2 * images - 1).to(self.vae.dtype)
             latents: torch.Tensor = self.vae.encode(pixels).latent_dist.mean
         return latents.to(self.state_dtype) * self._scaling_factor
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Decodes latents; see `DiffusionModel.decode_latents`."""
         with self.vae_precision():
-            scaled = (latents / self._scaling_factor).to(next(self.vae.parameters()).dtype)
+            scaled = (latents / self._scaling_factor).to(self.vae.dtype)
             images: torch.Tensor = self.vae.decode(scaled).sample
         return (images.float() / 2 + 0.5).clamp(0, 1)
 

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 
 from renoise.errors import InputError
 
+WEIGHTS = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+"""The type of the weights under each of Lightning's precisions. Under all others it is float32."""
+
 
 @contextmanager
 def default_device_and_dtype() -> Iterator[None]:

@@ -41,10 +41,31 @@ def test_a_preset_can_be_a_file(tiny_sd: Path, tmp_path: Path) -> None:
         renoise.load(tiny_sd, preset=str(tmp_path / "empty.yaml"))
 
 
-def test_a_pipeline_of_another_family_or_with_a_lora_is_refused(tiny_sd: Path) -> None:
+def test_weights_are_read_in_the_type_asked_for(tiny_sdxl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[torch.dtype] = set()
+    cast = torch.nn.Module.requires_grad_
+
+    def requires_grad_(module: torch.nn.Module, requires_grad: bool = True) -> torch.nn.Module:
+        read.update(weight.dtype for weight in module.parameters())
+        return cast(module, requires_grad)
+
+    monkeypatch.setattr(torch.nn.Module, "requires_grad_", requires_grad_)
+    pipeline = renoise.load(tiny_sdxl, num_inference_steps=1, dtype=torch.bfloat16)
+    assert read == {torch.bfloat16}, "not in float32 first, which takes twice the memory"
+    assert pipeline.settings["dtype"] == "bfloat16"
+    exact = renoise.load(tiny_sdxl, num_inference_steps=1).model.state_dict()
+    found = pipeline.model.state_dict()
+    assert all(
+        torch.equal(found[name], weight.bfloat16()) for name, weight in exact.items() if weight.is_floating_point()
+    )
+
+
+def test_a_pipeline_of_another_family_or_with_an_option_of_loading_is_refused(tiny_sd: Path) -> None:
     diffusers_pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
-    with pytest.raises(InputError, match=r"^lora must be left out with a pipeline in memory"):
+    with pytest.raises(InputError, match=r"^lora must be left out with a pipeline in memory, got some/lora"):
         renoise.load(diffusers_pipeline, lora="some/lora")
+    with pytest.raises(InputError, match=r"^dtype must be left out with a pipeline in memory"):
+        renoise.load(diffusers_pipeline, dtype=torch.float16)
     with pytest.raises(InputError, match=r"DDIMPipeline"):
         renoise.load(DDIMPipeline(diffusers_pipeline.unet, diffusers_pipeline.scheduler))
 
