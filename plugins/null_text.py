@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise import DiffusionModel, EditRequest, Inversion, NullTextOptimization, PromptEditor, walk
+from renoise import DiffusionModel, EditRequest, Inversion, NullTextOptimization, PromptEditor, Schedule, walk
 
 
 class NullText(PromptEditor):
@@ -42,6 +42,14 @@ class NullText(PromptEditor):
             raise ValueError(f"{self.name}: {error}") from error
         if guidance_scale != 1:
             self.needs |= {"trajectory"}
+
+    def check(self, model: DiffusionModel, schedule: Schedule) -> None:
+        """Raises ValueError where there is no unconditional branch whose embeddings could be optimized."""
+        if model.takes_guidance_scale and self.guidance_scale != 1:
+            raise ValueError(
+                f"{self.name} needs an unconditional branch, and this network takes the guidance scale as an input "
+                "instead; use PromptSwap"
+            )
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples the images under their edit prompts and the optimized embeddings; see `Editor.edit`."""

@@ -42,7 +42,12 @@ class NullTextInversion(Inverter):
         self.path = path or DDIM()
 
     def check(self, model: DiffusionModel, schedule: Schedule, guidance_scale: float) -> None:
-        """Raises ValueError without guidance."""
+        """Raises ValueError without an unconditional branch."""
+        if model.takes_guidance_scale:
+            raise ValueError(
+                f"{type(self).__name__} needs an unconditional branch, and this network takes the guidance scale as an "
+                "input instead; use another method"
+            )
         if guidance_scale == 1:
             raise ValueError(
                 f"{type(self).__name__} needs a guidance_scale other than 1, such as 2: it optimizes the unconditional "

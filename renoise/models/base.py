@@ -66,6 +66,11 @@ class DiffusionModel(nn.Module, ABC):
         return torch.promote_types(torch.float32, self.dtype)
 
     @property
+    def takes_guidance_scale(self) -> bool:
+        """Whether the guidance scale is an input of the network. There is then no unconditional branch."""
+        return False
+
+    @property
     @abstractmethod
     def latent_channels(self) -> int:
         """C of the latents [B, C, h, w]."""
@@ -103,7 +108,8 @@ class DiffusionModel(nn.Module, ABC):
 
         Args:
             prompts: B prompts.
-            guidance_scale: The negative embeddings are made only where it is not 1.
+            guidance_scale: The negative embeddings are made only where it is not 1, and not where the network takes
+                the guidance scale as an input.
             negative_prompts: Of the unconditional branch. None takes the checkpoint's default, often the empty prompt.
             time_ids: Sizes of the images, [B, 6], see `Conditioning`. None means the checkpoint's own size, uncropped.
         """
@@ -150,7 +156,8 @@ class DiffusionModel(nn.Module, ABC):
         Args:
             latents: The network's input for each branch, [B, C, h, w], already scaled by the step's `input_scale`.
             timestep: t of all images, or of each, [B].
-            branches: The conditioning of each branch, of B images. Their guidance scales are ignored.
+            branches: The conditioning of each branch, of B images. Their guidance scales matter only to a network that
+                takes it as an input.
 
         Returns:
             The prediction for each branch, in the type of the latents.

@@ -15,7 +15,7 @@ class Conditioning:
     Args:
         prompt_embeds: [B, length, D].
         negative_prompt_embeds: [B, length, D]. None without guidance.
-        guidance_scale: s of ε_∅ + s · (ε_c − ε_∅). 1 is without guidance.
+        guidance_scale: s of ε_∅ + s · (ε_c − ε_∅), or the network's input where it takes s. 1 is without guidance.
         pooled_prompt_embeds: [B, P]. None where the family has none.
         negative_pooled_prompt_embeds: [B, P]. None without guidance, or where the family has none.
         time_ids: SDXL's sizes, float32 [B, 6]: the original's height and width, the crop's top and left, the target's
@@ -61,9 +61,9 @@ class Conditioning:
 
     @property
     def unconditional(self) -> Conditioning:
-        """The negative prompts as prompts. Raises ValueError without guidance."""
+        """The negative prompts as prompts. Raises ValueError where there are none."""
         if self.negative_prompt_embeds is None:
-            raise ValueError("guidance_scale is 1: there is no unconditional branch")
+            raise ValueError("there is no unconditional branch: guidance_scale is 1, or an input of the network")
         pooled = self.negative_pooled_prompt_embeds
         return replace(
             self.conditional,
@@ -73,8 +73,8 @@ class Conditioning:
 
     @property
     def branches(self) -> list[Conditioning]:
-        """The unconditional branch, where there is guidance, and the conditional one."""
-        return [self.conditional] if self.negative_prompt_embeds is None else [self.unconditional, self.conditional]
+        """The unconditional branch, where there is one, and the conditional one."""
+        return [self] if self.negative_prompt_embeds is None else [self.unconditional, self.conditional]
 
 
 def guide(predictions: Sequence[torch.Tensor], guidance_scale: float) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
-from renoise.errors import InputError
+from renoise.errors import InputError, prefixed
 from renoise.models.base import DiffusionModel
 from renoise.models.checkpoint_files import check_parts
 from renoise.models.lora import merge_lora
@@ -73,9 +73,8 @@ def wrap_pipeline(pipeline: DiffusionPipeline) -> DiffusionModel:
 
 
 def _wrap(family: type[DiffusionModel], pipeline: DiffusionPipeline, source: str) -> DiffusionModel:
-    if pipeline.vae.config.get("latents_mean") is not None:
-        raise InputError(f"checkpoint: {source} has an autoencoder with latents_mean, which is not supported")
-    return family(pipeline)
+    with prefixed(f"checkpoint: {source} ", ValueError):
+        return family(pipeline)
 
 
 def _family(name: str, source: str) -> type[DiffusionModel]:

@@ -25,6 +25,7 @@ class StableDiffusionXL(StableDiffusion):
     """
 
     pipeline_class = "StableDiffusionXLPipeline"
+    addition_embed_type = "text_time"
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         super().__init__(pipeline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
@@ -12,6 +12,7 @@ from torch import nn
 
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
+from renoise.models.unet_inputs import check_unet_inputs
 
 
 class StableDiffusion(DiffusionModel):
@@ -24,12 +25,20 @@ class StableDiffusion(DiffusionModel):
     """
 
     pipeline_class = "StableDiffusionPipeline"
+    addition_embed_type: ClassVar[str | None] = None
+    """The UNet's `addition_embed_type` whose inputs `network_inputs` returns."""
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
+        check_unet_inputs(pipeline, self.addition_embed_type)
         super().__init__(pipeline)
         self.network = pipeline.unet
         self.vae: AutoencoderKL = pipeline.vae
         self.text_encoder: nn.Module = pipeline.text_encoder
+
+    @property
+    def takes_guidance_scale(self) -> bool:
+        """Whether the UNet was distilled with guidance, as those of latent consistency models are."""
+        return self.pipeline.unet.config.time_cond_proj_dim is not None
 
     @property
     def latent_channels(self) -> int:
@@ -69,7 +78,7 @@ class StableDiffusion(DiffusionModel):
         time_ids: torch.Tensor | None = None,
     ) -> Conditioning:
         """Encodes B prompts by the pipeline's own `encode_prompt`; see `DiffusionModel.encode_prompts`."""
-        guided = guidance_scale != 1
+        guided = guidance_scale != 1 and not self.takes_guidance_scale
         embeds, negative, *pooled = self.pipeline.encode_prompt(
             prompt=self._shortened(prompts),
             device=self.device,
@@ -102,8 +111,14 @@ class StableDiffusion(DiffusionModel):
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
     def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
-        """Returns the prompt embeddings of all branches, in the type of the network."""
-        return {"encoder_hidden_states": torch.cat([branch.prompt_embeds for branch in branches]).to(self.dtype)}
+        """Returns the prompt embeddings of all branches, and their guidance scales where the network takes them."""
+        embeds = torch.cat([branch.prompt_embeds for branch in branches]).to(self.dtype)
+        inputs = {"encoder_hidden_states": embeds}
+        if self.takes_guidance_scale:
+            weights = [branch.guidance_scale - 1 for branch in branches for _ in branch.prompt_embeds]
+            size = self.pipeline.unet.config.time_cond_proj_dim
+            inputs["timestep_cond"] = self.pipeline.get_guidance_scale_embedding(torch.tensor(weights), size).to(embeds)
+        return inputs
 
     def vae_precision(self) -> AbstractContextManager[object]:
         """Wraps every use of the autoencoder. A family whose autoencoder overflows in float16 upcasts it here."""
