@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from renoise.errors import InputError, InputWarning
 from renoise.utils.distributed import broadcast
+
+MAX_SHOWN_NAMES, MAX_SHOWN = 3, 80
+"""Of a warning about many names: how many it shows, and how many characters of each."""
 
 
 class ImageSource(Protocol):
@@ -126,6 +129,21 @@ def first_of_each_name(records: Iterable[tuple[str, ImageRecord]]) -> list[Image
         else:
             found[name], places[name] = record, place
     return list(found.values())
+
+
+def warn_of_names(place: object, problem: str, names: Sequence[str]) -> None:
+    """Warns of several files or members at once: how many there are, and the first of their names.
+
+    Args:
+        place: Where they are.
+        problem: What is wrong with them: "texts are left out".
+        names: Their names; without any, there is no warning.
+    """
+    if names:
+        shown = [name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…" for name in names[:MAX_SHOWN_NAMES]]
+        more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+        message = f"{place}: {problem} ({len(names)}): {', '.join(shown)}{more}"
+        rank_zero_warn(printable(message), category=InputWarning)
 
 
 def check_same_in_all_processes(records: list[ImageRecord], root: Path) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from renoise.data.files import walk
-from renoise.data.formats import suffixes
 from renoise.data.images_data_module import ImagesDataModule
-from renoise.data.records import ImageRecord, first_of_each_name, printable, row_record
+from renoise.data.records import ImageRecord, first_of_each_name, printable, row_record, warn_of_names
 from renoise.data.tar_files import TarMember, is_compressed, read_members
+from renoise.data.tar_samples import find_samples
 from renoise.errors import InputError, InputWarning
 
 MAX_TEXT = 2**20
@@ -23,15 +23,15 @@ MAX_TEXT = 2**20
 
 
 class WebDatasetDataModule(ImagesDataModule):
-    """Samples of WebDataset shards: an image (the first member that is one) and its texts.
+    """Images in WebDataset shards, with the texts of their samples.
 
-    The members of a sample are neighbors in the archive, and their names are equal up to the first dot. The prompt is
-    the `.txt` member, or the key `text` or `caption` of the `.json` member. Its key `edit_text` is the edit prompt, and
-    its other keys pass through to the manifest. Images are named `<shard>/<key><suffix>`.
+    The prompt of an image is the `.txt` member of its sample, or the key `text` or `caption` of the `.json` member. Its
+    key `edit_text` is the edit prompt, and its other keys pass through to the manifest. `renoise.data.tar_samples` says
+    which members are a sample. Images are named `<shard>/<name in the shard>`.
 
     Args:
         root: The folder of uncompressed `.tar` files, searched recursively.
-        text_suffix: Suffix of text members: what follows the first dot of their names.
+        text_suffix: Suffix of text members, such as `txt` or `caption`.
         kwargs: The arguments of `ImagesDataModule`.
 
     Raises:
@@ -49,58 +49,52 @@ class WebDatasetDataModule(ImagesDataModule):
         self.text_suffix = text_suffix
 
     def find_records(self) -> list[ImageRecord]:
-        """Returns the samples that have an image, in the order of the shards' names. Only texts are read.
+        """Returns the images in the order of the shards' names. Only texts are read.
+
+        A shard that is compressed or damaged is left out, or read up to the damage, with a warning.
 
         Raises:
-            InputError: A shard is compressed, so its members cannot be read by their position; or there are no images.
+            InputError: There are no images.
         """
         paths = sorted(walk(self.root, self.output_folder))
         compressed = [path for path in paths if is_compressed(path)]
-        if compressed:
-            raise InputError(
-                f"data.root: {printable(str(compressed[0]))} is compressed; images can be read from plain .tar files "
-                "only, so decompress it"
-            )
-        shards = [path for path in paths if path.suffix.lower() == ".tar"]
+        problem = (
+            "compressed shards are left out; decompress them, because images are read by their position in a shard"
+        )
+        warn_of_names(self.root, problem, [path.relative_to(self.root).as_posix() for path in compressed])
+        shards = [path for path in paths if path.suffix.lower() == ".tar" and path not in compressed]
+        self._together: list[str] = []
+        self._unused: list[str] = []
         records = first_of_each_name(record for path in shards for record in self._records(path))
+        warn_of_names(self.root, "samples of several images, each of which gets a row", self._together)
+        problem = "texts are left out that belong to no image or to one that has another text"
+        warn_of_names(self.root, problem, self._unused)
         if not records:
-            raise InputError(f"data.root: {self.root} contains no images in .tar files")
+            raise InputError(f"data.root: {self.root} contains no images in uncompressed .tar files")
         return records
 
     def _records(self, path: Path) -> Iterator[tuple[str, ImageRecord]]:
-        """Yields the place, for messages, and the record of each sample of a shard."""
+        """Yields the place, for messages, and the record of each image of a shard."""
         shard = path.relative_to(self.root).with_suffix("").as_posix()
+        members = dict[str, TarMember]()
+        repeated = []
+        for raw_name, member in read_members(path):
+            name = posixpath.normpath(raw_name)
+            if members.setdefault(name, member) is not member:
+                repeated.append(name)
+        warn_of_names(path, "members are left out that have the name of one before them", repeated)
         text_suffix = f".{self.text_suffix.lower().lstrip('.')}"
-        for key, members in _samples(path):
-            image = next((name for name in members if posixpath.splitext(f"_{name}")[1] in suffixes()), None)
-            if image is None:
-                continue
-            place = printable(f"{path}, {key}")
-            if key.startswith(("/", "../")):
-                name = printable(f"{shard}/{key.replace('../', '').lstrip('/')}{image}")
+        samples = find_samples(list(members), dict.fromkeys([".json", text_suffix]))
+        self._together += [f"{shard}/{', '.join(images)}" for images in samples.together]
+        self._unused += [f"{shard}/{name}" for name in samples.unused]
+        for image, texts in samples.texts.items():
+            place, name = printable(f"{path}, {image}"), printable(f"{shard}/{image}")
+            if image.startswith(("/", "../")):
+                # As it is in the archive, so that it is never the name of another member.
                 yield place, ImageRecord(name, members[image], error="its name in the archive leads out of it")
             else:
-                row = _texts(members, text_suffix, place)
-                yield place, row_record(printable(f"{shard}/{key}{image}"), members[image], place, row)
-
-
-def _samples(path: Path) -> Iterator[tuple[str, dict[str, TarMember]]]:
-    """Yields the key of every sample of a shard, and its members by what follows the first dot of their names.
-
-    Members of one key that are not neighbors, or a second one of the same name, begin another sample of that key.
-    """
-    key, members = "", dict[str, TarMember]()
-    for name, member in read_members(path):
-        folder, base = posixpath.split(posixpath.normpath(name))
-        stem, dot, ending = base.partition(".")
-        if not stem or not dot:  # such as `._cat.png`, which some systems write beside `cat.png`
-            continue
-        member_key, ending = posixpath.join(folder, stem), f"{dot}{ending}".lower()
-        if member_key != key or ending in members:
-            yield key, members
-            key, members = member_key, {}
-        members[ending] = member
-    yield key, members
+                row = _texts({suffix: members[text] for suffix, text in texts.items()}, text_suffix, place)
+                yield place, row_record(name, members[image], place, row)
 
 
 def _texts(members: dict[str, TarMember], text_suffix: str, place: str) -> dict[str, Any]:
