@@ -124,7 +124,7 @@ def _load(
     settings = {
         "checkpoint": real_path(name),
         "lora": None if lora is None else real_path(lora),
-        "scheduler": {"class_name": type(chosen).__name__, **describe(dict(chosen.config))},
+        "scheduler": {"class_name": type(chosen).__name__, **_public(chosen.config)},
         "eta": eta,
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
@@ -147,6 +147,11 @@ def _model_in_memory(pipeline: DiffusionPipeline, options: Mapping[str, Any]) ->
                 f"{name} must be left out with a pipeline in memory, got {value}; set up the pipeline first"
             )
     return wrap_pipeline(pipeline)
+
+
+def _public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a scheduler's settings without diffusers' notes, which make it forget corrected settings."""
+    return {name: describe(value) for name, value in config.items() if not name.startswith("_")}
 
 
 def _preset_settings(name: str, with_checkpoint: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ TOLERANCE = 1e-4
 MIN_RHO = 1e-5
 """A smaller ρ is the rounding error of the fit: the step draws no noise."""
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow")
+CLIPPING = ("clip_sample", "thresholding")
+"""Options under which a scheduler clips its estimate of z_0."""
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
 """What `step` raises in schedulers that cannot make one step by itself."""
 
@@ -160,11 +163,7 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
     phi, psi, rho = torch.linalg.lstsq(inputs * weight, result[:, None] * weight).solution.flatten().tolist()
     misfit = ((inputs @ torch.tensor([phi, psi, rho], dtype=torch.float64) - result).abs() / scale).max().item()
     if not misfit <= TOLERANCE:
-        raise _NotAffineError(
-            f"{type(scheduler).__name__} cannot be inverted: a step is not affine in the latents, the prediction and "
-            f"one fresh noise (misfit {misfit:.1e} at timestep {timestep.item():g}). Multistep samplers, clip_sample "
-            "and thresholding cause this; DDIMScheduler works with every epsilon- and v-prediction checkpoint"
-        )
+        raise _NotAffineError(f"{type(scheduler).__name__} cannot be inverted: {_reason(scheduler, timestep, misfit)}")
     from_input, from_prediction = _predicted_noise(scheduler, input_scale * signal, input_scale * sigma)
     if from_prediction == 0 and abs(phi) <= MIN_RHO:
         raise _NotAffineError(
@@ -181,6 +180,27 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
         sigma=sigma,
         noise_from_latents=input_scale * from_input,
         noise_from_prediction=from_prediction,
+    )
+
+
+def _reason(scheduler: SchedulerMixin, timestep: torch.Tensor, misfit: float) -> str:
+    """Returns why a step is not affine, and what to do."""
+    config = scheduler.config
+    if config.get("rescale_betas_zero_snr") and prediction_type(scheduler) == "epsilon" and not math.isfinite(misfit):
+        return (
+            f"rescale_betas_zero_snr makes timestep {timestep.item():g} pure noise, which prediction_type epsilon "
+            "cannot start from. Set scheduler_options.rescale_betas_zero_snr to false, or "
+            "scheduler_options.prediction_type to v_prediction where the network predicts v"
+        )
+    is_ddim = type(scheduler).__name__ == "DDIMScheduler"
+    clipping = [f"scheduler_options.{name}" for name in CLIPPING if config.get(name)]
+    if clipping:
+        other = "" if is_ddim else ". If that is not enough, it is a multistep sampler; take DDIMScheduler as well"
+        return f"it clips its estimate of the image. Set {' and '.join(clipping)} to false{other}"
+    advice = "" if is_ddim else ". Multistep samplers cause this; take DDIMScheduler"
+    return (
+        "a step is not affine in the latents, the prediction and one fresh noise "
+        f"(misfit {misfit:.1e} at timestep {timestep.item():g}){advice}"
     )
 
 

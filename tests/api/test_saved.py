@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +53,19 @@ def test_an_inversion_is_the_same_after_it_was_saved_and_loaded(
         assert (loaded.names, loaded.prompts) == (saved.names, saved.prompts)
         assert_same(pipeline, saved.inversion, loaded.inversion)
         assert loaded.edit("a dog")[0].size == (32, 32)
+
+
+@pytest.mark.filterwarnings("ignore:.*The configuration file of this scheduler:FutureWarning")
+def test_a_scheduler_that_diffusers_corrected_is_the_same_after_loading(tiny_sd: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_sd, tmp_path / "old")
+    (tmp_path / "old/scheduler/scheduler_config.json").write_text(
+        json.dumps({"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012})
+    )  # without steps_offset, as checkpoints of 2022
+    pipeline = renoise.load(tmp_path / "old", num_inference_steps=2)
+    pipeline.invert(torch.rand(3, 32, 32), "a cat").save(tmp_path / "cat.safetensors")
+    loaded = renoise.load_inversion(tmp_path / "cat.safetensors").inversion.schedule
+    assert [step.timestep for step in pipeline.schedule] == [501, 1]
+    assert loaded == pipeline.schedule
 
 
 def test_every_image_of_a_saved_folder_can_be_loaded(tmp_path: Path, tiny_sd: Path) -> None:

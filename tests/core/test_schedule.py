@@ -267,14 +267,26 @@ def test_reading_leaves_the_scheduler_as_it_was() -> None:
         DPMSolverMultistepScheduler(**STABLE_DIFFUSION),
         PNDMScheduler(**STABLE_DIFFUSION, skip_prk_steps=True),
         HeunDiscreteScheduler(**STABLE_DIFFUSION),
-        ddim(clip_sample=True),
-        ddim(thresholding=True),
     ],
-    ids=["multistep", "pseudo-multistep", "second order", "clipping", "thresholding"],
+    ids=["multistep", "pseudo-multistep", "second order"],
 )
 def test_a_sampler_whose_step_is_not_affine_is_refused_with_the_reason(scheduler: SchedulerMixin) -> None:
-    with pytest.raises(ValueError, match=r"^scheduler: .* is not affine"):
+    with pytest.raises(ValueError, match=r"^scheduler: .* is not affine .* take DDIMScheduler$"):
         Schedule.from_scheduler(scheduler, 10)
+
+
+@pytest.mark.parametrize("options", [["clip_sample"], ["thresholding"], ["clip_sample", "thresholding"]])
+def test_a_sampler_that_clips_is_refused_with_the_option_and_never_advised(options: list[str]) -> None:
+    names = " and ".join(f"scheduler_options.{option}" for option in options)
+    with pytest.raises(ValueError, match=rf"^scheduler: DDIMScheduler cannot be inverted: .* Set {names} to false$"):
+        Schedule.from_scheduler(ddim(**dict.fromkeys(options, True)), 10)
+
+
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler, LCMScheduler])
+def test_zero_snr_with_epsilon_is_refused_with_both_options(kind: type[SchedulerMixin]) -> None:
+    options = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "clip_sample": False}
+    with pytest.raises(ValueError, match=r"^scheduler: .*: rescale_betas_zero_snr makes .*prediction_type epsilon ca"):
+        Schedule.from_scheduler(kind(**STABLE_DIFFUSION | options), 4)
 
 
 @pytest.mark.parametrize("steps", [0, -3, 1001])
