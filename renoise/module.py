@@ -12,7 +12,6 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
-from renoise.api.loading import load
 from renoise.api.pipeline import InversionPipeline
 from renoise.data import Encoded, ImageBatch, ImageRecord
 from renoise.editing.base import Editor, EditRequest
@@ -93,6 +92,8 @@ class ReNoiseModule(Configurable, L.LightningModule):
         """Loads the model and checks everything that depends on it. Lightning may call this more than once."""
         if self.pipeline is not None:
             return
+        from renoise.api.loading import load  # it imports diffusers, which takes seconds
+
         trainer = self._attached_trainer
         device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
         if self.precision in ("16-true", "16-mixed"):

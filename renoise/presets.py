@@ -6,13 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from renoise.editing.discovery import load_editors
 from renoise.errors import InputError
-from renoise.inversion.discovery import load_inverters
 
 Built = TypeVar("Built")
 PACKAGE = "renoise_presets"
@@ -82,6 +79,11 @@ def instantiate(base: type[Built], setting: Any) -> Built:
         >>> instantiate(Inverter, {"class_path": "ReNoise", "init_args": {"iterations": 4}}).init_args["iterations"]
         4
     """
+    from jsonargparse import ArgumentError, ArgumentParser, Namespace  # presets are listed without slow imports
+
+    from renoise.editing.discovery import load_editors
+    from renoise.inversion.discovery import load_inverters
+
     load_editors()  # a class that is imported can be named without its module
     load_inverters()
     parser = ArgumentParser(exit_on_error=False)

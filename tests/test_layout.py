@@ -39,7 +39,8 @@ ALLOWED = {
     "module": RUNS,
     "writer": RUNS | {"module"},
     "parser": RUNS,
-    "cli": RUNS | {"module", "writer", "parser"},
+    "predict": RUNS | {"module", "writer", "parser"},
+    "cli": {"errors", "utils", "presets", "predict"},
     "__main__": {"cli"},
 }
 """Each package or module of `renoise`, and those that it may import."""
@@ -52,6 +53,8 @@ OUTSIDE = {
 
 NOT_IN_CORE = {"io", "json", "lightning", "os", "pathlib", "PIL", "safetensors", "torchvision", "transformers"}
 SLOW = {"diffusers", "lightning", "numpy", "PIL", "torch", "transformers"}
+ONLY_TO_RUN = {"accelerate", "datasets", "diffusers", "pandas", "peft", "scipy", "torchvision", "transformers"}
+"""Libraries that only a run needs, or not even a run: help and mistakes must not wait for them."""
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 
@@ -193,7 +196,28 @@ def test_every_public_name_has_an_example(name: str) -> None:
         assert "Example:" in (value.__doc__ or "")
 
 
+def imported_by(code: str, *arguments: str) -> set[str]:
+    """The libraries that a new process has imported at the end of `code`."""
+    end = "finally: print('imported', *{name.split('.')[0] for name in sys.modules})"
+    code = f"import sys\ntry: {code}\n{end}"
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    return set(result.stdout.rpartition("imported")[2].split())
+
+
 def test_importing_renoise_imports_no_slow_library() -> None:
-    code = "import sys, renoise; print(*{name.split('.')[0] for name in sys.modules})"
-    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert SLOW.isdisjoint(result.stdout.split())
+    imported = imported_by("import renoise")
+    assert "renoise" in imported
+    assert SLOW.isdisjoint(imported)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["presets"], ["predict", "--preset", "none"], ["fit"], []])
+def test_what_needs_no_options_imports_no_slow_library(arguments: list[str]) -> None:
+    imported = imported_by("from renoise.cli import main; main()", *arguments)
+    assert "renoise" in imported
+    assert SLOW.isdisjoint(imported)
+
+
+def test_a_wrong_option_is_found_without_the_libraries_that_a_run_needs() -> None:
+    imported = imported_by("from renoise.cli import main; main()", "predict", "--modle.x", "1")
+    assert "lightning" in imported
+    assert ONLY_TO_RUN.isdisjoint(imported)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import SchedulerMixin
 
 from renoise.api.image_inputs import ImageInput, PreparedImages, one_for_each, prepare_images
 from renoise.api.inverted_images import InvertedImages
@@ -19,6 +18,9 @@ from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
 from renoise.utils.configurable import describe
 from renoise.utils.progress import show_progress
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 
 class InversionPipeline:

@@ -15,11 +15,14 @@ import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import SchedulerMixin
 
 from renoise.core.step import Step
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 PROBES = 16
 """Known inputs per step: 3 determine the coefficients, the others show whether the step is affine."""

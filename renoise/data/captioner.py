@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from renoise.data.files import error_text
 from renoise.errors import InputError
@@ -44,6 +43,8 @@ class Captioner:
     """
 
     def __init__(self, config: CaptionerConfig) -> None:
+        from transformers import Blip2ForConditionalGeneration, Blip2Processor  # slow, and most runs need no captions
+
         self.config = config
         self.is_offloaded = False
         try:

@@ -1,10 +1,12 @@
-"""Metrics of two batches of images as functions. Each returns one number per image."""
+"""Metrics of two batches of images as functions. Each returns one number per image.
+
+torchmetrics is imported where it is used, because it takes seconds.
+"""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
@@ -24,6 +26,8 @@ def psnr(images: Tensor, targets: Tensor) -> Tensor:
         >>> psnr(targets + 0.1, targets)
         tensor([20., 20.])
     """
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     ratio: Tensor = peak_signal_noise_ratio(images, targets, data_range=1.0, dim=(1, 2, 3), reduction="none")
     return ratio
 
@@ -45,6 +49,8 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
         >>> ssim(targets, targets)
         tensor([1., 1.])
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     similarity: Tensor = structural_similarity_index_measure(images, targets, data_range=1.0, reduction="none")
     return similarity.reshape(len(images))  # torchmetrics drops the axis of a batch of one
 
@@ -114,6 +120,8 @@ def masked_ssim(images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         >>> masked_ssim(images, targets, mask)
         tensor([1.])
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     images = targets.lerp(images, mask.to(images)[:, None])
     _, local = structural_similarity_index_measure(
         images, targets, data_range=1.0, reduction="none", return_full_image=True

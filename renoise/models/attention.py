@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import (
-    Attention,
-    AttnProcessor,
-    AttnProcessor2_0,
-)
 
 from renoise.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import Attention
 
 
 class AttentionControl:
@@ -48,6 +47,8 @@ class AttentionControl:
 
 def check_attention(network: UNet2DConditionModel, editor: str) -> None:
     """Raises InputError where a UNet has attention processors that `controlled_attention` cannot replace."""
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
     kinds = {type(processor) for processor in network.attn_processors.values()}
     unknown = kinds - {AttnProcessor, AttnProcessor2_0}
     if unknown:

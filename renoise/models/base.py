@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import nn
 
 from renoise.models.conditioning import Conditioning, guide
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
 
 
 class DiffusionModel(nn.Module, ABC):

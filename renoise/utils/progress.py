@@ -1,18 +1,21 @@
-"""A progress bar over the steps of a sampler."""
+"""What is shown while something runs: bars, and lines about what has begun. All of it goes to stderr."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
 Item = TypeVar("Item")
+Bar = Callable[[Sequence[Any], str], Iterator[Any]]
+"""Yields the items of a loop and shows how far it is; the text describes the loop."""
 
-_shown: ContextVar[bool] = ContextVar("shown", default=False)
+_bar: ContextVar[Bar | None] = ContextVar("bar", default=None)
 
 
 def track(items: Sequence[Item], description: str) -> Iterator[Item]:
@@ -24,21 +27,52 @@ def track(items: Sequence[Item], description: str) -> Iterator[Item]:
 
     Example:
         >>> from renoise.utils.progress import track
-        >>> list(track([3, 2, 1], "Inverting"))
+        >>> list(track([3, 2, 1], "inverting"))
         [3, 2, 1]
     """
-    yield from tqdm(items, desc=description, disable=not _shown.get(), leave=False)
+    bar = _bar.get()
+    yield from items if bar is None else bar(items, description)
+
+
+def report(text: str) -> None:
+    """Prints a line about what begins now, where it runs inside `show_progress`."""
+    if _bar.get() is not None:
+        tqdm.write(text, file=sys.stderr)
+
+
+def tqdm_bar(items: Sequence[Item], description: str) -> Iterator[Item]:
+    """Yields the items, with a bar of tqdm that disappears at the end."""
+    yield from tqdm(items, desc=description, leave=False)
 
 
 @contextmanager
-def show_progress(enabled: bool | None = None) -> Iterator[None]:
-    """Shows a progress bar for every `track` inside the block.
+def show_progress(enabled: bool | None = None, bar: Bar = tqdm_bar) -> Iterator[None]:
+    """Shows a progress bar for every `track` inside the block, and the lines of `report`.
 
     Args:
-        enabled: Whether to show it; None shows it where stderr is a terminal.
+        enabled: Whether to show them; None shows them where stderr is a terminal.
+        bar: What shows the bar.
     """
-    token = _shown.set(sys.stderr.isatty() if enabled is None else enabled)
+    token = _bar.set(bar if (is_terminal() if enabled is None else enabled) else None)
     try:
         yield
     finally:
-        _shown.reset(token)
+        _bar.reset(token)
+
+
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    """Shows a line on the terminal while the block runs. It disappears at the end."""
+    if not is_terminal():
+        yield
+        return
+    print(text, end="\r", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\033[K", end="", file=sys.stderr, flush=True)  # the cursor is at the start of the line
+
+
+def is_terminal() -> bool:
+    """Returns whether stderr is a terminal, and this is the first process of the run on this machine."""
+    return sys.stderr.isatty() and os.environ.get("LOCAL_RANK", "0") == "0"

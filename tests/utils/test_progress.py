@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import pytest
 
-from renoise.utils.progress import show_progress, track
+from renoise.utils.progress import report, show_progress, status, track
 
 
 def test_items_come_in_their_order_without_a_bar_outside_the_block(capfd: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +34,39 @@ def test_an_inner_block_can_switch_the_bar_off(capfd: pytest.CaptureFixture[str]
     with show_progress(True), show_progress(False):
         list(track(range(3), "Inverting"))
     assert capfd.readouterr().err == ""
+
+
+def test_a_report_is_a_line_inside_the_block_only(capsys: pytest.CaptureFixture[str]) -> None:
+    report("loading unet")
+    with show_progress(True):
+        report("loading vae")
+    assert capsys.readouterr().err == "loading vae\n"
+
+
+def test_the_steps_go_to_the_bar_that_the_block_names() -> None:
+    seen: list[object] = []
+
+    def bar(items: Sequence[int], description: str) -> Iterator[int]:
+        for item in items:
+            seen.append((description, item))
+            yield item
+
+    with show_progress(True, bar):
+        assert list(track([5, 4], "inverting")) == [5, 4]
+    assert seen == [("inverting", 5), ("inverting", 4)]
+
+
+def test_a_status_is_shown_on_a_terminal_and_wiped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with status("starting"):
+        pass
+    assert capsys.readouterr().err == "", "not a terminal"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with status("starting"):
+        assert capsys.readouterr().err == "starting\r"
+    assert capsys.readouterr().err == "\033[K"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with status("starting"):
+        pass
+    assert capsys.readouterr().err == "", "the first process says it"

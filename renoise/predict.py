@@ -1,0 +1,162 @@
+"""The command `renoise predict`, which inverts images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from jsonargparse import set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from omegaconf.errors import OmegaConfBaseException
+
+from renoise.core.edit_regularization import EditRegularization
+from renoise.core.fixed_point import Solver
+from renoise.core.noise_correction import NoiseCorrection
+from renoise.core.renoise import AveragingWeights
+from renoise.data import CaptionerConfig, ImageFolderDataModule, ImagesDataModule
+from renoise.editing.base import Editor
+from renoise.editing.discovery import load_editors
+from renoise.errors import InputError, prefixed
+from renoise.inversion.base import Inverter
+from renoise.inversion.discovery import load_inverters
+from renoise.inversion.null_text_optimization import NullTextOptimization
+from renoise.inversion.renoise import ReNoise
+from renoise.module import ReNoiseModule
+from renoise.parser import Parser
+from renoise.utils.library_messages import quiet_libraries, quiet_loading
+from renoise.utils.progress import is_terminal
+from renoise.writer import InversionWriter
+
+TRAINER_DEFAULTS = {
+    "inference_mode": False,  # editors may need gradients, which inference mode forbids
+    "use_distributed_sampler": False,  # the data modules divide the images among processes themselves
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+}
+OPTION_PREFIXES = {
+    ReNoiseModule: "model.",
+    Inverter: "model.inversion.",
+    Solver: "model.inversion.solver.",
+    AveragingWeights: "model.inversion.averaging_weights.",
+    EditRegularization: "model.inversion.regularization.",
+    NoiseCorrection: "model.inversion.noise_correction.",
+    NullTextOptimization: "model.inversion.optimization.",
+    Editor: "model.editors: ",
+    ImagesDataModule: "data.",
+    CaptionerConfig: "data.captioner.",
+    InversionWriter: "writer.",
+}
+"""What stands before the name of a constructor's argument on the command line."""
+
+
+class PredictTrainer(L.Trainer):
+    """A Trainer that keeps no predictions in memory: the writer writes them."""
+
+    def predict(self, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:  # type: ignore[override]
+        """Runs the predict loop."""
+        quiet_loading(show_downloads=is_terminal())
+        super().predict(model, datamodule=datamodule, return_predictions=False)
+
+
+class ReNoiseCLI(LightningCLI):
+    """Runs `ReNoiseModule` over a data module of images."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Returns the Trainer's methods that are commands, with the arguments that the CLI fills in."""
+        return {"predict": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the writer's options and the defaults."""
+        parser.add_lightning_class_args(InversionWriter, "writer")
+        parser.set_defaults({"data": {"class_path": ImageFolderDataModule.__name__}})
+        parser.set_defaults({"model.inversion": {"class_path": ReNoise.__name__}})
+        parser.usage = "renoise predict [--preset NAME] [--config FILE] [options]"
+        if isinstance(parser, Parser):
+            parser.shown_classes = {"model.inversion": ReNoise, "data": ImageFolderDataModule}
+        for kind, prefix in OPTION_PREFIXES.items():
+            parser.add_instantiator(_instantiator(prefix), kind)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Makes the Trainer, by default with an output folder named after the folder of images.
+
+        Raises:
+            InputError: The Trainer rejects its options.
+        """
+        options = self.config_init["predict"]["trainer"]
+        kwargs["default_root_dir"] = options["default_root_dir"] or self._default_folder()
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+            raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def _default_folder(self) -> str:
+        root = getattr(self.datamodule, "root", None)
+        return str(Path("out", Path(root).resolve().name)) if root else "out"
+
+    def after_predict(self) -> None:
+        """Prints the summary. Exits with 1 where every image failed, or where one did under `--writer.strict true`."""
+        if not self.trainer.is_global_zero:
+            return
+        (writer,) = (each for each in self.trainer.callbacks if isinstance(each, InversionWriter))  # type: ignore[attr-defined]
+        writer.report()
+        images, failed = writer.summary["images"], writer.summary["failed"]
+        if failed and (writer.strict or failed == images):
+            sys.exit(1)
+
+
+def _instantiator(prefix: str) -> Any:
+    """Returns a function that makes an object, and puts the option before the message of a wrong argument."""
+
+    def instantiate(kind: type, *args: Any, **kwargs: Any) -> Any:
+        with prefixed(prefix, ValueError):
+            return kind(*args, **kwargs)
+
+    return instantiate
+
+
+def predict(args: list[str] | None = None) -> None:
+    """Runs `renoise predict`.
+
+    Args:
+        args: Take the place of `sys.argv[1:]`.
+
+    Raises:
+        InputError: A mistake of the user.
+    """
+    quiet_libraries()
+    load_editors()  # a class that is imported can be named in YAML without its module
+    load_inverters()
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)  # `${model.seed}` means predict's
+    try:
+        ReNoiseCLI(
+            ReNoiseModule,
+            ImagesDataModule,
+            args=args,
+            trainer_class=PredictTrainer,
+            trainer_defaults=TRAINER_DEFAULTS,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            parser_kwargs={"parser_mode": "omegaconf+"},
+            auto_configure_optimizers=False,
+            save_config_callback=None,  # the writer saves the settings
+            seed_everything_default=False,  # all random numbers depend on `model.seed`
+        )
+    except (ValueError, OmegaConfBaseException) as error:
+        raise InputError(_message(error)) from error
+
+
+def _message(error: Exception) -> str:
+    """Returns the message of an InputError, which jsonargparse may have wrapped. Raises any other error again."""
+    if isinstance(error, OmegaConfBaseException):
+        return " ".join(str(error).split())
+    cause: BaseException | None = error
+    while not isinstance(cause, InputError):
+        if cause is None:
+            raise error
+        cause = cause.__cause__
+    return str(cause)

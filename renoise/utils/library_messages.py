@@ -1,0 +1,55 @@
+"""Keeps what libraries say in every run off the screen, where users cannot act on it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from renoise.errors import InputWarning
+
+HIDDEN_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between two libraries
+    "The `local_dir_use_symlinks` argument is deprecated",
+    "Total length of `Prefetcher` across ranks is zero",  # every image is finished
+    "Couldn't infer the batch indices fetched from your dataloader",  # batches hold their images' names
+)
+"""Regular expressions of warnings that are not shown."""
+
+
+def quiet_libraries() -> None:
+    """Hides messages of libraries that are not about the user's images, and prints `InputWarning` as one line."""
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    # It says which process ended before it ends the others.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
+    for message in HIDDEN_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    warnings.formatwarning = _format_warning
+
+
+def quiet_loading(show_downloads: bool) -> None:
+    """Hides the bars of diffusers and transformers. It imports both, so it is called when a model is to be loaded.
+
+    Args:
+        show_downloads: Whether the hub's bars of downloads are shown.
+    """
+    import diffusers
+    import transformers
+    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
+    from huggingface_hub.utils.tqdm import enable_progress_bars
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # the hub's bars, too
+    if show_downloads and HF_HUB_DISABLE_PROGRESS_BARS is None:
+        enable_progress_bars()
+
+
+_default_format_warning = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Formats an InputWarning as one line without the place in the code, and other warnings as usual."""
+    is_ours = issubclass(category, InputWarning)
+    return f"warning: {message}\n" if is_ours else _default_format_warning(message, category, filename, lineno, line)
