@@ -6,17 +6,26 @@ It reads the text of jsonargparse's messages, so pyproject.toml allows only vers
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
-from renoise.data import ImagesDataModule
+from renoise.core.edit_regularization import EditRegularization
+from renoise.core.fixed_point import Solver
+from renoise.core.noise_correction import NoiseCorrection
+from renoise.core.renoise import AveragingWeights
+from renoise.data import CaptionerConfig, ImagesDataModule
+from renoise.editing.base import Editor
 from renoise.editing.discovery import load_editors
 from renoise.errors import InputError
+from renoise.inversion.base import Inverter
 from renoise.inversion.discovery import load_inverters
+from renoise.inversion.null_text_optimization import NullTextOptimization
 
 NOT_OPTIONS = {"help", "config", "print_config", "print_shtab"}
 UNKNOWN_OPTION = re.compile(
@@ -34,26 +43,38 @@ INTERNAL_LINES = re.compile(
 )
 """Lines of jsonargparse's messages about its own types."""
 PLAIN_WORDS = {
+    r"Not a valid subclass of \w+\n *Subclass types expect one of:\n(?: *- .*\n)*? *- .*\(implicit class_path\)": (
+        "expected a class or a mapping"
+    ),
     r"Expected a <class '(?:\w+\.)*(\w+)'>": r"expected type \1",
     r"Expected a typing\.Literal\[(.*?)\]": r"expected one of \1",
     r"Expected a dot import path string: (.*)(?:\n *Given value: \1)?": r"'\1' is neither a class nor a mapping",
     r"\.?\s+(?:Got|Given) value: ": ", got ",
     r"required: predict\.": "required: ",
+    r"Subcommand 'predict' does not accept option '([\w.]+)'": r"\1: there is no such option",
     r"argument subcommand: invalid choice: ('.*?') .*": r"there is no command \1; there are predict, presets",
     r"Problem with given class_path '([\w.]+)':\s*": r"\1: ",
 }
 """jsonargparse's words and those that replace them."""
 NO_SUCH_CLASS = re.compile(
-    r"is neither a class|Import path does not correspond|No module named|has no attribute|expected type Sequence"
+    r"is neither a class|expected a class|Import path does not correspond|No module named|has no attribute"
+    r"|expected type Sequence"
 )
 """Messages about a class that does not exist, in plain words."""
-CLASSES: dict[str, Callable[[], Iterable[str]]] = {
-    "data": lambda: [module.__name__ for module in ImagesDataModule.__subclasses__()],
-    "model.editors": load_editors,
-    "model.inversion": load_inverters,
-    "model.inversion.path": load_inverters,
+CLASSES: dict[str, type] = {
+    "data": ImagesDataModule,
+    "data.captioner": CaptionerConfig,
+    "model.editors": Editor,
+    "model.inversion": Inverter,
+    "model.inversion.solver": Solver,
+    "model.inversion.averaging_weights": AveragingWeights,
+    "model.inversion.regularization": EditRegularization,
+    "model.inversion.noise_correction": NoiseCorrection,
+    "model.inversion.optimization": NullTextOptimization,
 }
-"""Functions that return the names of the classes that an option takes."""
+"""Options that take an object, and its class or the base class of all that they take."""
+MAX_LISTED_OPTIONS = 15
+"""Larger groups of options, such as `trainer`, are not listed in a message."""
 
 
 class Parser(LightningArgumentParser):
@@ -82,8 +103,9 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         option, message = _one_line(message)
-        if option in CLASSES and NO_SUCH_CLASS.search(message):
-            message += f". There are: {', '.join(sorted(CLASSES[option]()))}; or give the class path of another"
+        kind = CLASSES.get(option.replace(".path", ""))  # `path` is another inversion method, with the same options
+        if kind is not None and NO_SUCH_CLASS.search(message):
+            message += _what_there_is(kind)
         if 'expected "subcommand"' in message:
             message = "give a command: `renoise predict` inverts images, `renoise presets` lists presets; see --help"
         raise InputError(message) from ex
@@ -99,6 +121,48 @@ class Parser(LightningArgumentParser):
         return text
 
 
+def check_spaces(arguments: Sequence[str]) -> None:
+    """Checks that mappings on the command line have a space after each colon, without which YAML sees no value.
+
+    Args:
+        arguments: Of the command line.
+
+    Raises:
+        InputError: One has not.
+    """
+    option = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=") if argument.startswith("--") else (option, "=", argument)
+        option = name
+        if equals and value.lstrip().startswith(("{", "[")):
+            for key in _keys_without_value(value):
+                wrong, right = key, key.replace(":", ": ", 1)
+                raise InputError(f"{name.lstrip('-')}: {wrong!r} has no space after its colon; write {right!r}")
+
+
+def _keys_without_value(text: str) -> Iterator[str]:
+    """Yields keys such as `class_path:DDIM` of a YAML mapping. There are none in text that is not YAML."""
+    try:
+        parts = [yaml.safe_load(text)]
+    except yaml.YAMLError:
+        return  # jsonargparse has a message about it
+    for part in parts:  # grows
+        if isinstance(part, list):
+            parts += part
+        elif isinstance(part, dict):
+            parts += part.values()
+            yield from (key for key, value in part.items() if isinstance(key, str) and ":" in key and value is None)
+
+
+def _what_there_is(kind: type) -> str:
+    """Returns the end of a message about an option that takes an object of this kind."""
+    if dataclasses.is_dataclass(kind):
+        return f". Give a mapping of its options: {', '.join(field.name for field in dataclasses.fields(kind))}"
+    found = {Editor: load_editors, Inverter: load_inverters}
+    names = found[kind]() if kind in found else [each.__name__ for each in kind.__subclasses__()]
+    return f". There are: {', '.join(sorted(names))}; or give the class path of another"
+
+
 def _one_line(message: str) -> tuple[str, str]:
     """Returns the full name of the option that a message of jsonargparse is about, and the message in one line."""
     options = list(OPTION.finditer(message))
@@ -111,9 +175,13 @@ def _one_line(message: str) -> tuple[str, str]:
 
 
 def _alternatives(unknown: str, parser: LightningArgumentParser) -> str:
-    """Returns the closest option, and all of its group."""
+    """Returns the closest option, and all of its group where they are few."""
     names = [action.dest for action in parser._actions if action.dest.split(".")[-1] not in NOT_OPTIONS]
-    near = difflib.get_close_matches(unknown, names, n=1)
-    group = [name for name in names if name.rpartition(".")[0] == unknown.rpartition(".")[0]]
+    prefix, _, last = unknown.rpartition(".")
+    group = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == prefix}
+    near = [group[name] for name in difflib.get_close_matches(last, group, n=1)]
+    near = near or ([] if group else difflib.get_close_matches(unknown, names, n=1))
     hint = f"\nDid you mean {near[0]}?" if near else ""
-    return hint + (f"\nThere are: {', '.join(group)}" if group else "")
+    if len(group) > MAX_LISTED_OPTIONS:
+        return f"{hint}\n`renoise predict --help` explains the {len(group)} options of {prefix}"
+    return hint + (f"\nThere are: {', '.join(group.values())}" if group else "")

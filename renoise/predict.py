@@ -12,20 +12,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 
-from renoise.core.edit_regularization import EditRegularization
-from renoise.core.fixed_point import Solver
-from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import AveragingWeights
-from renoise.data import CaptionerConfig, ImageFolderDataModule, ImagesDataModule
+from renoise.data import ImageFolderDataModule, ImagesDataModule
 from renoise.editing.base import Editor
 from renoise.editing.discovery import load_editors
 from renoise.errors import InputError, prefixed
-from renoise.inversion.base import Inverter
 from renoise.inversion.discovery import load_inverters
-from renoise.inversion.null_text_optimization import NullTextOptimization
 from renoise.inversion.renoise import ReNoise
 from renoise.module import ReNoiseModule
-from renoise.parser import Parser
+from renoise.parser import CLASSES, Parser, check_spaces
 from renoise.utils.library_messages import quiet_libraries, quiet_loading
 from renoise.utils.progress import is_terminal
 from renoise.writer import InversionWriter
@@ -37,18 +31,11 @@ TRAINER_DEFAULTS = {
     "enable_checkpointing": False,
     "enable_model_summary": False,
 }
-OPTION_PREFIXES = {
+OPTION_PREFIXES: dict[type, str] = {
     ReNoiseModule: "model.",
-    Inverter: "model.inversion.",
-    Solver: "model.inversion.solver.",
-    AveragingWeights: "model.inversion.averaging_weights.",
-    EditRegularization: "model.inversion.regularization.",
-    NoiseCorrection: "model.inversion.noise_correction.",
-    NullTextOptimization: "model.inversion.optimization.",
-    Editor: "model.editors: ",
-    ImagesDataModule: "data.",
-    CaptionerConfig: "data.captioner.",
     InversionWriter: "writer.",
+    **{kind: f"{option}." for option, kind in CLASSES.items()},
+    Editor: "model.editors: ",
 }
 """What stands before the name of a constructor's argument on the command line."""
 
@@ -131,6 +118,7 @@ def predict(args: list[str] | None = None) -> None:
     quiet_libraries()
     load_editors()  # a class that is imported can be named in YAML without its module
     load_inverters()
+    check_spaces(sys.argv[1:] if args is None else args)
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)  # `${model.seed}` means predict's
     try:
         ReNoiseCLI(

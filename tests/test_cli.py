@@ -166,6 +166,77 @@ def test_an_option_that_a_class_does_not_have_is_answered_with_those_it_has(
 
 
 @pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("--trainer.acelerator=cpu", " Did you mean trainer.accelerator? `renoise predict --help` explains the "),
+        ("--trainer.x=1", "--trainer.x=1. `renoise predict --help` explains the "),
+        (
+            "--trainer={acelerator: cpu}",
+            "trainer.acelerator: there is no such option. Did you mean trainer.accelerator?",
+        ),
+    ],
+)
+def test_the_many_options_of_the_trainer_are_not_listed(
+    option: str, hint: str, photos: Path, tmp_path: Path, predict: Predict
+) -> None:
+    run = predict(photos, tmp_path / "out", option)
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert hint in run.err
+    assert len(run.err) < 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong", "right"),
+    [
+        (["--model.inversion={class_path:DDIM}"], "class_path:DDIM", "class_path: DDIM"),
+        (["--model.inversion", "{class_path:DDIM}"], "class_path:DDIM", "class_path: DDIM"),
+        (["--model.inversion={class_path: ReNoise, init_args: {iterations:2}}"], "iterations:2", "iterations: 2"),
+        (["--model.editors=[{class_path:PromptSwap}]"], "class_path:PromptSwap", "class_path: PromptSwap"),
+        (["--model.scheduler_options={timestep_spacing:linspace}"], "timestep_spacing:linspace", "timestep_spacing: l"),
+        (["--writer={overwrite:true}"], "overwrite:true", "overwrite: true"),
+    ],
+)
+def test_a_colon_without_a_space_is_named(
+    arguments: list[str], wrong: str, right: str, photos: Path, tmp_path: Path, predict: Predict
+) -> None:
+    run = predict(photos, tmp_path / "out", *arguments)
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    option = arguments[0].lstrip("-").partition("=")[0]
+    assert run.err.startswith(f"error: {option}: '{wrong}' has no space after its colon; write '{right}")
+
+
+@pytest.mark.parametrize(
+    "value", ["{iterations: 0}", '{"iterations":0}', "{init_args: {solver: null}, class_path: ReNoise}"]
+)
+def test_mappings_with_spaces_and_json_are_read(value: str, photos: Path, tmp_path: Path, predict: Predict) -> None:
+    run = predict(photos, tmp_path / "out", "--model.num_inference_steps=1", f"--model.inversion={value}")
+    assert run.status == 0, run.err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--model.inversion.solver=Magic", "'Magic' is neither a class nor a mapping. There are: FixedPointIteration"),
+        ("--model.inversion.averaging_weights=3", "Give a mapping of its options: below, above"),
+        ("--model.inversion.noise_correction=Magic", "Give a mapping of its options: method, strength, steps"),
+        ("--model.inversion.regularization=[1]", "Give a mapping of its options: lambda_pair, lambda_patch_kl"),
+        ("--data.captioner=blip", "Give a mapping of its options: checkpoint, max_new_tokens"),
+        ("--model.inversion=[DDIM]", "expected a class or a mapping, got ['DDIM']. There are: DDIM, DirectInversion,"),
+        ("--model.inversion={class_path: NullTextInversion, init_args: {path: Magic}}", "There are: DDIM, Direct"),
+        ("--model.inversion={class_path: NullTextInversion, init_args: {optimization: 1}}", "Give a mapping of its"),
+    ],
+)
+def test_a_wrong_object_is_answered_with_what_there_is(
+    option: str, message: str, photos: Path, tmp_path: Path, predict: Predict
+) -> None:
+    run = predict(photos, tmp_path / "out", option)
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    assert run.err.startswith(f"error: {option[2:].partition('=')[0]}")
+    assert message in run.err
+    assert not re.search("Subclass|Subtypes|NestedArg|NoneType", run.err)
+
+
+@pytest.mark.parametrize(
     ("option", "known"),
     [
         ("--model.inversion=Magic", "DDIM, DirectInversion, EditFriendlyInversion, NullTextInversion,"),
