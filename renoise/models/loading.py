@@ -11,13 +11,11 @@ from safetensors import SafetensorError
 
 from renoise.errors import InputError, prefixed
 from renoise.models.base import DiffusionModel
-from renoise.models.checkpoint_files import check_parts
+from renoise.models.checkpoint_files import REQUIRED_PARTS, check_parts, find_folder, omitted_parts
 from renoise.models.lora import merge_lora
 from renoise.utils.plugins import load_plugins
 
 ENTRY_POINT_GROUP = "renoise.models"
-REQUIRED_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
-"""Parts that a pipeline in memory must not lack, where its class has them."""
 
 
 def load_model(checkpoint: str, lora: str | None = None, dtype: torch.dtype = torch.float32) -> DiffusionModel:
@@ -36,9 +34,13 @@ def load_model(checkpoint: str, lora: str | None = None, dtype: torch.dtype = to
     try:
         index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint))
         family = _family(str(index.get("_class_name")), checkpoint)
-        check_parts(checkpoint, index)
-        omitted = {"safety_checker": None} if "safety_checker" in index else {}
-        pipeline = DiffusionPipeline.from_pretrained(checkpoint, use_safetensors=True, dtype=dtype, **omitted)
+        omitted = omitted_parts(index)
+        folder = find_folder(checkpoint, omitted)
+        variant = check_parts(checkpoint, folder, index, omitted)
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, use_safetensors=True, variant=variant, dtype=dtype, **omitted
+        )
+        pipeline.register_to_config(_name_or_path=checkpoint)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
