@@ -158,8 +158,12 @@ def _what_there_is(kind: type) -> str:
     """Returns the end of a message about an option that takes an object of this kind."""
     if dataclasses.is_dataclass(kind):
         return f". Give a mapping of its options: {', '.join(field.name for field in dataclasses.fields(kind))}"
-    found = {Editor: load_editors, Inverter: load_inverters}
-    names = found[kind]() if kind in found else [each.__name__ for each in kind.__subclasses__()]
+    if kind is Editor:
+        names = list(load_editors())
+    elif kind is Inverter:
+        names = list(load_inverters())
+    else:
+        names = [subclass.__name__ for subclass in type.__subclasses__(kind)]
     return f". There are: {', '.join(sorted(names))}; or give the class path of another"
 
 
