@@ -163,7 +163,8 @@ def _what_there_is(kind: type) -> str:
     elif kind is Inverter:
         names = list(load_inverters())
     else:
-        names = [subclass.__name__ for subclass in type.__subclasses__(kind)]
+        subclasses: list[type] = kind.__subclasses__()
+        names = [subclass.__name__ for subclass in subclasses]
     return f". There are: {', '.join(sorted(names))}; or give the class path of another"
 
 
