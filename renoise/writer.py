@@ -19,6 +19,7 @@ from rich.console import Console
 from renoise.data import ImageRecord
 from renoise.errors import InputError
 from renoise.module import ReNoiseModule
+from renoise.outputs.columns import warn_of_renamed
 from renoise.outputs.contact_sheet import contact_sheet
 from renoise.outputs.files import INVERSION, RECONSTRUCTION, OutputFiles, SeparateFiles, Shards, repair_shards
 from renoise.outputs.image_result import ImageResult
@@ -26,6 +27,7 @@ from renoise.outputs.images import to_pil, to_png
 from renoise.outputs.inversion_file import save_inversion
 from renoise.outputs.manifest import Manifest, claim_folder, in_order, open_folder
 from renoise.outputs.summary import as_table, summarize
+from renoise.outputs.unmade_edits import unmade_edits
 from renoise.utils.distributed import barrier, broadcast, check_parent, raise_together
 from renoise.utils.files import write_atomically, writing_to
 
@@ -69,6 +71,8 @@ class InversionWriter(BasePredictionWriter):
         self.summary: dict[str, Any] = {}
         self.failed: list[dict[str, Any]] = []
         """Rows of the images that failed, once the run has ended."""
+        self.unmade: list[str] = []
+        """A line for each editor that made no image, once the run has ended."""
         self._thread = ThreadPoolExecutor(1, "writer")
         self._written: Future[None] | None = None
 
@@ -89,6 +93,7 @@ class InversionWriter(BasePredictionWriter):
         with raise_together():
             finished = self._take_over(pl_module, datamodule) if trainer.is_global_zero else None
         datamodule.exclude(broadcast(finished))
+        warn_of_renamed(datamodule.records, self.metrics)
         self.files: OutputFiles = SeparateFiles(self.folder)
         if self.images_per_shard is not None:
             self.files = Shards(self.folder, trainer.global_rank, self.images_per_shard)
@@ -178,18 +183,21 @@ class InversionWriter(BasePredictionWriter):
             self.manifest.replace(rows)
         self.summary = summarize(rows, self.metrics)
         self.failed = [row for row in rows if row["status"] == "failed"]
+        self.unmade = unmade_edits(rows)
         sheet = contact_sheet(rows, self.folder, partial(_original, trainer), [*pl_module.editors])
         with writing_to(self.folder):
             write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
             write_atomically(self.folder / "contact_sheet.png", to_png(sheet))
 
     def report(self) -> None:
-        """Prints the summary, the first failures and the path of the contact sheet."""
+        """Prints the summary, the first failures, editors without edits and the path of the contact sheet."""
         Console().print(as_table(self.summary, self.metrics))
         for row in self.failed[:MAX_PRINTED_FAILURES]:
             print(f"failed: {row['file_name']}: {row['error']}")
         if len(self.failed) > MAX_PRINTED_FAILURES:
             print(f"failed: {len(self.failed) - MAX_PRINTED_FAILURES} more; {self.manifest.path} lists them all")
+        for line in self.unmade:
+            print(line)
         print(f"contact sheet: {self.folder / 'contact_sheet.png'}")
 
 

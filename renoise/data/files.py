@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from renoise.data.records import ImageSource
+from renoise.data.records import ImageSource, warn_of_names
 from renoise.errors import InputError, InputWarning
 
 FILE_KINDS = {
@@ -94,11 +94,38 @@ def read_json(path: Path, option: str) -> Any:
         InputError: The file does not exist, cannot be read or is not JSON.
     """
     try:
-        return json.loads(read_bytes(path))
+        return parse_json(read_bytes(path), str(path))
     except UnreadableImageError as error:
         raise InputError(f"{option}: {path} {error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{option}: {path} is not JSON: {error}") from None
+
+
+def parse_json(text: str | bytes, place: str, parse_constant: Callable[[str], object] | None = None) -> Any:
+    """Returns the value of a JSON text. A warning says where a key occurs twice in an object.
+
+    Args:
+        text: The text.
+        place: Where it is, for messages.
+        parse_constant: Returns the value of NaN and infinity; see `json.loads`.
+
+    Raises:
+        ValueError: It is not JSON.
+        RecursionError: It is nested too deeply.
+    """
+    repeated = list[str]()
+
+    def last_of_each_key(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            repeated.extend(name for name in found if names.count(name) > 1)
+        return found
+
+    value = json.loads(text, object_pairs_hook=last_of_each_key, parse_constant=parse_constant)
+    if repeated:
+        warn_of_names(place, "keys occur twice in an object, and the last one counts", repeated)
+    return value
 
 
 def check_folder(path: Path, option: str) -> None:

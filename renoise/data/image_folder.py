@@ -1,4 +1,4 @@
-"""A folder of images, with or without `metadata.jsonl`."""
+"""A folder of images, with or without metadata files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from renoise.data.files import walk
 from renoise.data.formats import suffixes
 from renoise.data.images_data_module import ImagesDataModule
-from renoise.data.metadata import METADATA_NAME, read_metadata
+from renoise.data.metadata import is_metadata, read_metadata
+from renoise.data.overlooked import warn_of_overlooked
 from renoise.data.records import ImageRecord, first_of_each_name, printable
 from renoise.errors import InputError
 
@@ -16,7 +17,8 @@ class ImageFolderDataModule(ImagesDataModule):
     """All images in a folder and the folders inside it. Hidden files and the run's own output are left out.
 
     Rows of `metadata.jsonl` give images their prompts: {"file_name": "sub/cat.jpg", "text": "a cat on a sofa",
-    "edit_text": "a dog on a sofa"}. Only "file_name" is required.
+    "edit_text": "a dog on a sofa"}. Only "file_name" is required. `metadata.csv` and `metadata.parquet` have the same
+    columns. Names are relative to the folder of the metadata file.
 
     Example:
         >>> from renoise.data import ImageFolderDataModule
@@ -33,7 +35,7 @@ class ImageFolderDataModule(ImagesDataModule):
             InputError: There is no image, or a metadata file cannot be read.
         """
         files = list(walk(self.root, self.output_folder))
-        metadata = [path for path in files if path.name == METADATA_NAME]
+        metadata = [path for path in files if is_metadata(path)]
         rows = first_of_each_name(row for path in metadata for row in read_metadata(path, self.root))
         records = {record.file_name: record for record in rows}
         for path in files:
@@ -42,6 +44,7 @@ class ImageFolderDataModule(ImagesDataModule):
                 records.setdefault(record.file_name, record)
         if not records:
             raise InputError(f"data.root: {self.root} contains no images (files such as .jpg, .png or .webp)")
+        warn_of_overlooked(files, records, self.root)
         return [records[name] for name in sorted(records)]
 
 

@@ -1,20 +1,21 @@
-"""Reads `metadata.jsonl` files, in the convention of Hugging Face's ImageFolder."""
+"""Reads `metadata.jsonl`, `.csv` and `.parquet` files, in the convention of Hugging Face's ImageFolder."""
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from lightning.pytorch.utilities import rank_zero_warn
 
 from renoise.data.files import UnreadableImageError, read_bytes
-from renoise.data.records import ImageRecord, file_record, printable
-from renoise.errors import InputError, InputWarning
+from renoise.data.metadata_rows import NAME, READERS
+from renoise.data.records import ImageRecord, file_record
+from renoise.data.text_columns import TextColumns
+from renoise.errors import InputError
 
-METADATA_NAME = "metadata.jsonl"
+
+def is_metadata(path: Path) -> bool:
+    """Returns whether a file is a metadata file, by its name."""
+    return path.name in READERS
 
 
 def read_metadata(path: Path, root: Path) -> Iterator[tuple[str, ImageRecord]]:
@@ -25,32 +26,17 @@ def read_metadata(path: Path, root: Path) -> Iterator[tuple[str, ImageRecord]]:
         root: The data set's folder. No file may lie outside of it.
 
     Raises:
-        InputError: The file cannot be read or is not UTF-8.
+        InputError: The file cannot be read, is not UTF-8 or has no column "file_name".
     """
-    folder = path.parent.relative_to(root).as_posix()
-    for place, row in _rows(path):
-        # A path with slashes on every machine: `a/../b.jpg` and `./b.jpg` are `b.jpg`.
-        name = posixpath.normpath(posixpath.join(folder, row.pop("file_name")))
-        yield place, file_record(root, name, place, row)
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        content = read_bytes(path)
     except UnreadableImageError as error:
         raise InputError(f"{path} {error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}") from None
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would also split inside JSON strings
-        if not line.strip():
-            continue
-        place = printable(f"{path}, line {number}")
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            rank_zero_warn(f"{place} is skipped: not JSON ({error})", category=InputWarning)
-            continue
-        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
-            rank_zero_warn(f'{place} is skipped: not an object with a "file_name"', category=InputWarning)
-            continue
-        yield place, row
+    folder = path.parent.relative_to(root).as_posix()
+    texts = TextColumns()
+    for place, row, problem in READERS[path.name](path, content):
+        # A path with slashes on every machine: `a/../b.jpg` and `./b.jpg` are `b.jpg`.
+        name = posixpath.normpath(posixpath.join(folder, row.pop(NAME)))
+        texts.add(row)
+        yield place, file_record(root, name, place, row, problem)
+    texts.warn_if_none(path, "name the column of prompts text, and that of edit prompts edit_text")

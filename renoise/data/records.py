@@ -19,6 +19,9 @@ from renoise.utils.distributed import broadcast
 MAX_SHOWN_NAMES, MAX_SHOWN = 3, 80
 """Of a warning about many names: how many it shows, and how many characters of each."""
 
+MAX_DEPTH = 100
+"""Largest depth of lists and objects inside each other in a row."""
+
 
 class ImageSource(Protocol):
     """An image that is not a file of its own, such as a member of an archive or a cell of a table."""
@@ -65,21 +68,35 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def file_record(root: Path, name: str, place: str, row: dict[str, Any]) -> ImageRecord:
+def file_record(root: Path, name: str, place: str, row: dict[str, Any], error: str | None = None) -> ImageRecord:
     """Returns the record of an image file that a row of a table names. Where the file cannot be used, it has an error.
 
     Args:
         root: The folder that contains the file, directly or in a folder inside.
-        name: Path of the file relative to `root`, with slashes.
+        name: Path of the file relative to `root`, with slashes and without `.` and `..` in the middle.
         place: Where the row is, for messages.
         row: The columns. "text" and "edit_text" are strings or null and may be missing; the others pass through.
+        error: Why the image cannot be used.
     """
-    is_outside = posixpath.isabs(name) or posixpath.normpath(name).split("/")[0] == ".."
-    error = "file_name leads out of data.root" if is_outside else None
-    record = row_record(name, root / name, place, row, error)
+    record = row_record(name, root / name, place, row, error or path_error(root, name))
     if record.error is None and not os.path.lexists(root / name):
         return ImageRecord(record.file_name, record.source, error=f"does not exist ({place})")
     return record
+
+
+def path_error(root: Path, name: str) -> str | None:
+    """Returns why a file that a table names may not be opened, or None.
+
+    Args:
+        root: The folder that contains the data set.
+        name: Path of the file relative to `root`, with slashes and without `.` and `..` in the middle.
+    """
+    if posixpath.isabs(name) or name.split("/")[0] == "..":
+        return "file_name leads out of data.root"
+    folder = posixpath.dirname(name).partition("\0")[0]
+    if folder and os.path.realpath(root / folder) != os.path.join(os.path.realpath(root), folder):
+        return f"file_name leads through a link: {folder}; links to folders are not followed"
+    return None
 
 
 def row_record(
@@ -108,10 +125,28 @@ def _row_error(name: str, row: dict[str, Any]) -> str | None:
         return "the row is not valid Unicode"
     except ValueError:
         return "the row contains NaN or infinity, which JSON cannot represent"
+    except RecursionError:
+        return "the row is nested too deeply"
+    if _depth_exceeds(row, MAX_DEPTH):  # others who read the manifest would fail
+        return f"the row is nested more than {MAX_DEPTH} levels deep"
     for column in ("text", "edit_text"):
         if not isinstance(row.get(column), str | None):
             return f"{column} must be a string or null, got {json.dumps(row[column])}"
     return None
+
+
+def _depth_exceeds(value: object, depth: int) -> bool:
+    level: list[object] = [value]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def first_of_each_name(records: Iterable[tuple[str, ImageRecord]]) -> list[ImageRecord]:

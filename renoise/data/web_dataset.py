@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterator
 from os import PathLike
@@ -11,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from renoise.data.files import walk
+from renoise.data.files import parse_json, walk
 from renoise.data.images_data_module import ImagesDataModule
 from renoise.data.records import ImageRecord, first_of_each_name, printable, row_record, warn_of_names
 from renoise.data.tar_files import TarMember, is_compressed, read_members
@@ -102,7 +101,7 @@ def _texts(members: dict[str, TarMember], text_suffix: str, place: str) -> dict[
     row: dict[str, Any] = {}
     try:
         if ".json" in members:
-            row |= _json_columns(members[".json"])
+            row |= _json_columns(members[".json"], place)
     except (ValueError, RecursionError, OSError) as error:
         _warn_of_text(place, error)
     try:
@@ -117,9 +116,9 @@ def _warn_of_text(place: str, error: Exception) -> None:
     rank_zero_warn(printable(f"{place}: its text is skipped: {error}"), category=InputWarning)
 
 
-def _json_columns(member: TarMember) -> dict[str, Any]:
+def _json_columns(member: TarMember, place: str) -> dict[str, Any]:
     # NaN marks missing values in many data sets. JSON, and so the manifest, cannot represent it.
-    columns = json.loads(_text(member), parse_constant=lambda constant: None)
+    columns = parse_json(_text(member), place, parse_constant=lambda constant: None)
     if not isinstance(columns, dict):
         raise ValueError("its .json is not an object")
     text = columns.get("text")

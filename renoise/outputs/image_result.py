@@ -12,6 +12,7 @@ from torch import Tensor
 from renoise.data import Encoded, ImageBatch, ImageRecord
 from renoise.inversion.base import Inversion
 from renoise.metrics import Comparison, Metric
+from renoise.outputs.columns import renamed
 from renoise.outputs.inversion_file import inversion_metadata, inversion_tensors
 
 
@@ -107,10 +108,10 @@ def not_finite(tensor: Tensor) -> list[int]:
 
 
 def _row(record: ImageRecord, metrics: Iterable[str]) -> dict[str, Any]:
-    """Returns a row with all columns in order; what has to be measured is null. `record.extra` comes first."""
+    """Returns a row with all columns in order; what has to be measured is null. The data's columns come first."""
     measured = dict.fromkeys((*metrics, "nfe", "residual", "converged", "seconds", "inversion"))
     return {
-        **record.extra,
+        **renamed(record.extra, metrics),
         "file_name": record.file_name,
         "status": "ok",
         "error": None,

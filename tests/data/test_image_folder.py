@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from helpers.data_sets import gray_levels, image_folder, write_gray_images, write_metadata
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from renoise.errors import InputError, InputWarning
 
@@ -86,6 +89,49 @@ def test_rows_give_images_their_prompts_and_the_others_get_the_default(tmp_path:
     assert (a.prompt, a.edit_prompt, a.extra) == ("A", "E", {"mask": 7})
     assert (b.prompt, b.edit_prompt, b.extra) == ("B", None, {})
     assert (c.prompt, c.edit_prompt, c.extra) == ("default", None, {})
+
+
+def test_metadata_files_of_all_forms_in_nested_folders_are_read(tmp_path: Path) -> None:
+    write_gray_images(tmp_path, "a.png", "sub/b.png", "sub/deep/c.png", "sub/deep/d.png")
+    write_metadata(tmp_path, {"file_name": "a.png", "text": "A"})
+    (tmp_path / "sub/metadata.csv").write_text("file_name,text\nb.png,B\ndeep/d.png,D\n")
+    pandas.DataFrame({"file_name": ["c.png"], "text": ["C"]}).to_parquet(tmp_path / "sub/deep/metadata.parquet")
+    records = image_folder(tmp_path).records
+    assert {record.file_name: record.prompt for record in records} == {
+        "a.png": "A",
+        "sub/b.png": "B",
+        "sub/deep/c.png": "C",
+        "sub/deep/d.png": "D",
+    }
+
+
+@settings(max_examples=25, deadline=None)
+@given(texts=st.lists(st.none() | st.text("ab ,;\"'\n\té\u2028", max_size=9), min_size=1, max_size=4))
+def test_csv_files_that_pandas_writes_give_every_text(
+    texts: list[str | None], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("set")
+    names = [f"{number}, x.png" for number in range(len(texts))]
+    for name in names:
+        (root / name).touch()
+    pandas.DataFrame({"file_name": names, "text": texts}).to_csv(root / "metadata.csv", index=False)
+    found = {record.file_name: (record.prompt or "").lstrip(" ") for record in image_folder(root).records}
+    assert found == dict(zip(names, [(text or "").lstrip(" ") for text in texts], strict=True))
+
+
+def test_archives_other_tables_and_texts_beside_images_are_warned_of(tmp_path: Path) -> None:
+    write_gray_images(tmp_path, "a.png", "sub/b.png", "c.png")
+    for name in ("a.txt", "sub/b.caption", "c.txt", "notes.txt", "0.tar", "x.ZIP", "sub/metadata.json"):
+        (tmp_path / name).touch()
+    write_metadata(tmp_path, {"file_name": "c.png", "text": "a cat"})
+    with pytest.warns(InputWarning) as caught:
+        assert names(tmp_path) == ["a.png", "c.png", "sub/b.png"]
+    assert [str(warning.message) for warning in caught] == [
+        f"{tmp_path}: archives are not opened; WebDatasetDataModule reads .tar files (2): 0.tar, x.ZIP",
+        f"{tmp_path}: tables are not read; metadata.jsonl, metadata.csv and metadata.parquet are (1): "
+        "sub/metadata.json",
+        f"{tmp_path}: texts beside images are not read; list them in metadata.jsonl (2): a.txt, sub/b.caption",
+    ]
 
 
 def test_a_row_may_name_a_hidden_file_or_one_with_another_suffix(tmp_path: Path) -> None:

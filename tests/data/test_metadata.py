@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from renoise.data.metadata import read_metadata
@@ -21,9 +26,15 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
-def read(root: Path, content: str | bytes, folder: str = ".", files: tuple[str, ...] = ("a.png",)) -> list[ImageRecord]:
+def read(
+    root: Path,
+    content: str | bytes,
+    folder: str = ".",
+    files: tuple[str, ...] = ("a.png",),
+    name: str = "metadata.jsonl",
+) -> list[ImageRecord]:
     """Returns the records of a metadata file with this content, in a folder with these (empty) files."""
-    path = root / folder / "metadata.jsonl"
+    path = root / folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in files:
         (path.parent / file).parent.mkdir(parents=True, exist_ok=True)
@@ -65,12 +76,42 @@ def test_a_line_separator_inside_a_string_does_not_break_the_line(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "line", ["{broken", "[1, 2]", '"a.png"', "{}", '{"file_name": 3}', '{"file_name": ""}', "[" * 100_000]
+    "line",
+    ["{broken", "[1, 2]", '"a.png"', "5", "null", "NaN", "{}", '{"file_name": 3}', '{"file_name": ""}', "[" * 100_000],
 )
 def test_a_broken_line_is_skipped_with_a_warning(tmp_path: Path, line: str) -> None:
     with pytest.warns(InputWarning, match=r"metadata\.jsonl, line 2 is skipped"):
         records = read(tmp_path, "\n".join([row(text="one"), line, row(text="three")]))
     assert [record.prompt for record in records] == ["one", "three"]
+
+
+@pytest.mark.parametrize("depth", [101, 300, 900, 960, 980, 990])
+def test_a_row_that_is_nested_too_deeply_is_an_error_or_skipped(tmp_path: Path, depth: int) -> None:
+    """Near the largest depth that can be read, writing the row again would fail."""
+    line = json.dumps({"file_name": "a.png", "x": 0})[:-2] + "[" * depth + "]" * depth + "}"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        records = read(tmp_path, "\n".join([row(text="one"), line]))
+    assert records[0].prompt == "one"
+    if len(records) == 2:
+        assert "nested" in str(records[1].error)
+        assert json.dumps(records[1].extra) == "{}"
+    else:
+        assert "line 2 is skipped: not JSON" in str(caught[0].message)
+
+
+def test_a_key_that_occurs_twice_is_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(InputWarning, match=r"line 1: keys occur twice in an object, .* \(1\): text$"):
+        (record,) = read(tmp_path, '{"file_name": "a.png", "text": "one", "text": "two"}')
+    assert record.prompt == "two"
+
+
+def test_texts_in_columns_of_other_names_are_warned_of(tmp_path: Path) -> None:
+    problem = r"metadata\.jsonl: no row has a text, so there are no prompts from it, but there are: caption; name the"
+    with pytest.warns(InputWarning, match=problem):
+        (record,) = read(tmp_path, row(caption="a cat", label=3))
+    assert (record.prompt, record.extra) == (None, {"caption": "a cat", "label": 3})
+    assert read(tmp_path, row(label=3) + "\n" + row(caption="a cat", text="a dog"))[1].prompt == "a dog"
 
 
 def test_names_are_relative_to_the_folder_of_the_metadata_file(tmp_path: Path) -> None:
@@ -90,6 +131,25 @@ def test_a_name_that_leads_out_of_the_root_is_an_error_of_its_record(tmp_path: P
     (record,) = read(tmp_path / "root", json.dumps({"file_name": name}))
     assert record.error is not None
     assert "leads out of data.root" in record.error
+
+
+def test_a_row_may_name_a_link_to_a_file_but_not_a_file_behind_a_link_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/b.png").touch()
+    root = tmp_path / "link"
+    (tmp_path / "root/sub").mkdir(parents=True)
+    root.symlink_to("root", target_is_directory=True)
+    (root / "file.png").symlink_to("../elsewhere/b.png")
+    (root / "sub/folder").symlink_to("../../elsewhere", target_is_directory=True)
+    (root / "inner").symlink_to("sub", target_is_directory=True)
+    names = ("file.png", "sub/folder/b.png", "inner/a.png", "sub/a.png")
+    records = read(root, "\n".join(json.dumps({"file_name": name}) for name in names), files=("sub/a.png",))
+    assert [(each.error or "").split("; ")[0] for each in records] == [
+        "",
+        "file_name leads through a link: sub/folder",
+        "file_name leads through a link: inner",
+        "",
+    ]
 
 
 def test_dots_in_names_are_allowed(tmp_path: Path) -> None:
@@ -114,7 +174,7 @@ def test_text_must_be_a_string(tmp_path: Path, column: str, value: object) -> No
 
 @pytest.mark.parametrize("column", ["file_name", "text", "edit_text", "more"])
 def test_half_of_a_surrogate_pair_is_an_error_with_a_printable_record(tmp_path: Path, column: str) -> None:
-    (record,) = read(tmp_path, row(**{column: "half \ud83d"}))
+    (record,) = read(tmp_path, row(**{"text": "a cat", column: "half \ud83d"}))
     assert "not valid Unicode" in str(record.error)
     json.dumps([record.file_name, record.prompt, record.error, record.extra], ensure_ascii=False).encode()
 
@@ -134,3 +194,86 @@ def test_a_named_pipe_is_an_error_and_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "metadata.jsonl")
     with pytest.raises(InputError, match=r"metadata\.jsonl is a named pipe"):
         list(read_metadata(tmp_path / "metadata.jsonl", tmp_path))
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_a_csv_file_has_quotes_missing_values_and_texts_of_several_lines(tmp_path: Path, bom: bytes) -> None:
+    content = (
+        b'file_name, text ,edit_text,number\r\na.png,"a ""big"" cat, black",a dog,007\r\n'
+        b'b/c.png, "two\r\nlines",,\r\n\r\n,,,\r\nd.png\r\n./e.png,NA,null,'
+    )
+    records = read(tmp_path, bom + content, files=("a.png", "b/c.png", "d.png", "e.png"), name="metadata.csv")
+    assert [(each.file_name, each.prompt, each.edit_prompt, each.extra, each.error) for each in records] == [
+        ("a.png", 'a "big" cat, black', "a dog", {"number": "007"}, None),
+        ("b/c.png", "two\r\nlines", None, {"number": None}, None),
+        ("d.png", None, None, {}, None),
+        ("e.png", "NA", "null", {"number": None}, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "has no column file_name; its columns are: none"),
+        ("file_name;text\na.png;a cat", r"its columns are: 'file_name;text' \(columns are separated by commas\)"),
+        ("name,text\na.png,a cat", "its columns are: 'name', 'text'"),
+        ("file_name,text,text\na.png,a,b", "has two columns of one name"),
+        ('file_name,text\na.png,"a cat\nb.png,a dog', "line 3 is not a row of CSV: unexpected end of data; check the"),
+        ('file_name,text\na.png,"a cat\nb.png,"a dog"', "line 3 is not a row of CSV: ',' expected"),
+        ("file_name,text\na.png,caf\xe9".encode("latin-1"), "is not UTF-8"),
+        ("file_name,text\na.png,x".encode("utf-16"), "is not UTF-8"),
+    ],
+)
+def test_a_csv_file_that_is_no_table_of_images_is_an_error(tmp_path: Path, content: str | bytes, problem: str) -> None:
+    with pytest.raises(InputError, match=rf"metadata\.csv.*{problem}"):
+        read(tmp_path, content, name="metadata.csv")
+
+
+def test_rows_of_csv_with_too_many_cells_fail_and_without_a_name_are_skipped(tmp_path: Path) -> None:
+    content = "file_name,text\na.png,a cat, on a sofa\n,a dog\nb.png,a fox"
+    with pytest.warns(InputWarning, match=r"metadata\.csv, line 3 is skipped: it has no file_name"):
+        records = read(tmp_path, content, files=("a.png", "b.png"), name="metadata.csv")
+    error = f"the row has 3 cells and the header 2; quote texts that contain commas ({tmp_path}/metadata.csv, line 2)"
+    assert [(each.file_name, each.prompt, each.error) for each in records] == [
+        ("a.png", None, error),
+        ("b.png", "a fox", None),
+    ]
+
+
+def parquet(**columns: object) -> bytes:
+    output = io.BytesIO()
+    pq.write_table(pa.table(columns), output)
+    return output.getvalue()
+
+
+def test_a_parquet_file_has_the_same_columns(tmp_path: Path) -> None:
+    content = parquet(
+        file_name=["a.png", None, "b.png"],
+        text=["a cat", "lost", None],
+        score=[0.5, 1.0, float("nan")],
+        mask=[[1, 2], [], None],
+        taken=[datetime(2024, 5, 1)] * 3,
+    )
+    with pytest.warns(InputWarning) as caught:
+        records = read(tmp_path, content, files=("a.png", "b.png"), name="metadata.parquet")
+    assert [str(each.message) for each in caught] == [
+        f"{tmp_path}/metadata.parquet: the column taken is left out: timestamp[us] has no form in JSON",
+        f"{tmp_path}/metadata.parquet, row 2 is skipped: it has no file_name",
+    ]
+    assert [(each.file_name, each.prompt, each.extra) for each in records] == [
+        ("a.png", "a cat", {"score": 0.5, "mask": [1, 2]}),
+        ("b.png", None, {"score": None, "mask": None}),
+    ]
+
+
+def test_a_parquet_file_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for content, problem in (
+        (b"PAR1 and not more", "is not a Parquet file that can be read"),
+        (parquet(file_name=["a.png"])[:-9], "is not a Parquet file that can be read"),
+        (parquet(image=["a.png"]), "has no column file_name; its columns are: 'image'; correct the file, or rename it"),
+    ):
+        with pytest.raises(InputError, match=rf"metadata\.parquet {problem}"):
+            read(tmp_path, content, name="metadata.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r'needs the package `pyarrow`: pip install "renoise\[datasets\]"'):
+        read(tmp_path, b"", name="metadata.parquet")

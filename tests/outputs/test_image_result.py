@@ -39,12 +39,12 @@ def test_a_failed_row_has_every_column_of_a_good_one(names: list[str]) -> None:
     failed = ImageResult.failed(RECORDS[0], "no such thing", make_metrics(names))
     columns = [*names, "nfe", "residual", "converged", "seconds", "inversion", "edits"]
     assert list(good.row) == list(failed.row)
-    assert list(good.row)[:6] == ["license", "status", "file_name", "error", "prompt", "edit_prompt"]
-    assert list(good.row)[6:] == columns
+    own = ["file_name", "status", "error", "prompt", "edit_prompt", *columns]
+    assert list(good.row) == ["license", "data_status", *own]
     assert (failed.row["status"], failed.row["error"]) == ("failed", "no such thing")
     assert {failed.row[name] for name in columns[:-1]} == {None}
     assert failed.row["license"] == good.row["license"] == "CC0"
-    assert good.row["status"] == "ok", "the manifest's own columns replace those of the metadata"
+    assert (good.row["status"], good.row["data_status"]) == ("ok", "not ours")
 
 
 def test_a_row_has_the_metrics_of_its_image() -> None:
