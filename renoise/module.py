@@ -15,13 +15,14 @@ from lightning.pytorch.plugins import MixedPrecision
 from renoise.api.pipeline import InversionPipeline
 from renoise.data import Encoded, ImageBatch, ImageRecord
 from renoise.editing.base import Editor, EditRequest
-from renoise.editing.runner import check_needs, run_editor
+from renoise.editing.runner import check_needs, name_editors, run_editor
 from renoise.errors import InputError, InputWarning, prefixed
 from renoise.inversion.base import Inversion, Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.inversion.sampling import sample
 from renoise.metrics import make_metrics
 from renoise.models.base import DiffusionModel
+from renoise.models.memory import MemoryOptions
 from renoise.outputs.image_result import ImageResult, measure, not_finite
 from renoise.utils.configurable import Configurable, describe
 from renoise.utils.precision import WEIGHTS, check_half_precision, default_device_and_dtype
@@ -31,8 +32,9 @@ class ReNoiseModule(Configurable, L.LightningModule):
     """Inverts images, reconstructs them, and gives the inversions to editors.
 
     Args:
-        checkpoint: A hub id, a local folder in diffusers layout, or a single .safetensors file.
+        checkpoint: A hub id, or a local folder in diffusers layout.
         lora: LoRA weights to merge into the checkpoint: a hub id, a folder or a .safetensors file.
+        vae: An autoencoder to use in place of the checkpoint's: a hub id or a local folder.
         scheduler: Class name of the diffusers scheduler, such as DDIMScheduler. Null takes the checkpoint's own.
         scheduler_options: Settings of the scheduler that differ from the checkpoint's, such as timestep_spacing.
         eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws.
@@ -43,6 +45,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         editors: Editing methods to apply to every inversion.
         metrics: Names of the metrics to compute for every reconstruction.
         seed: Seed of all random numbers. They depend on the seed and the image's name, not on the batch.
+        **memory: Options of `MemoryOptions`, such as offload.
 
     Example:
         >>> import lightning, renoise, tempfile
@@ -62,6 +65,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         self,
         checkpoint: str,
         lora: str | None = None,
+        vae: str | None = None,
         scheduler: str | None = None,
         scheduler_options: dict[str, Any] | None = None,
         eta: float = 0.0,
@@ -71,10 +75,12 @@ class ReNoiseModule(Configurable, L.LightningModule):
         editors: Sequence[Editor] = (),
         metrics: Sequence[str] = ("psnr", "ssim", "psnr_vae", "latent_mse"),
         seed: int = 0,
+        **memory: Any,
     ) -> None:
         super().__init__()
         self.load_arguments: dict[str, Any] = {
             "lora": lora,
+            "vae": vae,
             "scheduler": scheduler,
             "scheduler_options": scheduler_options,
             "eta": eta,
@@ -83,8 +89,9 @@ class ReNoiseModule(Configurable, L.LightningModule):
             "inversion": inversion or ReNoise(),
             "seed": seed,
         }
+        self.memory = MemoryOptions(**memory)  # the command line takes the options of `memory` from here
         self.checkpoint = checkpoint
-        self.editors = _named(editors)
+        self.editors = name_editors(editors)
         self.metrics = make_metrics(metrics)
         self.pipeline: InversionPipeline | None = None
 
@@ -100,15 +107,22 @@ class ReNoiseModule(Configurable, L.LightningModule):
             check_half_precision(device)
         with default_device_and_dtype(), prefixed("model."):
             dtype = WEIGHTS.get(str(self.precision), torch.float32)
-            pipeline = load(self.checkpoint, dtype=dtype, device=device, **self.load_arguments)
+            pipeline = load(self.checkpoint, dtype=dtype, device=device, **self.load_arguments, **vars(self.memory))
         for editor in self.editors.values():
             with prefixed("model.editors: ", ValueError):
                 check_needs(editor, pipeline.model, pipeline.schedule)
-        self.model: DiffusionModel = pipeline.model  # a submodule, so that Lightning moves and casts it
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        if hasattr(datamodule, "connect"):
-            datamodule.connect(size_multiple=self.model.size_multiple, prepare=self.prepare)
         self.pipeline = pipeline
+        if self.model.movable:
+            self.networks = self.model  # a submodule, so that Lightning moves and casts it
+        datamodule: Any = getattr(trainer, "datamodule", None)
+        if hasattr(datamodule, "connect"):  # networks that wait on the CPU are called by one thread only
+            prepare = self.prepare if self.model.movable else None
+            datamodule.connect(size_multiple=self.model.size_multiple, prepare=prepare)
+
+    @property
+    def model(self) -> DiffusionModel:
+        """The diffusion model, once it is loaded."""
+        return self._loaded.model
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -164,7 +178,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
             outputs = (inversion, rebuilt[good], reconstructions[good])
             settings = self.settings | {"precision": self.precision}
             measured = measure(kept, encoded.select(good), *outputs, self.metrics, settings)
-            self._edit(measured, inversion, [_request(record) for record in kept.records])
+            self._edit(measured, inversion, kept.records)
             for result in measured:
                 result.row["seconds"] = (time.perf_counter() - started) / len(batch.records)
             results += measured
@@ -186,8 +200,9 @@ class ReNoiseModule(Configurable, L.LightningModule):
             inversion.failures.setdefault(index, "the autoencoder decoded the latents to NaN or infinity")
         return inversion, rebuilt, reconstructions
 
-    def _edit(self, results: list[ImageResult], inversion: Inversion, requests: list[EditRequest]) -> None:
+    def _edit(self, results: list[ImageResult], inversion: Inversion, records: list[ImageRecord]) -> None:
         """Adds every editor's image, or the reason why there is none, to the results."""
+        requests = [EditRequest(record.file_name, record.prompt or "", record.edit_prompt) for record in records]
         for name, editor in self.editors.items():
             outcomes = run_editor(editor, self.model, inversion, requests)
             for result, outcome in zip(results, outcomes, strict=True):
@@ -231,17 +246,3 @@ class ReNoiseModule(Configurable, L.LightningModule):
                         InputWarning,
                         stacklevel=2,
                     )
-
-
-def _named(editors: Sequence[Editor]) -> dict[str, Editor]:
-    """Returns editors by the name of their output folder: the class name, numbered from the second of a class on."""
-    named: dict[str, Editor] = {}
-    for editor in editors:
-        name = type(editor).__name__
-        same = sum(type(other).__name__ == name for other in named.values())
-        named[f"{name}-{same + 1}" if same else name] = editor
-    return named
-
-
-def _request(record: ImageRecord) -> EditRequest:
-    return EditRequest(record.file_name, record.prompt or "", record.edit_prompt)

@@ -73,7 +73,7 @@ CLASSES: dict[str, type] = {
     "model.inversion.optimization": NullTextOptimization,
 }
 """Options that take an object, and its class or the base class of all that they take."""
-MAX_LISTED_OPTIONS = 15
+MAX_LISTED_OPTIONS = 24
 """Larger groups of options, such as `trainer`, are not listed in a message."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from renoise import AttentionControl
 
 
-class SourceMaps(AttentionControl):
+class CrossAttentionMaps(AttentionControl):
     """Keeps the cross-attention maps of a prediction.
 
     Args:
@@ -21,25 +23,21 @@ class SourceMaps(AttentionControl):
 
     def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
         """Keeps the maps of one layer, [N, heads, positions, tokens], and returns them unchanged."""
-        self.layers.append(maps[-self.batch_size :].detach())
+        self.layers.append(maps[-self.batch_size :])
         return maps
 
 
-class AttentionDistance(AttentionControl):
-    """Sums ‖M − M_source‖² over layers, positions and tokens, averaged over heads.
+def attention_distance(layers: Sequence[torch.Tensor], source_layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns ‖M − M_source‖², averaged over heads and summed over layers, positions, tokens and images.
+
+    The latents of an image affect only its own term, so the gradient with respect to them is the image's own.
 
     Args:
-        layers: M_source of every layer, as `SourceMaps` keeps them.
+        layers: M of every layer, each [B, heads, positions, tokens].
+        source_layers: M_source of every layer.
     """
-
-    def __init__(self, layers: list[torch.Tensor]) -> None:
-        self._remaining = iter(layers)
-        self.total = torch.zeros(())
-        """Sum over layers and images. The latents of an image affect only its own term, so the gradient is its own."""
-
-    def cross_attention(self, maps: torch.Tensor) -> torch.Tensor:
-        """Adds the distance of one layer, [B, heads, positions, tokens], and returns the maps unchanged."""
-        difference = maps.float() - next(self._remaining).float()
-        per_head = difference.square().sum(dim=(-2, -1))  # [B, heads]
-        self.total = self.total.to(maps.device) + per_head.mean(dim=1).sum()
-        return maps
+    distances = [
+        (maps.float() - source.float()).square().sum(dim=(-2, -1)).mean(dim=1).sum()
+        for maps, source in zip(layers, source_layers, strict=True)
+    ]
+    return torch.stack(distances).sum()

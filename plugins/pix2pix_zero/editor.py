@@ -20,7 +20,7 @@ from renoise import (
 )
 
 from ..word_alignment import substitutions
-from .attention_distance import AttentionDistance, SourceMaps
+from .attention_distance import CrossAttentionMaps, attention_distance
 from .direction import TEMPLATES, Direction, add_directions, read_bank
 
 CACHED_DIRECTIONS = 64
@@ -106,7 +106,7 @@ class Pix2PixZero(PromptEditor):
         for step_index in steps:
             step = inversion.schedule.steps[step_index]
             if self.cross_attention_guidance_amount > 0:
-                maps = SourceMaps(len(requests))
+                maps = CrossAttentionMaps(len(requests))
                 with controlled_attention(model.network, maps):
                     conditioning = inversion.conditioning_at(step_index)
                     prediction = model.predict(step.input_scale * source_latents, step.timestep, conditioning)
@@ -130,10 +130,11 @@ class Pix2PixZero(PromptEditor):
         x ← x − amount · ∇_x ‖M(x) − M_source‖²
         """
         inputs = (step.input_scale * latents.detach()).requires_grad_()
-        distance = AttentionDistance(source_maps)
-        with controlled_attention(model.network, distance):
+        maps = CrossAttentionMaps(len(latents))
+        with controlled_attention(model.network, maps):
             model.predict(inputs, step.timestep, target.conditional)
-        (gradient,) = torch.autograd.grad(distance.total, inputs)
+            distance = attention_distance(maps.layers, source_maps)
+            (gradient,) = torch.autograd.grad(distance, inputs)  # gradient checkpointing calls the layers again
         return latents.detach() - self.cross_attention_guidance_amount / step.input_scale * gradient
 
     def _banks_of(self, request: EditRequest) -> list[Banks]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from renoise.inversion.base import Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model, wrap_pipeline
+from renoise.models.memory import MemoryOptions
 from renoise.models.prediction_type import check_prediction_type
 from renoise.models.schedulers import replace_scheduler
 from renoise.presets import instantiate, read_preset
@@ -25,7 +27,6 @@ from renoise.utils.configurable import describe
 from renoise.utils.files import real_path
 
 DEFAULTS: dict[str, Any] = {
-    "lora": None,
     "scheduler": None,
     "scheduler_options": None,
     "eta": 0.0,
@@ -33,10 +34,9 @@ DEFAULTS: dict[str, Any] = {
     "guidance_scale": 1.0,
     "inversion": None,
     "seed": 0,
-    "dtype": None,
-    "device": None,
 }
 """What `load` takes where neither the caller nor a preset says otherwise."""
+MEMORY_OPTIONS = [field.name for field in fields(MemoryOptions)]
 
 
 def load(
@@ -51,15 +51,16 @@ def load(
     guidance_scale: float | None = None,
     inversion: Inverter | None = None,
     seed: int | None = None,
+    vae: str | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    **memory: Any,
 ) -> InversionPipeline:
     """Loads a model, chooses its scheduler, and reads the scheduler's steps.
 
     Args:
-        checkpoint: A hub id, a local folder in diffusers layout, a single .safetensors file, or a diffusers pipeline in
-            memory. The pipeline is not changed; its scheduler, type and device are used. None takes the preset's
-            checkpoint and LoRA.
+        checkpoint: A hub id, a local folder in diffusers layout, or a diffusers pipeline in memory. The pipeline is not
+            changed; its scheduler, type and device are used. None takes the preset's checkpoint and LoRA.
         preset: Name of a preset, see `renoise presets`. It gives the arguments that are left out.
         lora: LoRA weights to merge into the checkpoint: a hub id, a folder or a .safetensors file.
         scheduler: A diffusers scheduler, or its class name. None takes the checkpoint's own.
@@ -69,8 +70,10 @@ def load(
         guidance_scale: Guidance during inversion and reconstruction. 1, the default, is without.
         inversion: The inversion method. `ReNoise()` by default.
         seed: Seed of all random numbers. 0 by default.
+        vae: An autoencoder to use in place of the checkpoint's: a hub id or a local folder.
         dtype: Type of the weights. float32 by default. Latents are in float32 also where the weights are not.
         device: Where the model runs. The CPU by default.
+        **memory: Options of `MemoryOptions`, such as offload. They are off by default.
 
     Raises:
         InputError: An argument is wrong, or the checkpoint cannot be loaded. The message begins with the argument.
@@ -81,20 +84,15 @@ def load(
         >>> len(pipeline.schedule)
         4
     """
-    given = {name: value for name, value in locals().items() if name in DEFAULTS and value is not None}
-    settings = dict(DEFAULTS)
-    if preset is not None:
-        settings |= _preset_settings(preset, with_checkpoint=checkpoint is None)
-    settings |= given
-    source = settings.pop("checkpoint", None) if checkpoint is None else checkpoint
-    if source is None:
+    given = {name: value for name, value in locals().items() if name not in ("preset", "memory") and value is not None}
+    settings = DEFAULTS | ({} if preset is None else _preset_settings(preset, checkpoint)) | given | memory
+    if "checkpoint" not in settings:
         raise InputError("checkpoint must be given where there is no preset")
-    return _load(source, **settings)
+    return _load(**settings)
 
 
 def _load(
     checkpoint: str | Path | DiffusionPipeline,
-    lora: str | None,
     scheduler: str | SchedulerMixin | None,
     scheduler_options: Mapping[str, Any] | None,
     eta: float,
@@ -102,15 +100,14 @@ def _load(
     guidance_scale: float,
     inversion: Inverter | None,
     seed: int,
-    dtype: torch.dtype | None,
-    device: torch.device | str | None,
+    **loading: Any,
 ) -> InversionPipeline:
     if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
         raise InputError(f"guidance_scale must be 0 or more, got {guidance_scale}")
     if isinstance(checkpoint, str | Path):
-        model = load_model(str(checkpoint), lora, dtype or torch.float32).to(device or "cpu")
+        model = _read_model(str(checkpoint), **loading)
     else:
-        model = _model_in_memory(checkpoint, {"lora": lora, "dtype": dtype, "device": device})
+        model = _wrap_model(checkpoint, loading)
     name = str(model.pipeline.config.get("_name_or_path") or "the pipeline")
     if isinstance(scheduler, SchedulerMixin):
         chosen = replace_scheduler(scheduler, None, scheduler_options)
@@ -124,7 +121,7 @@ def _load(
         method.check(model, schedule, guidance_scale)
     settings = {
         "checkpoint": real_path(name),
-        "lora": None if lora is None else real_path(lora),
+        **{part: loading.get(part) and real_path(loading[part]) for part in ("lora", "vae")},
         "scheduler": {"class_name": type(chosen).__name__, **_public(chosen.config)},
         "eta": eta,
         "num_inference_steps": num_inference_steps,
@@ -132,21 +129,34 @@ def _load(
         "inversion": describe(method),
         "seed": seed,
         "dtype": str(model.dtype).removeprefix("torch."),
+        **{option: loading.get(option, False) for option in ("vae_tiling", "layerwise_casting")},
         "version": version("renoise"),
     }
     return InversionPipeline(model, chosen, schedule, method, guidance_scale, seed, settings)
 
 
-def _model_in_memory(pipeline: DiffusionPipeline, options: Mapping[str, Any]) -> DiffusionModel:
-    """Wraps a pipeline in memory. The options of loading must be None, because the pipeline is taken as it is."""
+def _read_model(
+    checkpoint: str,
+    lora: str | None = None,
+    vae: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    **memory: Any,
+) -> DiffusionModel:
+    """Loads a checkpoint onto the device."""
+    options = MemoryOptions(**memory)
+    model = load_model(checkpoint, lora, dtype, vae)
+    options.apply(model, torch.device(device))
+    return model
+
+
+def _wrap_model(pipeline: DiffusionPipeline, loading: Mapping[str, Any]) -> DiffusionModel:
+    """Wraps a pipeline in memory, which is taken as it is, so there must be no arguments for `loading` it."""
     if not isinstance(pipeline, DiffusionPipeline):
         kind = type(pipeline).__name__
         raise InputError(f"checkpoint must be a path, a hub id or a diffusers pipeline, got an object of type {kind}")
-    for name, value in options.items():
-        if value is not None:
-            raise InputError(
-                f"{name} must be left out with a pipeline in memory, got {value}; set up the pipeline first"
-            )
+    for name, value in loading.items():
+        raise InputError(f"{name} must be left out with a pipeline in memory, got {value}; change the pipeline")
     return wrap_pipeline(pipeline)
 
 
@@ -155,12 +165,16 @@ def _public(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: describe(value) for name, value in config.items() if not name.startswith("_")}
 
 
-def _preset_settings(name: str, with_checkpoint: bool) -> dict[str, Any]:
-    """Returns the arguments of `load` that a preset gives."""
+def _preset_settings(name: str, checkpoint: str | Path | DiffusionPipeline | None) -> dict[str, Any]:
+    """Returns the arguments of `load` that a preset gives. Its LoRA and autoencoder belong to its own checkpoint."""
     model = read_preset(name).get("model")
     if not isinstance(model, dict):
         raise InputError(f"preset: {name} has no section `model`")
-    names = [*DEFAULTS, "checkpoint"] if with_checkpoint else [option for option in DEFAULTS if option != "lora"]
+    names = [*DEFAULTS]
+    if not isinstance(checkpoint, DiffusionPipeline):
+        names += MEMORY_OPTIONS
+    if checkpoint is None:
+        names += ["checkpoint", "lora", "vae"]
     settings = {option: model[option] for option in names if model.get(option) is not None}
     if "inversion" in settings:
         settings["inversion"] = instantiate(Inverter, settings["inversion"])

@@ -120,12 +120,12 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
             InputError: There are none, or the files that list them cannot be read.
         """
 
-    def connect(self, size_multiple: int, prepare: Callable[[ImageBatch], ImageBatch]) -> None:
+    def connect(self, size_multiple: int, prepare: Callable[[ImageBatch], ImageBatch] | None) -> None:
         """Hands over what is known once the model is loaded.
 
         Args:
             size_multiple: Height and width of images must be multiples of this.
-            prepare: Prepares a batch in a thread while the batch before it is inverted.
+            prepare: Prepares a batch in a thread while the batch before it is inverted. None where that cannot be.
 
         Raises:
             InputError: `resolution` is not a multiple of `size_multiple`.

@@ -14,6 +14,16 @@ from renoise.models.attention import check_attention, kept_attention
 from renoise.models.base import DiffusionModel
 
 
+def name_editors(editors: Sequence[Editor]) -> dict[str, Editor]:
+    """Returns editors by the name of their output folder: the class name, numbered from the second of a class on."""
+    named: dict[str, Editor] = {}
+    for editor in editors:
+        name = type(editor).__name__
+        same = sum(type(other).__name__ == name for other in named.values())
+        named[f"{name}-{same + 1}" if same else name] = editor
+    return named
+
+
 def check_needs(editor: Editor, model: DiffusionModel, schedule: Schedule) -> None:
     """Checks that a model and its sampler provide what an editor needs, then calls the editor's own `check`.
 

@@ -41,6 +41,9 @@ class DiffusionModel(nn.Module, ABC):
     network: nn.Module
     """What predicts: the UNet or transformer."""
 
+    movable: bool = True
+    """Whether the model may be moved and cast. Not where hooks of diffusers do so while it runs."""
+
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         super().__init__()
         self.pipeline = pipeline

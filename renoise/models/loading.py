@@ -3,66 +3,57 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 from safetensors import SafetensorError
 
 from renoise.errors import InputError, prefixed
 from renoise.models.base import DiffusionModel
 from renoise.models.checkpoint_files import REQUIRED_PARTS, check_parts, find_folder, omitted_parts
 from renoise.models.lora import merge_lora
-from renoise.models.single_file import find_config, load_single_file
 from renoise.utils.plugins import load_plugins
 
 ENTRY_POINT_GROUP = "renoise.models"
 
 
-def load_model(checkpoint: str, lora: str | None = None, dtype: torch.dtype = torch.float32) -> DiffusionModel:
+def load_model(
+    checkpoint: str, lora: str | None = None, dtype: torch.dtype = torch.float32, vae: str | None = None
+) -> DiffusionModel:
     """Loads a checkpoint, and merges a LoRA into it where one is named.
 
     Args:
-        checkpoint: A hub id, a local folder in diffusers layout, or a single .safetensors file of a whole checkpoint.
+        checkpoint: A hub id, or a local folder in diffusers layout.
         lora: A hub id, a local folder or a .safetensors file.
         dtype: Type of the weights. They are cast one by one as they are read, so memory holds no second copy of them.
+        vae: An autoencoder to use in place of the checkpoint's: a hub id or a local folder.
 
     Raises:
         InputError: The checkpoint or the LoRA does not exist, is damaged, or is of a family that is not supported.
     """
     if not checkpoint:
         raise InputError("checkpoint must be a hub id or a local folder in diffusers layout, got an empty string")
-    is_file = Path(checkpoint).is_file()
-    config = find_config(Path(checkpoint)) if is_file else checkpoint
     try:
-        index: dict[str, Any] = dict(DiffusionPipeline.load_config(config))
+        index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint))
         family = _family(str(index.get("_class_name")), checkpoint)
         omitted = omitted_parts(index)
-        if is_file:
-            pipeline = load_single_file(Path(checkpoint), config, index, dtype, omitted)
-        else:
-            pipeline = _read_folder(checkpoint, index, dtype, omitted)
+        folder = find_folder(checkpoint, omitted)
+        variant = check_parts(checkpoint, folder, index, omitted)
+        parts = omitted if vae is None else omitted | {"vae": _load_vae(vae, dtype)}
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, use_safetensors=True, variant=variant, dtype=dtype, **parts
+        )
         pipeline.register_to_config(_name_or_path=checkpoint)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        advice = f". Put the file into a folder with the configuration files of {config}" if is_file else ""
-        raise InputError(f"checkpoint: {checkpoint} cannot be loaded: {reason.rstrip('.')}{advice}") from error
+        raise InputError(f"checkpoint: {checkpoint} cannot be loaded: {reason}") from error
     if lora is not None:
         merge_lora(pipeline, lora)
     pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions take a third less time
     return _wrap(family, pipeline, checkpoint).requires_grad_(False).eval()
-
-
-def _read_folder(
-    checkpoint: str, index: Mapping[str, Any], dtype: torch.dtype, omitted: Mapping[str, Any]
-) -> DiffusionPipeline:
-    folder = find_folder(checkpoint, omitted)
-    variant = check_parts(checkpoint, folder, index, omitted)
-    return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, variant=variant, dtype=dtype, **omitted)
 
 
 def wrap_pipeline(pipeline: DiffusionPipeline) -> DiffusionModel:
@@ -85,6 +76,13 @@ def wrap_pipeline(pipeline: DiffusionPipeline) -> DiffusionModel:
     if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
         model.vae = copy.deepcopy(pipeline.vae).float()  # the pipeline's own stays in float16
     return model
+
+
+def _load_vae(vae: str, dtype: torch.dtype) -> AutoencoderKL:
+    try:
+        return AutoencoderKL.from_pretrained(vae, use_safetensors=True, dtype=dtype)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"vae: {vae} cannot be loaded: {' '.join(str(error).split())}") from error
 
 
 def _wrap(family: type[DiffusionModel], pipeline: DiffusionPipeline, source: str) -> DiffusionModel:

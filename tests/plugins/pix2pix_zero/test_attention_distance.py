@@ -7,7 +7,7 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_di
 )
 from helpers.edits import PROMPTS, random_latents
 from helpers.pix2pix_zero import diffusers_attention, load_tiny
-from renoise_plugins.pix2pix_zero.attention_distance import AttentionDistance, SourceMaps
+from renoise_plugins.pix2pix_zero.attention_distance import CrossAttentionMaps, attention_distance
 
 from renoise.models.attention import controlled_attention
 from renoise.models.base import DiffusionModel
@@ -22,13 +22,14 @@ def distance_and_gradient(
     target: Conditioning,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the distance and its gradient with respect to the latents of the edits."""
-    maps = SourceMaps(len(source_latents))
-    with controlled_attention(model.network, maps), torch.no_grad():
+    source_maps, maps = CrossAttentionMaps(len(source_latents)), CrossAttentionMaps(len(latents))
+    with controlled_attention(model.network, source_maps), torch.no_grad():
         model.predict(source_latents, 501, source)
-    inputs, distance = latents.clone().requires_grad_(), AttentionDistance(maps.layers)
-    with controlled_attention(model.network, distance), torch.enable_grad():
+    inputs = latents.clone().requires_grad_()
+    with controlled_attention(model.network, maps), torch.enable_grad():
         model.predict(inputs, 501, target)
-    return distance.total.detach(), torch.autograd.grad(distance.total, inputs)[0]
+        distance = attention_distance(maps.layers, source_maps.layers)
+    return distance.detach(), torch.autograd.grad(distance, inputs)[0]
 
 
 @pytest.mark.parametrize("checkpoint", ["tiny-sd", "tiny-sdxl"])
