@@ -12,7 +12,8 @@ from typing import Any
 from renoise.data.files import error_text
 from renoise.data.formats import suffixes
 from renoise.data.images_data_module import ImagesDataModule
-from renoise.data.records import ImageRecord, row_record
+from renoise.data.records import ImageRecord, row_record, warn_of_names
+from renoise.data.referenced_files import inner_name
 from renoise.data.tables import (
     TableCell,
     datasets_library,
@@ -22,6 +23,7 @@ from renoise.data.tables import (
     open_splits,
     read_column,
 )
+from renoise.data.text_columns import TextColumns
 from renoise.errors import InputError
 
 CACHE = ".datasets"
@@ -104,6 +106,7 @@ class HuggingFaceDataModule(ImagesDataModule):
             raise InputError(f"data.root: {self.root} cannot be read by `datasets`: {error_text(error)}") from error
         if not paths:
             raise InputError(f"data.root: the split {self.split} of {self.root} has no rows")
+        self._warn_of_losses(table, {image, *filter(None, texts.values())}, paths)
         root, names = self.root.absolute(), columns.get("file_name", paths)
         records = []
         for number, path in enumerate(paths):
@@ -113,9 +116,28 @@ class HuggingFaceDataModule(ImagesDataModule):
             records.append(row_record(name, cell, f"{self.root}, row {number}", row))
         return records
 
+    def _warn_of_losses(self, table: Any, used: set[str], paths: list[str | None]) -> None:
+        """Warns of texts in other columns, and of images that have no row because a metadata file does not list them.
+
+        Args:
+            table: The split.
+            used: The columns of images and texts.
+            paths: The paths in the column of images.
+        """
+        if self.text_column is not None:
+            texts = TextColumns()
+            strings = {name for name, feature in table.features.items() if getattr(feature, "dtype", "") in STRINGS}
+            texts.add(dict.fromkeys([*sorted(strings - used), *(["text"] if used & strings else [])], ""))
+            texts.warn_if_none(self.root, "name the columns by data.text_column and data.edit_text_column")
+        listed = {os.path.normpath(path) for path in paths if path is not None}
+        images = [path for path in self._files if Path(path).suffix.lower() in suffixes() and path not in listed]
+        problem = "images are left out because the metadata do not list them; ImageFolderDataModule reads all"
+        warn_of_names(self.root, problem, [inner_name(self.root, path) for path in images])
+
     def _table(self) -> Any:
         """Returns the split. Its format, which may have been saved with it, is reset."""
-        found = open_splits(self.root, self._cache())
+        found, files = open_splits(self.root, self._cache())
+        self._files = files.get(self.split, [])
         # A split that was saved alone may know its name.
         splits = found if isinstance(found, dict) else {str(found.split or self.split): found}
         if self.split not in splits:

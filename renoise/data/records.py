@@ -92,10 +92,10 @@ def path_error(root: Path, name: str) -> str | None:
         name: Path of the file relative to `root`, with slashes and without `.` and `..` in the middle.
     """
     if posixpath.isabs(name) or name.split("/")[0] == "..":
-        return "file_name leads out of data.root"
+        return "its path leads out of data.root"
     folder = posixpath.dirname(name).partition("\0")[0]
     if folder and os.path.realpath(root / folder) != os.path.join(os.path.realpath(root), folder):
-        return f"file_name leads through a link: {folder}; links to folders are not followed"
+        return f"its path leads through a link: {folder}; links to folders are not followed"
     return None
 
 

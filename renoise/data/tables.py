@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from renoise.data.files import UnreadableImageError, error_text, read_bytes
+from renoise.data.records import path_error
+from renoise.data.referenced_files import check_card, check_files, check_saved, inner_name
 from renoise.errors import InputError
 
 SAVED_FILES = ("state.json", "dataset_dict.json")
@@ -24,7 +27,7 @@ class TableCell:
         table: The data set, whose images are not decoded.
         row: Number of the row, from 0 on.
         column: Name of the column of images.
-        root: The folder that paths in the table are relative to.
+        root: The data set's folder. Paths in the table are relative to it, and files outside of it are not opened.
     """
 
     table: Any
@@ -43,27 +46,45 @@ class TableCell:
             raise UnreadableImageError("the row contains no image")
         if content is None and "://" in cell["path"]:  # an address, or a member of a zip archive
             raise UnreadableImageError(f"is not a file: {cell['path']}")
-        return read_bytes(self.root / cell["path"]) if content is None else content
+        if content is not None:
+            return content
+        name = inner_name(self.root, cell["path"])
+        problem = path_error(self.root, name)
+        if problem is not None:
+            raise UnreadableImageError(problem)
+        return read_bytes(self.root / name)
 
 
-def open_splits(root: Path, cache: Path) -> dict[str, Any] | Any:
-    """Returns the splits of a data set by name, or the data set where it was saved as one split.
+def open_splits(root: Path, cache: Path) -> tuple[dict[str, Any] | Any, dict[str, list[str]]]:
+    """Returns the splits of a data set by name, or the data set where it was saved as one split; and their files.
 
     Args:
         root: The data set's folder.
         cache: Where `load_dataset` keeps Arrow files. What `save_to_disk` wrote needs none.
 
+    Returns:
+        The data set, and the paths of the files of each split; none for what `save_to_disk` wrote.
+
     Raises:
-        InputError: `datasets` is not installed or cannot open the folder.
+        InputError: `datasets` is not installed or cannot open the folder, or a file of the data set is outside of it.
     """
     library = datasets_library()
     try:
         if is_saved(root):
-            return library.load_from_disk(str(root))
+            check_saved(root)
+            return library.load_from_disk(str(root)), {}
+        check_card(root)
         download = library.DownloadConfig(cache_dir=str(cache / "downloads"), disable_tqdm=True)
         with _without_progress_bars(library):
             # An absolute path is neither the name of a data set on a hub nor that of a format.
-            return library.load_dataset(str(root.absolute()), cache_dir=str(cache), download_config=download)
+            path = str(root.absolute())
+            builder = library.load_dataset_builder(path, cache_dir=str(cache), download_config=download)
+            files = {str(split): list(map(str, paths)) for split, paths in (builder.config.data_files or {}).items()}
+            check_files(root, chain.from_iterable(files.values()))
+            builder.download_and_prepare(download_config=download)
+            return builder.as_dataset(), files
+    except InputError:
+        raise
     except Exception as error:  # of many types, depending on the format
         raise InputError(f"data.root: {root} cannot be opened by `datasets`: {error_text(error)}") from error
 

@@ -62,7 +62,7 @@ def test_an_image_that_is_missing_or_outside_of_the_folder_has_an_error(coco: Pa
     data.setup("predict")
     errors = {each.file_name: (each.error or "").split(" (")[0] for each in data.records}
     assert errors == {
-        "../../secret.png": "file_name leads out of data.root",
+        "../../secret.png": "its path leads out of data.root",
         "0001.png": "does not exist",
         "0003.png": "",
     }

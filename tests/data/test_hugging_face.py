@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from renoise.data import HuggingFaceDataModule, read_image
-from renoise.errors import InputError
+from renoise.errors import InputError, InputWarning
 from renoise.outputs.manifest import Manifest
 
 NAMES = ["a.png", "b.jpg", "c.png"]
@@ -55,7 +57,9 @@ def saved_with_splits(table: datasets.Dataset, files: list[Path], root: Path) ->
 
 def parquet(table: datasets.Dataset, files: list[Path], root: Path) -> None:
     root.mkdir()
-    table.to_parquet(str(root / "train-00000-of-00001.parquet"))
+    cells = [{"bytes": path.read_bytes(), "path": path.name} for path in files]  # as on Hugging Face's hub
+    whole = table.remove_columns("image").add_column("image", cells).cast_column("image", datasets.Image())
+    whole.to_parquet(str(root / "train-00000-of-00001.parquet"))
 
 
 def image_folder(table: datasets.Dataset, files: list[Path], root: Path) -> None:
@@ -155,6 +159,74 @@ def test_paths_in_a_table_are_relative_to_its_folder(files: list[Path], tmp_path
     assert torch.equal(batch.images[0], read_image(root / "photos/a.png", 32).pixels)
     assert [record.prompt for record in batch.records] == ["one"]
     assert [error for _, error in batch.failures] == ["does not exist", "is not a file: https://example.com/x.png"]
+
+
+CARD = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {}\n---\n# A data set\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../other.csv", "{}/other.csv", "https://example.com/x.csv", "[sub/a.csv, ../other.csv]", "~/x.csv", "*/../../*"],
+)
+@pytest.mark.parametrize("name", ["README.md", ".huggingface.yaml"])
+def test_a_card_that_names_files_elsewhere_is_refused(tmp_path: Path, path: str, name: str) -> None:
+    root = tmp_path / "set"
+    (root / "sub").mkdir(parents=True)
+    for file in (tmp_path / "other.csv", root / "sub/a.csv"):
+        file.write_text("image,text\na.png,one\n")
+    card = CARD.format(f'"{path.format(tmp_path)}"' if path[0] != "[" else path)
+    (root / name).write_text(card if name == "README.md" else card.split("---\n")[1])
+    with pytest.raises(InputError, match=rf"data\.root: .*{name}: .*a data set is read from its own folder only"):
+        ready(root, image_column="image")
+
+
+def test_a_card_may_name_files_of_its_folder_but_not_behind_links(tmp_path: Path, files: list[Path]) -> None:
+    root = tmp_path / "set"
+    (root / "sub").mkdir(parents=True)
+    (root / "sub/a.csv").write_text("image,text\na.png,one\n")
+    (root / "README.md").write_text(CARD.format("sub/*.csv"))
+    assert [each.prompt for each in ready(root, image_column="image").records] == ["one"]
+    (root / "sub").rename(tmp_path / "elsewhere")
+    (root / "sub").symlink_to("../elsewhere", target_is_directory=True)
+    with pytest.raises(InputError, match=r"its path leads through a link: sub"):
+        ready(root, image_column="image")
+
+
+@pytest.mark.parametrize("file", ["state.json", "train/state.json", "dataset_dict.json"])
+def test_a_saved_data_set_that_names_files_elsewhere_is_refused(
+    table: datasets.Dataset, files: list[Path], tmp_path: Path, file: str
+) -> None:
+    root = tmp_path / "set"
+    saved(table, files, root) if file == "state.json" else saved_with_splits(table, files, root)
+    path = root / file
+    content = json.loads(path.read_text())
+    if file == "dataset_dict.json":
+        content["splits"].append("../other")
+    else:
+        content["_data_files"][0]["filename"] = "../../other/data.arrow"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"data\.root: .*{file}: .*its path leads out of data\.root"):
+        ready(root)
+
+
+def test_texts_in_other_columns_and_images_without_a_row_are_warned_of(
+    table: datasets.Dataset, files: list[Path], tmp_path: Path
+) -> None:
+    image_folder(table.remove_columns(["text", "edit_text"]), files, tmp_path / "set")
+    rows = [json.loads(line) for line in (tmp_path / "set/metadata.jsonl").read_text().splitlines()]
+    rows = [{"file_name": row["file_name"], "caption": "a cat"} for row in rows[:2]]
+    (tmp_path / "set/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.warns(InputWarning) as caught:
+        assert len(ready(tmp_path / "set").records) == 2
+    assert [str(each.message).partition(": ")[2] for each in caught if each.category is InputWarning] == [
+        "no row has a text, so there are no prompts from it, but there are: caption; name the columns by "
+        "data.text_column and data.edit_text_column",
+        "images are left out because the metadata do not list them; ImageFolderDataModule reads all (1): c.png",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        (tmp_path / "set/c.png").unlink()
+        assert ready(tmp_path / "set", text_column="caption").records[0].prompt == "a cat"
 
 
 def test_suffixes_come_from_the_column_file_name_if_paths_have_none(files: list[Path], tmp_path: Path) -> None:

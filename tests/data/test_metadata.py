@@ -146,8 +146,8 @@ def test_a_row_may_name_a_link_to_a_file_but_not_a_file_behind_a_link_to_a_folde
     records = read(root, "\n".join(json.dumps({"file_name": name}) for name in names), files=("sub/a.png",))
     assert [(each.error or "").split("; ")[0] for each in records] == [
         "",
-        "file_name leads through a link: sub/folder",
-        "file_name leads through a link: inner",
+        "its path leads through a link: sub/folder",
+        "its path leads through a link: inner",
         "",
     ]
 

@@ -253,4 +253,4 @@ def test_entries_with_wrong_prompts_or_paths_have_an_error(tmp_path: Path) -> No
     root = bench(tmp_path / "bench", **entries)
     errors = [each.error or "" for each in ready(root).records]
     assert errors[0].startswith("edit_text must be a string or null, got 3")
-    assert errors[1].startswith("file_name leads out of data.root")
+    assert errors[1].startswith("its path leads out of data.root")

@@ -49,7 +49,7 @@ BAD = {
     "text.png": "is not an image in a known format (starts with b'hello')",
     "bomb.png": "is too large: Image size (40000 pixels) exceeds limit",
     "dangling.png": "is a link to a file that does not exist",
-    "../outside.png": "file_name leads out of data.root",
+    "../outside.png": "its path leads out of data.root",
     "gone.png": "does not exist",
 }
 
