@@ -249,13 +249,13 @@ def test_a_name_too_long_for_the_suffix_fails_only_its_image(
 def test_a_full_disk_is_one_line(
     tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device", str(self))
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
 
     root = pictures(tmp_path / "photos", "a.png")
     assert predict(root, tmp_path / "out").status == 0
     pictures(root, "b.png")
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     run = predict(root, tmp_path / "out")
     assert run.status == 2
     assert run.err == f"error: trainer.default_root_dir: {tmp_path}/out cannot be written: No space left on device\n"

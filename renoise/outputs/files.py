@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
+import re
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from renoise.data.files import read_part
 from renoise.errors import InputError
-from renoise.utils.files import write_atomically
+from renoise.utils.files import sync_folder, write_atomically
 
 SHARDS = "shards"
 INVERSION, RECONSTRUCTION = "inversion", "reconstruction"
@@ -115,6 +117,7 @@ class Shards:
         self._put(f"{key}.json", json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace"))
         members = {kind: self._put(f"{key}.{kind}{_suffix(kind)}", content) for kind, content in files.items()}
         self._file.flush()
+        os.fsync(self._file.fileno())
         self._images += 1
         return {"inversion": f"{SHARDS}/{name}", "members": members}
 
@@ -128,9 +131,10 @@ class Shards:
     def _begin(self) -> None:
         self.close()
         (self.folder / SHARDS).mkdir(parents=True, exist_ok=True)
-        numbers = [int(path.stem.split("-")[1]) for path in (self.folder / SHARDS).glob(f"{self.rank:05d}-*.tar")]
+        numbers = [number for rank, number, _ in _shards(self.folder) if rank == self.rank]
         path = self.folder / SHARDS / f"{self.rank:05d}-{max(numbers, default=-1) + 1:06d}.tar"
-        self._file, self._images = path.open("wb"), 0
+        self._file, self._images = path.open("xb"), 0
+        sync_folder(path.parent)
         self._archive = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115 (it stays open for many images)
 
     def _put(self, name: str, content: bytes) -> list[int]:
@@ -156,7 +160,7 @@ def repair_shards(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
         for start, length in (row.get("members") or {}).values():
             ends[row["inversion"]] = max(ends.get(row["inversion"], 0), start + _whole_blocks(length))
-    for path in (folder / SHARDS).glob("*.tar"):
+    for _, _, path in _shards(folder):
         end = ends.get(f"{SHARDS}/{path.name}")
         if end is None:
             path.unlink()
@@ -167,6 +171,14 @@ def repair_shards(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
                 file.truncate(end)
                 file.seek(end)
                 file.write(ARCHIVE_END)
+
+
+def _shards(folder: Path) -> Iterator[tuple[int, int, Path]]:
+    """Yields the rank, the number and the path of each archive of a run. Other archives are a person's own."""
+    for path in sorted((folder / SHARDS).glob("*.tar")):
+        match = re.fullmatch(r"([0-9]{5,})-([0-9]{6,})\.tar", path.name)
+        if match and path.is_file():
+            yield int(match[1]), int(match[2]), path
 
 
 def read_output(folder: Path, row: Mapping[str, Any], kind: str) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from renoise.errors import InputError
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file under a temporary name and renames it, so that no reader ever sees half a file.
+
+    When it returns, the file is on the disk and survives a power failure. A link of this name is replaced by the file.
 
     Args:
         path: The file. Its folder is created where it is missing.
@@ -31,8 +34,32 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
+    temporary.unlink(missing_ok=True)  # of a killed run
+    with temporary.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names of the files in a folder are on the disk.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot, and need not
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,12 @@ class JsonLines:
 
     @property
     def files(self) -> list[Path]:
-        """The files that exist, that of rank 0 first."""
-        parts = sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))
-        return [path for path in [self.path, *parts] if path.exists()]
+        """The files that exist, by rank. Other names, such as a backup `name.old.jsonl`, are a person's own files."""
+        pattern = re.compile(rf"{re.escape(self.path.stem)}\.([1-9][0-9]*){re.escape(self.path.suffix)}")
+        found = os.listdir(self.path.parent) if self.path.parent.is_dir() else []
+        ranks = sorted(int(match[1]) for match in map(pattern.fullmatch, found) if match)
+        parts = [self.path.with_suffix(f".{rank}{self.path.suffix}") for rank in ranks]
+        return [path for path in [self.path, *parts] if path.is_file()]
 
     def lines(self) -> Iterator[tuple[Path, int, bytes]]:
         """Yields every complete line with its file and its number, from 1 on. A last line without its end is skipped.
@@ -65,6 +70,8 @@ class JsonLines:
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Appends rows to this process's file: all of them, or none where the file system refuses.
 
+        When it returns, the rows are on the disk. Files that rows speak of must be written before.
+
         Args:
             rows: Objects of JSON types, without NaN and infinity.
 
@@ -79,6 +86,7 @@ class JsonLines:
             try:
                 while rest:
                     rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
             except OSError:
                 file.truncate(before)
                 raise

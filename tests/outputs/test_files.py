@@ -111,6 +111,18 @@ def test_wherever_a_run_is_killed_repair_keeps_exactly_the_images_of_the_manifes
     assert all(read_output(folder, row, INVERSION) == f"inversion0 {n}".encode() for n, row in enumerate(rows[:known]))
 
 
+def test_archives_of_a_person_are_left_alone(tmp_path: Path) -> None:
+    rows = filled(tmp_path, 2, 2)
+    names = {"backup.tar", "00000-old.tar", "00000-000000.old.tar", "0-7.tar"}
+    for name in names:
+        (tmp_path / "shards" / name).write_bytes(b"precious")
+    repair_shards(tmp_path, [])
+    assert {path.name for path in (tmp_path / "shards").iterdir()} == names
+    rows = filled(tmp_path, 2, 2)
+    repair_shards(tmp_path, rows)
+    assert {(tmp_path / "shards" / name).read_bytes() for name in names} == {b"precious"}
+
+
 def test_repair_does_not_touch_complete_shards(tmp_path: Path) -> None:
     rows = filled(tmp_path, 3, 2)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}

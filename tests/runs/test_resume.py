@@ -164,14 +164,15 @@ def test_a_file_that_cannot_be_written_ends_the_run_with_one_line(
 ) -> None:
     root, out = pictures(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
 
-    def refuse(self: Path, content: bytes) -> int:
-        if self.name.startswith("b.png"):
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if target.name.startswith("b.png"):
             raise PermissionError(13, "Permission denied")
-        with self.open("wb") as file:
-            return file.write(content)
+        replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", refuse)  # file permissions do not stop root
+        patch.setattr("os.replace", refuse)  # file permissions do not stop root
         refused = predict(root, out, "--data.batch_size=1")
     assert (refused.status, refused.err.count("\n")) == (2, 1)
     assert "cannot be written: Permission denied" in refused.err

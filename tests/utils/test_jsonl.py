@@ -39,6 +39,37 @@ def test_other_files_of_the_folder_are_not_read(tmp_path: Path) -> None:
     assert contents(JsonLines(tmp_path / "rows.jsonl")) == []
 
 
+BACKUPS = ["rows.orig.jsonl", "rows.old.jsonl", "rows.1.old.jsonl", "rows.-1.jsonl", "rows.1 (copy).jsonl"]
+BACKUPS += ["rows.0.jsonl", "rows.01.jsonl", "rows.².jsonl", "rows.1.jsonl.bak", "Rows.1.jsonl", "rows..jsonl"]
+
+
+@pytest.mark.parametrize("name", BACKUPS)
+def test_a_backup_that_a_person_made_is_neither_read_nor_removed(tmp_path: Path, name: str) -> None:
+    for rank in (0, 2, 10):
+        JsonLines(tmp_path / "rows.jsonl", rank).append([{"rank": rank}])
+    (tmp_path / name).write_bytes(b'{"old": true}')
+    file = JsonLines(tmp_path / "rows.jsonl")
+    assert [path.name for path in file.files] == ["rows.jsonl", "rows.2.jsonl", "rows.10.jsonl"]
+    file.repair()
+    file.merge(b"".join(contents(file)))
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", name}
+    assert (tmp_path / name).read_bytes() == b'{"old": true}'
+    assert file.path.read_bytes() == as_lines([{"rank": rank} for rank in (0, 2, 10)])
+
+
+def test_a_folder_of_a_process_s_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "rows.1.jsonl").mkdir()
+    JsonLines(tmp_path / "rows.jsonl").merge(b"")
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "rows.1.jsonl"}
+
+
+def test_appended_rows_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").read_bytes()))
+    JsonLines(tmp_path / "rows.jsonl").append(ROWS)
+    assert synced == [as_lines(ROWS)]
+
+
 def test_merging_leaves_one_file(tmp_path: Path) -> None:
     for rank in range(3):
         JsonLines(tmp_path / "rows.jsonl", rank).append(ROWS[rank::3])
