@@ -86,13 +86,16 @@ class ReNoiseCLI(LightningCLI):
         return str(Path("out", Path(root).resolve().name)) if root else "out"
 
     def after_predict(self) -> None:
-        """Prints the summary. Exits with 1 where every image failed, or where one did under `--writer.strict true`."""
+        """Prints the summary. Exits with 1 where every image failed, or an image has no result.
+
+        Under `--writer.strict true`, one failed image is enough.
+        """
         if not self.trainer.is_global_zero:
             return
         (writer,) = (each for each in self.trainer.callbacks if isinstance(each, InversionWriter))  # type: ignore[attr-defined]
         writer.report()
         images, failed = writer.summary["images"], writer.summary["failed"]
-        if failed and (writer.strict or failed == images):
+        if writer.missing or (failed and (writer.strict or failed == images)):
             sys.exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -16,20 +17,24 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image
 from rich.console import Console
 
-from renoise.data import ImageRecord
-from renoise.errors import InputError
+from renoise.errors import InputError, InputWarning
 from renoise.module import ReNoiseModule
 from renoise.outputs.columns import warn_of_renamed
+from renoise.outputs.completeness import is_complete
 from renoise.outputs.contact_sheet import contact_sheet
 from renoise.outputs.files import INVERSION, RECONSTRUCTION, OutputFiles, SeparateFiles, Shards, repair_shards
+from renoise.outputs.image_files import IMAGE_FILE, Stamps, image_file, stamp
 from renoise.outputs.image_result import ImageResult
 from renoise.outputs.images import to_pil, to_png
 from renoise.outputs.inversion_file import save_inversion
-from renoise.outputs.manifest import Manifest, claim_folder, in_order, open_folder
+from renoise.outputs.manifest import CONTACT_SHEET, SUMMARY, Manifest, claim_folder, in_order, open_folder
+from renoise.outputs.overwriting import check_apart
+from renoise.outputs.resume import finished_rows, listed
 from renoise.outputs.summary import as_table, summarize
 from renoise.outputs.unmade_edits import unmade_edits
 from renoise.utils.distributed import barrier, broadcast, check_parent, raise_together
 from renoise.utils.files import write_atomically, writing_to
+from renoise.utils.run_lock import lock_folder, unlock_folder
 
 MAX_PRINTED_FAILURES = 10
 """Failed images that are printed at the end. The manifest lists all of them."""
@@ -73,6 +78,8 @@ class InversionWriter(BasePredictionWriter):
         """Rows of the images that failed, once the run has ended."""
         self.unmade: list[str] = []
         """A line for each editor that made no image, once the run has ended."""
+        self.missing: list[str] = []
+        """Names of the images that have no row once the run has ended, because their row or a file was removed."""
         self._thread = ThreadPoolExecutor(1, "writer")
         self._written: Future[None] | None = None
 
@@ -88,36 +95,40 @@ class InversionWriter(BasePredictionWriter):
         self.manifest = Manifest(self.folder, trainer.global_rank)
         with raise_together():
             if trainer.is_global_zero:
-                _check_apart(self.folder, datamodule)
+                check_apart(self.folder, *_inputs(datamodule))
+                if self.folder.exists():
+                    lock_folder(self.folder)
             pl_module.configure_model()  # Lightning calls it again after this hook, which changes nothing
         with raise_together():
-            finished = self._take_over(pl_module, datamodule) if trainer.is_global_zero else None
-        datamodule.exclude(broadcast(finished))
+            done = self._take_over(pl_module, datamodule) if trainer.is_global_zero else None
+        finished, self.stamps = broadcast(done)
+        datamodule.exclude(finished)
         warn_of_renamed(datamodule.records, self.metrics)
         self.files: OutputFiles = SeparateFiles(self.folder)
         if self.images_per_shard is not None:
             self.files = Shards(self.folder, trainer.global_rank, self.images_per_shard)
 
-    def _take_over(self, module: ReNoiseModule, datamodule: Any) -> set[str]:
-        """Makes the folder this run's, and returns the names of the images that are finished."""
+    def _take_over(self, module: ReNoiseModule, datamodule: Any) -> tuple[set[str], Stamps]:
+        """Makes the folder this run's. Returns the names of the images that are finished, and the stamps of all."""
         model_settings = {name: value for name, value in module.settings.items() if name != "version"}
-        settings = {"model": model_settings, "data": datamodule.settings, "trainer": {"precision": module.precision}}
-        open_folder(self.folder, settings, self.overwrite)
-        claim_folder(self.folder, settings)
+        self.settings = {
+            "model": model_settings,
+            "data": datamodule.settings,
+            "trainer": {"precision": module.precision},
+        }
+        lock_folder(self.folder)
+        open_folder(self.folder, self.settings, self.overwrite)
+        claim_folder(self.folder, self.settings)
         records = {record.file_name: record for record in datamodule.records}
+        stamps = {name: stamp(record) for name, record in records.items()}
         with writing_to(self.folder):
             self.manifest.repair()
             rows = self.manifest.read()
-            kept = [
-                row
-                for row in rows
-                if not _prompts_changed(row, records.get(row["file_name"]))
-                and not (self.retry_failed and row["status"] == "failed")
-            ]
-            if len(kept) < len(rows) or len(self.manifest.files) > 1:
+            kept = finished_rows(rows, records, stamps, self.folder, self.retry_failed)
+            if kept != rows or len(self.manifest.files) > 1:
                 self.manifest.replace(kept)
             repair_shards(self.folder, kept)
-        return {row["file_name"] for row in kept}
+        return {row["file_name"] for row in kept}, stamps
 
     def write_on_batch_end(
         self,
@@ -144,12 +155,20 @@ class InversionWriter(BasePredictionWriter):
 
     def _write(self, results: Sequence[ImageResult]) -> None:
         """Writes every image's files, then the batch's rows. A row in the manifest means that its files exist."""
+        self._restore()
         with writing_to(self.folder):
             self.manifest.append([self._write_files(result) for result in results])
 
+    def _restore(self) -> None:
+        """Makes the folder this run's again if it was removed during the run."""
+        if self.manifest.rank == 0 and lock_folder(self.folder):
+            text = f"trainer.default_root_dir: {self.folder} was removed during the run; its finished images are lost"
+            warnings.warn(text, InputWarning, stacklevel=2)
+            claim_folder(self.folder, self.settings)
+
     def _write_files(self, result: ImageResult) -> dict[str, Any]:
         """Writes the files of one image and returns its row of the manifest."""
-        row = result.row
+        row = result.row | {IMAGE_FILE: image_file(self.stamps.get(result.row["file_name"]), result.metadata)}
         if row["status"] != "ok":
             return row
         assert result.reconstruction is not None
@@ -168,6 +187,7 @@ class InversionWriter(BasePredictionWriter):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Waits for the batch that is being written. An error there is not what ended the run."""
         self._thread.shutdown()
+        unlock_folder(Path(trainer.default_root_dir))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Summarizes the whole folder, once all processes have finished."""
@@ -179,18 +199,24 @@ class InversionWriter(BasePredictionWriter):
             barrier()
             if not trainer.is_global_zero:
                 return
-            rows = in_order(self.manifest.read())
+            self._restore()
+            rows = in_order([row for row in self.manifest.read() if is_complete(self.folder, row)])
             self.manifest.replace(rows)
+        if isinstance(trainer.limit_predict_batches, float):  # a whole run; an integer stops it early
+            names = {row["file_name"] for row in rows}
+            records = trainer.datamodule.records  # type: ignore[attr-defined]
+            self.missing = [record.file_name for record in records if record.file_name not in names]
         self.summary = summarize(rows, self.metrics)
         self.failed = [row for row in rows if row["status"] == "failed"]
         self.unmade = unmade_edits(rows)
         sheet = contact_sheet(rows, self.folder, partial(_original, trainer), [*pl_module.editors])
         with writing_to(self.folder):
-            write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
-            write_atomically(self.folder / "contact_sheet.png", to_png(sheet))
+            write_atomically(self.folder / SUMMARY, json.dumps(self.summary, indent=2).encode())
+            write_atomically(self.folder / CONTACT_SHEET, to_png(sheet))
+        unlock_folder(self.folder)
 
     def report(self) -> None:
-        """Prints the summary, the first failures, editors without edits and the path of the contact sheet."""
+        """Prints the summary, failures, editors without edits, images without a result, and the contact sheet's path."""
         Console().print(as_table(self.summary, self.metrics))
         for row in self.failed[:MAX_PRINTED_FAILURES]:
             print(f"failed: {row['file_name']}: {row['error']}")
@@ -198,15 +224,9 @@ class InversionWriter(BasePredictionWriter):
             print(f"failed: {len(self.failed) - MAX_PRINTED_FAILURES} more; {self.manifest.path} lists them all")
         for line in self.unmade:
             print(line)
+        if self.missing:
+            print(f"no result: {listed(self.missing)}: rows or files are gone; run the same command again")
         print(f"contact sheet: {self.folder / 'contact_sheet.png'}")
-
-
-def _prompts_changed(row: dict[str, Any], record: ImageRecord | None) -> bool:
-    """Returns whether an image has other prompts now than its row was made with."""
-    if record is None:
-        return False
-    prompt = row["prompt"] if record.prompt is None else record.prompt  # None: the image has no caption yet
-    return (row["prompt"], row["edit_prompt"]) != (prompt, record.edit_prompt)
 
 
 def _original(trainer: L.Trainer, name: str) -> Image.Image | None:
@@ -218,8 +238,8 @@ def _original(trainer: L.Trainer, name: str) -> Image.Image | None:
         return None
 
 
-def _check_apart(folder: Path, datamodule: Any) -> None:
-    """Refuses to write among the images, because the next run would invert the pictures of this one."""
+def _inputs(datamodule: Any) -> tuple[Path | None, set[Path]]:
+    """Returns the folder of the data set, and all folders with images."""
     root = getattr(datamodule, "root", None)
-    if root is not None and folder.resolve() == Path(root).resolve():
-        raise InputError(f"trainer.default_root_dir: {folder} is also data.root; choose another folder")
+    sources = (record.source for record in datamodule.records)
+    return root and Path(root), {source.parent for source in sources if isinstance(source, Path)}

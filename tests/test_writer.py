@@ -26,6 +26,7 @@ from renoise.outputs.manifest import Manifest
 PROMPT, EDIT = "a fox on a plain red background", "a wolf on a plain red background"
 COLUMNS = ["file_name", "status", "error", "prompt", "edit_prompt"]
 COLUMNS += ["psnr", "ssim", "psnr_vae", "latent_mse", "nfe", "residual", "converged", "seconds", "inversion", "edits"]
+COLUMNS += ["image_file"]
 SAMPLERS = ["DDIMScheduler", "EulerAncestralDiscreteScheduler"]
 
 
@@ -88,6 +89,9 @@ def test_the_row_of_a_good_image_has_its_measurements(output: Output) -> None:
     assert row["nfe"] == 2 * (1 + 1)  # steps · (K + 1)
     assert row["seconds"] > 0
     assert row["inversion"] == "inversions/sub/fox.jpg.safetensors"
+    content = (output.root / "sub/fox.jpg").read_bytes()
+    assert row["image_file"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert row["image_file"]["bytes"] == len(content)
     assert row["edits"] == {"PromptSwap": "ok"}
     assert "no edit_text" in output.rows["fox.png"]["edits"]["PromptSwap"]
 
@@ -96,8 +100,10 @@ def test_the_row_of_a_failed_image_says_why(output: Output) -> None:
     row = output.rows["bad.png"]
     assert row["status"] == "failed"
     assert "not an image" in row["error"]
-    assert {row[column] for column in COLUMNS[5:-1]} == {None}
+    assert {row[column] for column in COLUMNS[5:-2]} == {None}
     assert row["edits"] == {}
+    assert row["image_file"]["bytes"] == len(b"no picture")
+    assert row["image_file"]["sha256"] is None
 
 
 def test_the_metrics_match_the_written_files(output: Output) -> None:

@@ -13,6 +13,7 @@ from renoise.data.captions import Captions
 from renoise.data.records import ImageRecord
 from renoise.errors import InputWarning
 from renoise.utils.distributed import barrier, broadcast, raise_together
+from renoise.utils.run_lock import lock_folder
 
 
 class BatchCaptioner:
@@ -44,6 +45,8 @@ class BatchCaptioner:
         known: dict[str, str] = {}
         with raise_together():
             if self.rank == 0:
+                if self.captions.path.parent.exists():
+                    lock_folder(self.captions.path.parent)  # `gather` removes files that another run may append to
                 self.captions.gather()
                 known = self.captions.read()
         known = broadcast(known)

@@ -51,7 +51,6 @@ class Captions(JsonLines):
             InputError: The file system refuses.
         """
         try:
-            self.own.parent.mkdir(parents=True, exist_ok=True)
             super().append(rows)
         except OSError as error:
             raise InputError(f"{self.own} cannot be written: {error.strerror or error}") from error

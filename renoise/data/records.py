@@ -24,7 +24,11 @@ MAX_DEPTH = 100
 
 
 class ImageSource(Protocol):
-    """An image that is not a file of its own, such as a member of an archive or a cell of a table."""
+    """An image that is not a file of its own, such as a member of an archive or a cell of a table.
+
+    A source may have an attribute `file`: the path of the file that contains the image. A later run inverts the image
+    again if its bytes have changed, and reads them only where the size or the time of that file has changed.
+    """
 
     def read(self) -> bytes:
         """Returns the bytes of the image file.

@@ -43,6 +43,11 @@ class TarMember:
     length: int
     problem: str | None = None
 
+    @property
+    def file(self) -> Path:
+        """The archive. Where it has not changed, its members have not either."""
+        return self.archive
+
     def read(self) -> bytes:
         """Returns the bytes of the file, see `ImageSource.read`."""
         if self.problem is not None:

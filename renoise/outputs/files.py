@@ -10,13 +10,15 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from renoise.data.files import read_part
 from renoise.errors import InputError
 from renoise.utils.files import sync_folder, write_atomically
 
 SHARDS = "shards"
+SHARD = re.compile(r"([0-9]{5,})-([0-9]{6,})\.tar")
+"""Rank and number in the name of an archive."""
 INVERSION, RECONSTRUCTION = "inversion", "reconstruction"
 """The kinds of files of an image. Further kinds are edits; their kind is the name of the editor's folder."""
 INVALID_NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
@@ -109,7 +111,8 @@ class Shards:
 
     def add(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
         """See `OutputFiles.add`."""
-        if self._file is None or self._images == self.images_per_shard:
+        was_removed = self._file is not None and not os.path.exists(self._file.name)
+        if self._file is None or self._images == self.images_per_shard or was_removed:
             self._begin()
         assert self._file is not None
         name = Path(self._file.name).name
@@ -173,16 +176,50 @@ def repair_shards(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
                 file.write(ARCHIVE_END)
 
 
+def is_shard(name: str) -> bool:
+    """Returns whether a file name is that of a run's archive. Other archives are a person's own."""
+    return SHARD.fullmatch(name) is not None
+
+
 def _shards(folder: Path) -> Iterator[tuple[int, int, Path]]:
-    """Yields the rank, the number and the path of each archive of a run. Other archives are a person's own."""
+    """Yields the rank, the number and the path of each archive of a run."""
     for path in sorted((folder / SHARDS).glob("*.tar")):
-        match = re.fullmatch(r"([0-9]{5,})-([0-9]{6,})\.tar", path.name)
+        match = SHARD.fullmatch(path.name)
         if match and path.is_file():
             yield int(match[1]), int(match[2]), path
 
 
+class Place(NamedTuple):
+    """Where one file of an image is.
+
+    Args:
+        path: The file, or the archive that contains it.
+        start: Where it begins in `path`, in bytes.
+        length: Length in bytes; None is up to the end of `path`.
+    """
+
+    path: Path
+    start: int = 0
+    length: int | None = None
+
+
+def place_of(folder: Path, row: Mapping[str, Any], kind: str) -> Place | None:
+    """Returns where one file of an image is, in its own file or in a shard. None where the image has none.
+
+    Args:
+        folder: The output folder.
+        row: The image's row of the manifest.
+        kind: `INVERSION`, `RECONSTRUCTION` or the name of an editor's folder.
+    """
+    if not row.get("members"):
+        return Place(folder / (row["inversion"] if kind == INVERSION else _path(row["file_name"], kind)))
+    if kind not in row["members"]:
+        return None
+    return Place(folder / row["inversion"], *row["members"][kind])
+
+
 def read_output(folder: Path, row: Mapping[str, Any], kind: str) -> bytes | None:
-    """Returns the content of one file of an image, from its own file or from a shard. None where there is none.
+    """Returns the content of one file of an image. None where there is none.
 
     Args:
         folder: The output folder.
@@ -192,13 +229,10 @@ def read_output(folder: Path, row: Mapping[str, Any], kind: str) -> bytes | None
     Raises:
         OSError: The file exists, and cannot be read.
     """
-    if not row.get("members"):
-        path = folder / (row["inversion"] if kind == INVERSION else _path(row["file_name"], kind))
-        return path.read_bytes() if path.exists() else None
-    if kind not in row["members"] or not (folder / row["inversion"]).exists():
+    place = place_of(folder, row, kind)
+    if place is None or not place.path.exists():
         return None
-    start, length = row["members"][kind]
-    return read_part(folder / row["inversion"], start, length)
+    return place.path.read_bytes() if place.length is None else read_part(place.path, place.start, place.length)
 
 
 def _path(file_name: str, kind: str) -> str:

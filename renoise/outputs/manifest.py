@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from renoise.errors import InputError
+from renoise.outputs.overwriting import check_removable, remove_outputs
 from renoise.utils.files import write_atomically, writing_to
 from renoise.utils.jsonl import JsonLines, as_lines
 
 SETTINGS, MANIFEST = "settings.json", "manifest.jsonl"
 FIRST_ROWS = 1000
 """Libraries learn the types of the columns from so many rows; `datasets` reads the first 10 MB."""
-OUTPUTS = (MANIFEST, "summary.json", "contact_sheet.png", "inversions", "reconstructions", "edits", "shards")
-"""In the order of their removal: without the manifest, nothing in the folder counts as done."""
+SUMMARY, CONTACT_SHEET = "summary.json", "contact_sheet.png"
 
 
 class Manifest(JsonLines):
@@ -43,15 +42,19 @@ class Manifest(JsonLines):
         """Returns all rows, one per image. Where an image has several rows, the last one counts.
 
         Raises:
-            InputError: A line is not JSON.
+            InputError: A line is not JSON, or not a row.
         """
         rows: dict[str, dict[str, Any]] = {}
         for path, number, line in self.lines():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}, line {number} is not JSON ({error}); correct or remove the line") from error
-            rows[row.get("file_name")] = row
+            if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
+                raise InputError(
+                    f'{path}, line {number} is not an object with a string "file_name"; correct or remove the line'
+                )
+            rows[row["file_name"]] = row
         return list(rows.values())
 
     def replace(self, rows: list[dict[str, Any]]) -> None:
@@ -99,7 +102,8 @@ def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> None
         overwrite: Whether the output of other settings may be removed.
 
     Raises:
-        InputError: The folder cannot be created, or holds the output of other settings and `overwrite` is false.
+        InputError: The folder cannot be created, or holds the output of other settings, and `overwrite` is false or it
+            cannot be removed.
     """
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +113,8 @@ def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> None
             f"trainer.default_root_dir: {folder} holds the output of a run with other settings "
             f"({'; '.join(changes)}); choose another folder, or replace the output with --writer.overwrite true"
         )
+    if changes:
+        check_removable(folder)
 
 
 def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
@@ -123,8 +129,8 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     """
     with writing_to(folder):
         if _changes(folder, settings):
-            for name in [*OUTPUTS, *(path.name for path in Manifest(folder).files)]:
-                shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+            # Without the manifest, nothing in the folder counts as done.
+            remove_outputs(folder, [*Manifest(folder).files, folder / SUMMARY, folder / CONTACT_SHEET])
         # Characters that are not valid Unicode, in a path for example, become JSON escapes.
         content = json.dumps(settings, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
         write_atomically(folder / SETTINGS, content)

@@ -33,7 +33,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, rank: int = 0) -> None:
-        self.path = path
+        self.path, self.rank = path, rank
         self.own = path if rank == 0 else path.with_suffix(f".{rank}{path.suffix}")
 
     @property
@@ -80,6 +80,7 @@ class JsonLines:
             ValueError: A row contains NaN or infinity, which JSON cannot represent.
         """
         rest = memoryview(as_lines(rows))
+        self.own.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: a buffer would write the rest of a refused row when the file is closed.
         with self.own.open("ab", buffering=0) as file:
             before = file.tell()

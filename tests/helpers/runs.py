@@ -1,10 +1,12 @@
-"""What tests of whole runs share: checks of a finished folder, a free port, and a full disk."""
+"""What tests of whole runs share: checks of a finished folder, a free port, a full disk, and another run."""
 
 from __future__ import annotations
 
 import json
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,3 +54,24 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from renoise.utils.run_lock import lock_folder
+lock_folder(Path(sys.argv[1]))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_run(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Locks a folder in another process, until the block or the process ends."""
+    words = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()

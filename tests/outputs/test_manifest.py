@@ -52,8 +52,9 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_half_a_surrogate_pair_can_be_written(tmp_path: Path) -> None:
-    Manifest(tmp_path).append([{"prompt": "half \ud83d"}])
-    assert Manifest(tmp_path).read() == [{"prompt": "half \ud83d"}]
+    rows = [{"file_name": "a.png", "prompt": "half \ud83d"}]
+    Manifest(tmp_path).append(rows)
+    assert Manifest(tmp_path).read() == rows
 
 
 def test_infinity_is_not_written(tmp_path: Path) -> None:
@@ -121,6 +122,13 @@ def test_datasets_and_pandas_read_all_rows_however_late_a_column_has_its_first_v
 def test_few_rows_are_sorted_by_name(pairs: list[tuple[str, str | None]]) -> None:
     rows = [{"file_name": name, "error": error} for name, error in pairs]
     assert in_order(rows) == sorted(rows, key=lambda row: str(row["file_name"]))
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "null", '{"status": "ok"}', '{"file_name": 3}', "[" * 100_000])
+def test_a_line_that_is_not_a_row_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "manifest.jsonl").write_text(f'{{"file_name": "a.png"}}\n{line}\n')
+    with pytest.raises(InputError, match=r"manifest\.jsonl, line 2 is not .*; correct or remove the line"):
+        Manifest(tmp_path).read()
 
 
 # Settings of the folder
