@@ -100,7 +100,9 @@ class InversionWriter(BasePredictionWriter):
                     lock_folder(self.folder)
             pl_module.configure_model()  # Lightning calls it again after this hook, which changes nothing
         with raise_together():
-            done = self._take_over(pl_module, datamodule) if trainer.is_global_zero else None
+            done: tuple[set[str], Stamps] = (set(), {})
+            if trainer.is_global_zero:
+                done = self._take_over(pl_module, datamodule)
         finished, self.stamps = broadcast(done)
         datamodule.exclude(finished)
         warn_of_renamed(datamodule.records, self.metrics)
