@@ -218,7 +218,7 @@ class InversionWriter(BasePredictionWriter):
         unlock_folder(self.folder)
 
     def report(self) -> None:
-        """Prints the summary, failures, editors without edits, images without a result, and the contact sheet's path."""
+        """Prints the summary, failures, editors without edits, images without a result and the contact sheet."""
         Console().print(as_table(self.summary, self.metrics))
         for row in self.failed[:MAX_PRINTED_FAILURES]:
             print(f"failed: {row['file_name']}: {row['error']}")
