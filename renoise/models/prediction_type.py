@@ -8,10 +8,8 @@ import torch.nn.functional as F
 from renoise.errors import InputError
 from renoise.models.base import DiffusionModel
 
-PROBES = 2
-"""Noises that `check_prediction_type` asks the network about."""
 PROBE_SIDE = 32
-"""Their height and width, which every UNet takes."""
+"""Height and width of the noise that `check_prediction_type` asks the network about. Every UNet takes it."""
 MIN_NOISE_SIMILARITY = 0.8
 """Least cosine between pure noise and the prediction of an ε-predicting network. Such networks reach 0.95 or more."""
 
@@ -21,7 +19,7 @@ def check_prediction_type(model: DiffusionModel, prediction_type: str, checkpoin
     """Checks what the network predicts. For pure noise, only a network that predicts ε returns that noise.
 
     A network's configuration does not say what it predicts, and under a scheduler that is wrong about it the inversion
-    fails without a message.
+    fails without a message. The network is called once, where it is and in its own precision.
 
     Args:
         model: Whose network is called.
@@ -31,10 +29,10 @@ def check_prediction_type(model: DiffusionModel, prediction_type: str, checkpoin
     Raises:
         InputError: The scheduler's `prediction_type` cannot be right.
     """
-    shape = (PROBES, model.latent_channels, PROBE_SIDE, PROBE_SIDE)
+    shape = (1, model.latent_channels, PROBE_SIDE, PROBE_SIDE)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
     timestep = model.scheduler.config.num_train_timesteps - 1
-    prediction = model.predict(noise, timestep, model.encode_prompts([""] * PROBES)).float()
+    prediction = model.predict(noise, timestep, model.encode_prompts([""])).float()
     if not prediction.isfinite().all():
         return  # every image fails later with a message of its own
     similarity = F.cosine_similarity(prediction.flatten(), noise.flatten(), dim=0).item()

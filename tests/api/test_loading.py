@@ -4,10 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from renoise_plugins.null_text import NullText
+from renoise_plugins.pix2pix_zero import Pix2PixZero
+from renoise_plugins.prompt_to_prompt import PromptToPrompt
 
 import renoise
 from renoise.errors import InputError
+from tests.helpers.pipelines import state
 
 
 def test_a_preset_gives_what_the_caller_leaves_out(tiny_sd: Path) -> None:
@@ -85,6 +96,29 @@ def test_a_pipeline_in_memory_keeps_its_scheduler_its_type_and_itself(tiny_sd: P
     assert pipeline.scheduler is diffusers_pipeline.scheduler is scheduler
     assert pipeline.model.dtype == torch.bfloat16
     assert all(weight.requires_grad for weight in diffusers_pipeline.unet.parameters())
+
+
+EDITORS = [PromptToPrompt({"cat": "dog"}), NullText({"cat": "dog"}, iterations=1), Pix2PixZero({"cat": "dog"})]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [(StableDiffusionPipeline, torch.float32), (StableDiffusionXLPipeline, torch.bfloat16)]
+)
+def test_a_pipeline_in_memory_is_left_as_it_was_by_inversions_and_edits(
+    kind: type[DiffusionPipeline], dtype: torch.dtype, tiny_sd: Path, tiny_sdxl: Path
+) -> None:
+    folder = tiny_sd if kind is StableDiffusionPipeline else tiny_sdxl
+    diffusers_pipeline = kind.from_pretrained(folder, dtype=dtype)
+    diffusers_pipeline.unet.to(memory_format=torch.channels_last).requires_grad_(True)
+    diffusers_pipeline.vae.requires_grad_(False)
+    options = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    diffusers_pipeline.encode_prompt("a cat", **options)  # transformers adds hooks of its own at the first call
+    before = state(diffusers_pipeline)
+    pipeline = renoise.load(diffusers_pipeline, num_inference_steps=2, inversion=renoise.ReNoise(1), guidance_scale=2.0)
+    inverted = pipeline.invert(torch.rand(3, 32, 32), "a cat", keep_trajectory=True)
+    for editor in EDITORS:
+        inverted.edit(editor=editor)
+    assert state(diffusers_pipeline) == before
 
 
 def test_a_scheduler_is_given_by_name_or_as_an_object(tiny_sd: Path) -> None:

@@ -12,6 +12,7 @@ from renoise.errors import InputError
 from renoise.models.loading import load_model, wrap_pipeline
 from renoise.models.sdxl import StableDiffusionXL
 from renoise.models.stable_diffusion import StableDiffusion
+from tests.helpers.pipelines import state
 
 
 def test_an_autoencoder_with_a_mean_of_latents_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
@@ -35,18 +36,6 @@ def test_a_checkpoint_is_loaded_as_its_family(tiny_sd: Path, tiny_sdxl: Path) ->
 @pytest.fixture
 def pipeline(tiny_sd: Path) -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(tiny_sd, dtype=torch.bfloat16)
-
-
-def state(pipeline: StableDiffusionPipeline) -> dict[str, object]:
-    """Returns what could be changed by accident: the weights, their flags, the processors and the scheduler."""
-    parts = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
-    found: dict[str, object] = {"scheduler": id(pipeline.scheduler), "config": dict(pipeline.scheduler.config)}
-    for name, part in parts.items():
-        found[f"{name} training"] = part.training
-        for key, weight in part.named_parameters():
-            found[f"{name}.{key}"] = (weight.dtype, weight.requires_grad, weight.stride(), weight.double().sum().item())
-    found["processors"] = {name: id(each) for name, each in pipeline.unet.attn_processors.items()}
-    return found
 
 
 def test_a_pipeline_in_memory_is_not_changed(pipeline: StableDiffusionPipeline) -> None:

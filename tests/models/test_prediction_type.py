@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
+import renoise
 from renoise.errors import InputError
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model
@@ -39,3 +42,19 @@ def test_a_scheduler_with_a_wrong_prediction_type_is_refused_with_the_possible_o
     truth = "v_prediction or sample" if said == "epsilon" else "epsilon"
     with pytest.raises(InputError, match=rf"^checkpoint: .* mine says prediction_type {said}.* predicts {truth}:"):
         check_prediction_type(model, said, "mine")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_network_is_called_once_in_the_precision_that_it_runs_in(
+    dtype: torch.dtype, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[torch.dtype, int]] = []
+    forward = UNet2DConditionModel.forward
+
+    def record(self: UNet2DConditionModel, sample: torch.Tensor, *args: Any, **options: Any) -> Any:
+        seen.append((sample.dtype, len(sample)))
+        return forward(self, sample, *args, **options)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", record)
+    renoise.load(tiny_sd, dtype=dtype)
+    assert seen == [(dtype, 1)]
