@@ -10,6 +10,7 @@ from torch import Tensor
 
 from renoise.data.files import error_text
 from renoise.errors import InputError
+from renoise.utils.hub import check_hub
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,11 @@ class Captioner:
 
         self.config = config
         self.is_offloaded = False
+        only_cached = check_hub(config.checkpoint, "config.json", "data.captioner.checkpoint")
         try:
-            self.processor = Blip2Processor.from_pretrained(config.checkpoint)
+            self.processor = Blip2Processor.from_pretrained(config.checkpoint, local_files_only=only_cached)
             self.network = Blip2ForConditionalGeneration.from_pretrained(
-                config.checkpoint, dtype=torch.float16, use_safetensors=True
+                config.checkpoint, dtype=torch.float16, use_safetensors=True, local_files_only=only_cached
             ).eval()
         except (OSError, ValueError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
             raise InputError(

@@ -48,12 +48,13 @@ def omitted_parts(index: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def find_folder(checkpoint: str, omitted: Mapping[str, Any]) -> Path:
+def find_folder(checkpoint: str, omitted: Mapping[str, Any], only_cached: bool = False) -> Path:
     """Returns the local folder of a checkpoint, which is downloaded where it is on the hub.
 
     Args:
         checkpoint: A hub id or a local folder.
         omitted: The parts that are not downloaded.
+        only_cached: Whether to take what the hub's cache has, because the hub cannot be reached.
 
     Raises:
         InputError: A hub repository has no .safetensors files.
@@ -63,7 +64,10 @@ def find_folder(checkpoint: str, omitted: Mapping[str, Any]) -> Path:
         return Path(checkpoint)
     for variant in (None, "fp16"):
         try:
-            return Path(DiffusionPipeline.download(checkpoint, use_safetensors=True, variant=variant, **omitted))
+            folder = DiffusionPipeline.download(
+                checkpoint, use_safetensors=True, variant=variant, local_files_only=only_cached, **omitted
+            )
+            return Path(folder)
         except OSError as error:
             if "Could not find the necessary `safetensors` weights" not in str(error):
                 raise

@@ -13,6 +13,7 @@ from renoise.errors import InputError, prefixed
 from renoise.models.base import DiffusionModel
 from renoise.models.checkpoint_files import REQUIRED_PARTS, check_parts, find_folder, omitted_parts
 from renoise.models.lora import merge_lora
+from renoise.utils.hub import check_hub
 from renoise.utils.plugins import load_plugins
 
 ENTRY_POINT_GROUP = "renoise.models"
@@ -34,11 +35,12 @@ def load_model(
     """
     if not checkpoint:
         raise InputError("checkpoint must be a hub id or a local folder in diffusers layout, got an empty string")
+    only_cached = check_hub(checkpoint, DiffusionPipeline.config_name, "checkpoint")
     try:
-        index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint))
+        index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint, local_files_only=only_cached))
         family = _family(str(index.get("_class_name")), checkpoint)
         omitted = omitted_parts(index)
-        folder = find_folder(checkpoint, omitted)
+        folder = find_folder(checkpoint, omitted, only_cached)
         variant = check_parts(checkpoint, folder, index, omitted)
         parts = omitted if vae is None else omitted | {"vae": _load_vae(vae, dtype)}
         pipeline = DiffusionPipeline.from_pretrained(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 
 from renoise.errors import InputError
+from renoise.utils.hub import check_hub
 
 HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)(?:/(.+\.safetensors))?")
 """A hub id, or the path of a file in a hub repository."""
@@ -75,10 +75,11 @@ def _path(source: str, default_name: str, option: str) -> Path:
         advice = f"; name a file in it, such as {others}" if others else ""
         raise InputError(f"{option}: {source} has no {default_name}{advice}")
     named = HUB_FILE.fullmatch(source)
-    if named is None or (source.endswith(".safetensors") and named[2] is None):
+    if named is None or Path(named[1]).exists() or (source.endswith(".safetensors") and named[2] is None):
         raise InputError(f"{option} must be a hub id, a folder or a .safetensors file; {source} does not exist")
+    only_cached = check_hub(named[1], named[2] or default_name, option)
     try:
-        return Path(hf_hub_download(named[1], named[2] or default_name))
-    except (OSError, HFValidationError) as error:
+        return Path(hf_hub_download(named[1], named[2] or default_name, local_files_only=only_cached))
+    except OSError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{option}: {source} cannot be loaded: {reason}") from error

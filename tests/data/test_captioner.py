@@ -74,7 +74,9 @@ def test_a_checkpoint_that_is_not_a_blip2_is_an_error(tmp_path: Path, tiny_sd: P
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny_blip2, damaged)
     (damaged / "model.safetensors").write_bytes(b"no weights")
-    for checkpoint in (tmp_path / "nowhere", tiny_sd, tiny_sd / "text_encoder", damaged):
+    with pytest.raises(InputError, match=r"^data\.captioner\.checkpoint: \S+nowhere: no such file or folder here, "):
+        Captioner(CaptionerConfig(str(tmp_path / "nowhere")))
+    for checkpoint in (tiny_sd, tiny_sd / "text_encoder", damaged):
         with pytest.raises(InputError) as raised:
             Captioner(CaptionerConfig(str(checkpoint)))
         assert str(raised.value).startswith(f"data.captioner.checkpoint: {checkpoint} cannot be loaded as a BLIP-2: ")
