@@ -94,7 +94,7 @@ def _read(image: SingleImage, resolution: int | None, name: str) -> tuple[torch.
     """Returns the pixels [3, H, W] of an image, and its time ids."""
     try:
         if isinstance(image, Image.Image):
-            return image_to_pixels(image, resolution or (image.height, image.width))
+            return image_to_pixels(image, resolution or (image.height, image.width), name=name)
         if isinstance(image, torch.Tensor):
             return _read_tensor(image, resolution, name)
         if isinstance(image, str | PathLike):

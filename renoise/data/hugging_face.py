@@ -9,8 +9,10 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from renoise.data.files import error_text
-from renoise.data.formats import suffixes
+from lightning.pytorch.utilities import rank_zero_warn
+
+from renoise.data.files import error_text, walk
+from renoise.data.formats import not_opened, picture_suffixes, suffixes
 from renoise.data.images_data_module import ImagesDataModule
 from renoise.data.records import ImageRecord, row_record, warn_of_names
 from renoise.data.referenced_files import inner_name
@@ -24,7 +26,7 @@ from renoise.data.tables import (
     read_column,
 )
 from renoise.data.text_columns import TextColumns
-from renoise.errors import InputError
+from renoise.errors import InputError, InputWarning
 
 CACHE = ".datasets"
 """Folder for Arrow files in the output folder. It may be deleted when a run has ended."""
@@ -133,6 +135,11 @@ class HuggingFaceDataModule(ImagesDataModule):
         images = [path for path in self._files if Path(path).suffix.lower() in suffixes() and path not in listed]
         problem = "images are left out because the metadata do not list them; ImageFolderDataModule reads all"
         warn_of_names(self.root, problem, [inner_name(self.root, path) for path in images])
+        names = {PurePosixPath(path).name for path in listed}
+        files = (path for path in walk(self.root, self.output_folder) if path.name not in names)
+        others = not_opened(path.suffix.lower() for path in files)
+        if others:
+            rank_zero_warn(f"data.root: pictures in {self.root} are left out: {others}", category=InputWarning)
 
     def _table(self) -> Any:
         """Returns the split. Its format, which may have been saved with it, is reset."""
@@ -185,4 +192,4 @@ class HuggingFaceDataModule(ImagesDataModule):
 def _suffix(*names: object) -> str:
     """Returns the first suffix of an image file among the names that a row has for its image."""
     endings = (PurePosixPath(str(name)).suffix.lower() for name in names)
-    return next((ending for ending in endings if ending in suffixes()), ".png")
+    return next((ending for ending in endings if ending in picture_suffixes()), ".png")

@@ -6,6 +6,7 @@ from torch.utils.data import Dataset
 
 from renoise.data.batch import FailedImage, LoadedImage
 from renoise.data.files import UnreadableImageError
+from renoise.data.image_memory import MAX_MEMORY
 from renoise.data.images import read_image
 from renoise.data.records import ImageRecord
 from renoise.data.resizing import Fit
@@ -18,10 +19,13 @@ class ImageDataset(Dataset[LoadedImage | FailedImage]):
         records: The images.
         sizes: Target size of each image, (height, width) in pixels.
         fit: How images are fitted to their target sizes.
+        max_memory: Memory in MiB that reading one image may take.
     """
 
-    def __init__(self, records: list[ImageRecord], sizes: list[tuple[int, int]], fit: Fit) -> None:
-        self.records, self.sizes, self.fit = records, sizes, fit
+    def __init__(
+        self, records: list[ImageRecord], sizes: list[tuple[int, int]], fit: Fit, max_memory: int = MAX_MEMORY
+    ) -> None:
+        self.records, self.sizes, self.fit, self.max_memory = records, sizes, fit, max_memory
 
     def __len__(self) -> int:
         return len(self.records)
@@ -29,22 +33,23 @@ class ImageDataset(Dataset[LoadedImage | FailedImage]):
     def __getitem__(self, index: int) -> LoadedImage | FailedImage:
         record = self.records[index]
         try:
-            return load_image(record, self.sizes[index], self.fit)
+            return load_image(record, self.sizes[index], self.fit, self.max_memory)
         except UnreadableImageError as error:
             return record, str(error)
 
 
-def load_image(record: ImageRecord, size: tuple[int, int], fit: Fit) -> LoadedImage:
+def load_image(record: ImageRecord, size: tuple[int, int], fit: Fit, max_memory: int = MAX_MEMORY) -> LoadedImage:
     """Returns the image of a record.
 
     Args:
         record: The image.
         size: Target size, (height, width) in pixels.
         fit: How the image is fitted to the target size.
+        max_memory: Memory in MiB that reading it may take.
 
     Raises:
         UnreadableImageError: The record has an error, or the image cannot be read.
     """
     if record.error is not None:
         raise UnreadableImageError(record.error)
-    return LoadedImage(record, *read_image(record.source, size, fit))
+    return LoadedImage(record, *read_image(record.source, size, fit, max_memory, record.file_name))

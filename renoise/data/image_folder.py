@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from renoise.data.files import walk
-from renoise.data.formats import suffixes
+from renoise.data.formats import not_opened, suffixes
 from renoise.data.images_data_module import ImagesDataModule
 from renoise.data.metadata import is_metadata, read_metadata
 from renoise.data.overlooked import warn_of_overlooked
 from renoise.data.records import ImageRecord, first_of_each_name, printable
-from renoise.errors import InputError
+from renoise.errors import InputError, InputWarning
 
 
 class ImageFolderDataModule(ImagesDataModule):
@@ -42,13 +44,21 @@ class ImageFolderDataModule(ImagesDataModule):
             if path.suffix.lower() in suffixes():
                 record = _image_record(path, self.root)
                 records.setdefault(record.file_name, record)
+        others = not_opened(path.suffix.lower() for path in files if _name(path, self.root) not in records)
         if not records:
-            raise InputError(f"data.root: {self.root} contains no images (files such as .jpg, .png or .webp)")
+            found = f"that can be read, only {others}" if others else "(files such as .jpg, .png or .webp)"
+            raise InputError(f"data.root: {self.root} contains no images {found}")
+        if others:
+            rank_zero_warn(f"data.root: pictures in {self.root} are left out: {others}", category=InputWarning)
         warn_of_overlooked(files, records, self.root)
         return [records[name] for name in sorted(records)]
 
 
 def _image_record(path: Path, root: Path) -> ImageRecord:
-    name = path.relative_to(root).as_posix()
-    error = None if printable(name) == name else "its name is not valid UTF-8"
-    return ImageRecord(printable(name), path, error=error)
+    name = _name(path, root)
+    error = None if name == path.relative_to(root).as_posix() else "its name is not valid UTF-8"
+    return ImageRecord(name, path, error=error)
+
+
+def _name(path: Path, root: Path) -> str:
+    return printable(path.relative_to(root).as_posix())

@@ -1,25 +1,30 @@
-"""Reads image files: upright RGB pixels of the target size, or a short message that says what is wrong."""
+"""Reads image files: upright sRGB pixels of the target size, or a short message that says what is wrong."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
-from renoise.data.files import UnreadableImageError, error_text, read_bytes
-from renoise.data.formats import formats
+from renoise.data.colors import color_conversion, reduced_to_srgb
+from renoise.data.files import UnreadableImageError, error_text
+from renoise.data.image_files import open_file, open_image, orientation
+from renoise.data.image_memory import MAX_MEMORY, check_memory
 from renoise.data.records import ImageSource
 from renoise.data.resizing import Fit, crop_box, resize_into, time_ids
+from renoise.errors import InputWarning
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,7 +35,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image upright, by its EXIF orientation. From 5 on, height and width change places."""
+"""What turns an image upright, by its EXIF orientation."""
+SIDEWAYS = {TURNS[number] for number in (5, 6, 7, 8)}
+"""The turns by which height and width change places."""
+GAP, MIN_SIDE = 3, 1024
+"""An image is reduced as long as it keeps three pixels for each one of the target, and 1,024 in each direction. The
+result is nearly the same as without (Pillow's documentation of `reducing_gap`)."""
 
 
 class ImageContent(NamedTuple):
@@ -48,78 +58,96 @@ class ImageContent(NamedTuple):
 
 
 def read_image(
-    source: str | PathLike[str] | ImageSource, size: int | tuple[int, int], fit: Fit = "crop"
+    source: str | PathLike[str] | ImageSource,
+    size: int | tuple[int, int],
+    fit: Fit = "crop",
+    max_memory: int = MAX_MEMORY,
+    name: str | None = None,
 ) -> ImageContent:
-    """Reads an image file as upright pixels of the target size.
+    """Reads an image file as upright sRGB pixels of the target size.
 
-    Images are resized by Lanczos' filter. Transparent parts become white. Of an animation, the first frame is read.
+    Images are resized by Lanczos' filter. Large ones are reduced by a whole number before, JPEG files while they are
+    decoded. Colors with an ICC profile are converted to sRGB. Transparent parts become white. Of an animation, the
+    first frame is read.
 
     Args:
         source: The file, or an object that reads one.
         size: Target size in pixels: side of a square, or (height, width).
         fit: How the image is fitted to the target size.
+        max_memory: Memory in MiB that reading may take, and the largest length of a file.
+        name: Name of the image in warnings; None takes that of the file.
 
     Returns:
         The pixels, float32 [3, height, width] in [0, 1], the file's hash, and SDXL's time ids.
 
     Raises:
-        UnreadableImageError: The file does not exist, cannot be read or is not a usable image.
+        UnreadableImageError: The file does not exist, cannot be read, is too large or is not a usable image.
 
     Example:
         >>> from renoise.data import read_image
         >>> read_image("data/images/photographs/coffee.jpg", 64).pixels.shape
         torch.Size([3, 64, 64])
     """
-    data = read_bytes(Path(source) if isinstance(source, str | PathLike) else source)
-    pixels, ids = decode_image(data, size, fit)
-    return ImageContent(pixels, hashlib.sha256(data).hexdigest(), ids)
+    path_or_source = Path(source) if isinstance(source, str | PathLike) else source
+    with open_file(path_or_source) as file:
+        name = name or (str(source) if isinstance(source, str | PathLike) else "image")
+        pixels, ids = _decode(file, size, fit, max_memory, name)
+        return ImageContent(pixels, _sha256(file), ids)
 
 
 def read_size(source: Path | ImageSource) -> tuple[int, int] | None:
-    """Returns the height and width of an upright image, or None where the file cannot be read.
+    """Returns the height and width of an upright image, or None where the file cannot be read. No pixel is decoded.
 
     Args:
         source: The file, or an object that reads one.
     """
     try:
-        if isinstance(source, Path) and not source.is_file():  # opening a pipe can hang
-            return None
-        file = source if isinstance(source, Path) else io.BytesIO(source.read())
-        with warnings.catch_warnings():
+        with open_file(source) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=formats()) as image:
-                # Pillow gives the size of an upright TIFF already.
-                is_turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                return (image.width, image.height) if is_turned else (image.height, image.width)
+            image = open_image(file, sys.maxsize)
+            return (image.width, image.height) if orientation(image) >= 5 else (image.height, image.width)
     except Exception:  # on damaged data Pillow raises almost any type; `read_image` says what is wrong
         return None
 
 
 def decode_image(data: bytes, size: int | tuple[int, int], fit: Fit = "crop") -> tuple[Tensor, tuple[int, ...]]:
-    """Returns the pixels and the time ids of the bytes of an image file; see `image_to_pixels`.
+    """Returns the pixels and the time ids of the bytes of an image file; see `read_image`.
 
     Raises:
         UnreadableImageError: The bytes are not an image, or the image is damaged, too large or has no defined white.
     """
+    return _decode(io.BytesIO(data), size, fit, MAX_MEMORY, "image")
+
+
+def _decode(
+    file: BinaryIO, size: int | tuple[int, int], fit: Fit, max_memory: int, name: str
+) -> tuple[Tensor, tuple[int, ...]]:
     with _unreadable_if_decoding_fails("image"):
-        try:
-            image = Image.open(io.BytesIO(data), formats=formats())
-        except UnidentifiedImageError:
-            start = f"starts with {data[:8]!r}" if data else "0 bytes"
-            raise UnreadableImageError(f"is not an image in a known format ({start})") from None
+        image = open_image(file, max_memory * 2**20)
     with image:
-        return image_to_pixels(image, size, fit)
+        full_size, side = image.size, _enough(size)
+        with _unreadable_if_decoding_fails(f"{image.format} image"):
+            if isinstance(image, JpegImageFile):
+                image.draft(None, (side, side))
+            check_memory(image, full_size, _factor(image, side), max_memory)
+        return image_to_pixels(image, size, fit, name, full_size)
 
 
 def image_to_pixels(
-    image: Image.Image, size: int | tuple[int, int], fit: Fit = "crop"
+    image: Image.Image,
+    size: int | tuple[int, int],
+    fit: Fit = "crop",
+    name: str = "image",
+    full_size: tuple[int, int] | None = None,
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Returns the pixels of an image and SDXL's time ids; see `read_image`. The image itself stays as it is.
 
     Args:
-        image: The image, in any mode.
+        image: The image, in any mode. Its ICC profile is `info["icc_profile"]`, as Pillow reads it.
         size: Target size in pixels: side of a square, or (height, width).
         fit: How the image is fitted to the target size.
+        name: Name of the image in warnings.
+        full_size: (width, height) of the original, where the image is decoded at a fraction of it.
 
     Returns:
         float32 [3, height, width] in [0, 1], and the six `time_ids`.
@@ -129,11 +157,39 @@ def image_to_pixels(
     """
     target = (size, size) if isinstance(size, int) else size
     with _unreadable_if_decoding_fails(f"{image.format or image.mode} image"):
-        upright = _turn_upright(image)
+        width, height = full_size or image.size
+        transform, note = color_conversion(image)
+        image.load()
+        turn = TURNS.get(orientation(image))
+        upright = reduced_to_srgb(image, transform, _factor(image, _enough(size)))
+        if turn is not None:
+            upright = upright.transpose(turn)
+        if turn in SIDEWAYS:
+            width, height = height, width
         part = upright.crop(crop_box(upright.height, upright.width, target, fit))
-        resized = resize_into(_to_rgb(part), target, fit)
+        resized = resize_into(part, target, fit)
         pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous().float() / 255
-        return pixels, time_ids(upright.height, upright.width, target, fit)
+    if note is not None:
+        warnings.warn(f"{name}: {note}", InputWarning, stacklevel=2)
+    return pixels, time_ids(height, width, target, fit)
+
+
+def _enough(size: int | tuple[int, int]) -> int:
+    """Returns how many pixels in each direction are left of a large image before it is resized."""
+    return max(MIN_SIDE, GAP * (size if isinstance(size, int) else max(size)))
+
+
+def _factor(image: Image.Image, side: int) -> int:
+    """Returns by which whole number an image can be reduced so that each side keeps this many pixels."""
+    return max(1, min(image.size) // side)
+
+
+def _sha256(file: BinaryIO) -> str:
+    file.seek(0)
+    found = hashlib.sha256()
+    while content := file.read(2**20):
+        found.update(content)
+    return found.hexdigest()
 
 
 @contextmanager
@@ -150,32 +206,3 @@ def _unreadable_if_decoding_fails(found: str) -> Iterator[None]:
         raise UnreadableImageError(f"is too large: {error}") from None
     except Exception as error:  # on damaged data Pillow raises almost any type: SyntaxError, struct.error, EOFError, …
         raise UnreadableImageError(f"{found} cannot be decoded: {error_text(error)}") from error
-
-
-def _turn_upright(image: Image.Image) -> Image.Image:
-    image.load()
-    try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged metadata; Pillow raises almost any type
-        return image
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise UnreadableImageError("floating-point image: which value is white is not defined")
-    if image.mode.startswith("I"):
-        return _to_8_bit(image).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Maps gray values from 0…65535 to 0…255. Pillow's own conversion would clip at 255."""
-    values = np.asarray(image, dtype=np.int32)
-    if values.min() < 0 or values.max() > 65535:
-        raise UnreadableImageError(f"gray image with values {values.min()} to {values.max()}, beyond 16 bits")
-    transparent = values == image.info.get("transparency")
-    return Image.fromarray(np.where(transparent, 255, (values + 128) // 257).astype(np.uint8))

@@ -18,6 +18,7 @@ from renoise.data.batch_captioner import BatchCaptioner
 from renoise.data.captioner import CaptionerConfig
 from renoise.data.files import UnreadableImageError, check_folder
 from renoise.data.image_dataset import ImageDataset, load_image
+from renoise.data.image_memory import MAX_MEMORY
 from renoise.data.images import read_size
 from renoise.data.prefetch import Prefetcher
 from renoise.data.records import ImageRecord, check_same_in_all_processes
@@ -27,7 +28,7 @@ from renoise.utils.configurable import Configurable, describe
 from renoise.utils.distributed import raise_together
 from renoise.utils.files import real_path
 
-NOT_SETTINGS = {"batch_size", "num_workers"}
+NOT_SETTINGS = {"batch_size", "num_workers", "max_image_memory"}
 """Arguments that the results do not depend on."""
 
 
@@ -44,6 +45,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
             out of several with about as many pixels as the square; a batch has one shape).
         prompt: Prompt of images without a text.
         captioner: A BLIP-2 that captions images without a text; null gives them `prompt`.
+        max_image_memory: Memory in MiB that reading one image may take, in each worker; larger images fail.
 
     Raises:
         InputError: An argument is wrong. The message begins with its name.
@@ -72,12 +74,14 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         resize: Resize = "crop",
         prompt: str = "",
         captioner: CaptionerConfig | None = None,
+        max_image_memory: int = MAX_MEMORY,
     ) -> None:
         super().__init__()
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("num_workers", num_workers, 0),
             ("resolution", resolution, 8),
+            ("max_image_memory", max_image_memory, 1),
         ):
             if value < least:
                 raise InputError(f"{name} must be {least} or more, got {value}")
@@ -87,6 +91,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.resolution, self.resize = resolution, resize
         self.prompt, self.captioner = prompt, captioner
+        self.max_image_memory = max_image_memory
         self.size_multiple = 8
         self._prepare: Callable[[ImageBatch], ImageBatch] | None = None
         self._batch_captioner: BatchCaptioner | None = None
@@ -180,7 +185,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         if self._batch_captioner is not None:
             self._batch_captioner.expect(records)
         loader = DataLoader(
-            ImageDataset(records, sizes, self._fit),
+            ImageDataset(records, sizes, self._fit, self.max_image_memory),
             batch_sampler=batches_of_one_size(sizes, self.batch_size),
             num_workers=self.num_workers,
             collate_fn=collate,
@@ -208,7 +213,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         """
         for record in self.records:
             if record.file_name == file_name:
-                return load_image(record, self._target_size(record), self._fit).pixels
+                return load_image(record, self._target_size(record), self._fit, self.max_image_memory).pixels
         raise UnreadableImageError(f"{file_name} is not in {self.root}")
 
     @property

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from renoise.data.files import UnreadableImageError, error_text, read_bytes
+from renoise.data.image_files import open_file
 from renoise.data.records import path_error
 from renoise.data.referenced_files import check_card, check_files, check_saved, inner_name
 from renoise.errors import InputError
@@ -37,6 +39,22 @@ class TableCell:
 
     def read(self) -> bytes:
         """Returns the bytes of the image file, see `ImageSource.read`."""
+        found = self._content()
+        return read_bytes(found) if isinstance(found, Path) else found
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Opens the image file. One that is not in the table is not read.
+
+        Raises:
+            UnreadableImageError: It cannot be read.
+        """
+        found = self._content()
+        with open_file(found) if isinstance(found, Path) else io.BytesIO(found) as file:
+            yield file
+
+    def _content(self) -> bytes | Path:
+        """Returns the image file, or its path."""
         try:
             cell = self.table[self.row][self.column]
         except Exception as error:  # of many types, depending on what is damaged
@@ -52,7 +70,7 @@ class TableCell:
         problem = path_error(self.root, name)
         if problem is not None:
             raise UnreadableImageError(problem)
-        return read_bytes(self.root / name)
+        return self.root / name
 
 
 def open_splits(root: Path, cache: Path) -> tuple[dict[str, Any] | Any, dict[str, list[str]]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from renoise.data.file_parts import FileParts
 from renoise.data.files import UnreadableImageError, check_regular, error_text, read_part
 from renoise.data.records import printable
 from renoise.errors import InputWarning
@@ -56,6 +59,21 @@ class TarMember:
         if len(content) < self.length:
             raise UnreadableImageError(f"is cut off: {self.archive.name} ends in the middle of it")
         return content
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Opens the file, without reading it.
+
+        Raises:
+            UnreadableImageError: It cannot be read.
+            OSError: The archive cannot be opened.
+        """
+        if self.problem is not None:
+            raise UnreadableImageError(self.problem)
+        with self.archive.open("rb") as file:
+            if file.seek(0, io.SEEK_END) < self.start + self.length:
+                raise UnreadableImageError(f"is cut off: {self.archive.name} ends in the middle of it")
+            yield cast(BinaryIO, FileParts(file, [(self.start, self.length)], limit=sys.maxsize))
 
 
 class _HeaderFile(io.FileIO):

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from renoise.data.formats import suffixes
+from renoise.data.formats import picture_suffixes, suffixes
 
 
 @dataclass
@@ -24,10 +24,15 @@ class Samples:
     unused: list[str] = field(default_factory=list)
 
 
-def is_image(name: str) -> bool:
-    """Returns whether a member has the suffix of an image and is not hidden, as `._cat.png` is."""
+def is_image(name: str, known: frozenset[str] | None = None) -> bool:
+    """Returns whether a member has the suffix of an image and is not hidden, as `._cat.png` is.
+
+    Args:
+        name: Name of the member.
+        known: Suffixes of images; None takes those of images that can be opened.
+    """
     base = posixpath.basename(name)
-    return not base.startswith(".") and posixpath.splitext(base)[1].lower() in suffixes()
+    return not base.startswith(".") and posixpath.splitext(base)[1].lower() in (known or suffixes())
 
 
 def find_samples(names: Sequence[str], text_suffixes: Iterable[str]) -> Samples:
@@ -41,7 +46,13 @@ def find_samples(names: Sequence[str], text_suffixes: Iterable[str]) -> Samples:
         names: Names of the members, each once.
         text_suffixes: Suffixes of texts in lower case, such as ".txt". An image has at most one text of each suffix.
     """
-    images = [name for name in names if is_image(name)]
+    opened = {posixpath.splitext(name)[0] for name in names if is_image(name)}
+    # A picture that cannot be opened gets a row that says so, unless a copy in another format can.
+    images = [
+        name
+        for name in names
+        if is_image(name) or (is_image(name, picture_suffixes()) and posixpath.splitext(name)[0] not in opened)
+    ]
     by_stem, by_key = dict[str, list[str]](), dict[str, list[str]]()
     for image in images:
         stem = posixpath.splitext(image)[0]

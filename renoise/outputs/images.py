@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
+
+PERCEPTUAL = b"\0"
+"""The rendering intent that the chunk sRGB names."""
 
 
 def to_pil(pixels: torch.Tensor) -> Image.Image:
@@ -24,11 +27,13 @@ def to_pil(pixels: torch.Tensor) -> Image.Image:
 
 
 def to_png(image: Image.Image) -> bytes:
-    """Returns a picture as the content of a PNG file.
+    """Returns a picture as the content of a PNG file that says that its colors are sRGB.
 
     Args:
         image: The picture.
     """
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"sRGB", PERCEPTUAL)
+    image.save(buffer, format="PNG", pnginfo=chunks)
     return buffer.getvalue()

@@ -31,7 +31,7 @@ def names(root: Path, **options: Any) -> list[str]:
 def test_images_are_found_in_all_folders_sorted_by_name(tmp_path: Path) -> None:
     write_gray_images(tmp_path, "b.png", "a/z.JPG", "a.webp", "a/deep/b.tiff", "Z.gif", "two words é 猫.png")
     (tmp_path / "notes.txt").touch()
-    (tmp_path / "page.eps").touch()
+    (tmp_path / "page.pdf").touch()
     assert names(tmp_path) == ["Z.gif", "a.webp", "a/deep/b.tiff", "a/z.JPG", "b.png", "two words é 猫.png"]
 
 

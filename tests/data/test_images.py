@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.image_bytes import chunk, encode, png_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
@@ -20,13 +21,6 @@ from renoise.data.images import decode_image, image_to_pixels, read_image, read_
 
 RAMP = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 ORIENTATION = 0x0112
-
-
-def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    """Returns the bytes of an image file."""
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def uniform(mode: str, color: object, size: int = 8) -> Image.Image:
@@ -218,17 +212,6 @@ def failure(data: bytes) -> str:
     return str(caught.value)
 
 
-def chunk(name: bytes, content: bytes) -> bytes:
-    """Returns a chunk of a PNG file."""
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(width: int, height: int) -> bytes:
-    """Returns a PNG file whose header has this size, without pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
 def test_floating_point_images_are_an_error() -> None:
     assert "floating-point" in failure(encode(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"))
 
@@ -254,7 +237,7 @@ def test_a_truncated_file_is_an_error(format: str) -> None:
 
 
 def test_a_decompression_bomb_is_an_error_before_it_is_decoded() -> None:
-    assert "too large" in failure(png(20_000, 20_000))
+    assert "too large" in failure(png_header(20_000, 20_000))
 
 
 def test_a_large_image_within_the_limit_is_read_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +247,7 @@ def test_a_large_image_within_the_limit_is_read_without_a_warning(monkeypatch: p
         np.testing.assert_array_equal(levels(encode(Image.fromarray(RAMP))), RAMP)
 
 
-@pytest.mark.parametrize("data", [png(0, 0), png(0, 5), b"P5 0 0 255\n", png(8, 8)])
+@pytest.mark.parametrize("data", [png_header(0, 0), png_header(0, 5), b"P5 0 0 255\n", png_header(8, 8)])
 def test_an_image_without_pixels_is_an_error(data: bytes) -> None:
     failure(data)
 
@@ -367,3 +350,37 @@ def test_damaged_bytes_raise_only_unreadable_image_errors(monkeypatch: pytest.Mo
         assert 0 <= pixels.min() <= pixels.max() <= 1
         assert min(ids) >= 0
         assert ids[4:] == (8, 8)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photo_is_reduced_before_it_is_resized_and_looks_the_same(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    photo = (
+        Image.open("data/images/photographs/coffee.jpg").convert("RGB").resize((3300, 2200), Image.Resampling.BICUBIC)
+    )
+    noisy = Image.blend(photo, Image.effect_noise(photo.size, 60).convert("RGB"), 0.1)
+    data = encode(noisy, format, exif=exif, **({"quality": 95} if format == "JPEG" else {"compress_level": 0}))
+    plain = (
+        Image.open(io.BytesIO(data))
+        .convert("RGB")
+        .crop((550, 0, 2750, 2200))
+        .resize((64, 64), Image.Resampling.LANCZOS)
+    )
+    if orientation == 6:
+        plain = plain.transpose(Image.Transpose.ROTATE_270)
+    error = np.square(levels(data, 64).astype(float) - np.asarray(plain, float)).mean()
+    assert 10 * np.log10(255**2 / error) > 40
+    assert decode_image(data, 64)[1][:2] == ((2200, 3300) if orientation == 1 else (3300, 2200))
+
+
+def test_the_first_picture_of_a_stereo_photo_is_read() -> None:
+    left, right = uniform("RGB", (200, 10, 10), 16), uniform("RGB", (10, 10, 200), 16)
+    data = encode(left, "MPO", save_all=True, append_images=[right])
+    np.testing.assert_allclose(levels(data, 16)[8, 8].astype(int), (200, 10, 10), atol=4)
+
+
+def test_the_first_page_of_a_scan_is_read() -> None:
+    data = encode(uniform("RGB", "red"), "TIFF", save_all=True, append_images=[uniform("RGB", "blue", 64)])
+    np.testing.assert_array_equal(levels(data)[4, 4], (255, 0, 0))

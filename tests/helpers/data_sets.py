@@ -58,8 +58,13 @@ def _write_hugging_face(root: Path) -> None:
 def _write_web_dataset(root: Path) -> None:
     content = io.BytesIO()
     PICTURE.save(content, "PNG")
-    with tarfile.open(root / "0.tar", "w") as archive:
-        for name, data in (("1.png", content.getvalue()), ("1.txt", b"a cat")):
+    write_tar(root / "0.tar", {"1.png": content.getvalue(), "1.txt": b"a cat"})
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    """Writes an archive of these files, by their names."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))

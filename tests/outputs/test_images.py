@@ -21,3 +21,10 @@ def test_a_png_file_has_every_pixel_of_the_picture() -> None:
     with Image.open(io.BytesIO(to_png(picture))) as read:
         assert read.format == "PNG"
         assert read.tobytes() == picture.tobytes()
+
+
+def test_a_png_file_says_that_its_colors_are_srgb() -> None:
+    content = to_png(to_pil(torch.rand(3, 8, 8)))
+    assert content.index(b"sRGB") < content.index(b"IDAT")
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.info["srgb"] == 0
