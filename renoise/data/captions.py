@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from renoise.data.records import printable
 from renoise.errors import InputError, InputWarning
 from renoise.utils.files import write_atomically
 from renoise.utils.jsonl import JsonLines
@@ -74,7 +75,7 @@ class Captions(JsonLines):
             if _is_caption(row):
                 captions[row["file_name"]] = row["text"]
             else:
-                problem = 'not an object with strings "file_name" and "text"'
+                problem = 'not an object with strings "file_name" and "text" of valid Unicode'
                 rank_zero_warn(f"{place} is skipped: {problem}", category=InputWarning)
         return captions
 
@@ -95,4 +96,8 @@ class Captions(JsonLines):
 
 
 def _is_caption(row: object) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("file_name"), str) and isinstance(row.get("text"), str)
+    if not isinstance(row, dict):
+        return False
+    values = [row.get("file_name"), row.get("text")]
+    # Half of a surrogate pair cannot be written as UTF-8, nor can a tokenizer read it.
+    return all(isinstance(value, str) and printable(value) == value for value in values)

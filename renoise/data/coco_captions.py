@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Callable
 from os import PathLike
@@ -12,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from renoise.data.files import check_folder, read_json
 from renoise.data.images_data_module import ImagesDataModule
-from renoise.data.records import ImageRecord, file_record, first_of_each_name, printable
+from renoise.data.overlooked import warn_of_unlisted
+from renoise.data.records import ImageRecord, file_record, first_of_each_name, printable, warn_of_names
 from renoise.errors import InputError, InputWarning
 
 MIN_SIDE = 420
@@ -78,6 +80,11 @@ class CocoCaptionsDataModule(ImagesDataModule):
         large = [image for image in images if min(image["width"], image["height"]) > self.min_side]
         if not large:
             raise InputError(f"data.min_side: {path} has no images whose sides both exceed {self.min_side} pixels")
+        ids = {image["id"] for image in images}
+        unknown = [str(image_id) for image_id in captions if image_id not in ids]
+        warn_of_names(path, "captions are left out because their images are not listed; their image_id", unknown)
+        names = [posixpath.normpath(image["file_name"]) for image in images]
+        warn_of_unlisted(folder, names, path)
         records = first_of_each_name(self._record(image, captions.get(image["id"], []), path) for image in large)
         return sorted(records, key=lambda record: record.file_name)
 
@@ -123,7 +130,9 @@ def _is_image(entry: Any) -> bool:
         and isinstance(entry.get("id"), int | str)
         and isinstance(entry.get("file_name"), str)
         and entry["file_name"] != ""
-        and all(isinstance(entry.get(side), int | float) for side in ("width", "height"))
+        and all(
+            isinstance(entry.get(side), int | float) and not math.isnan(entry[side]) for side in ("width", "height")
+        )
     )
 
 

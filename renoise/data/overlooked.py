@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from renoise.data.files import walk
+from renoise.data.formats import suffixes
 from renoise.data.metadata import is_metadata
 from renoise.data.records import ImageRecord, warn_of_names
 from renoise.data.tar_files import COMPRESSED_SUFFIXES
@@ -37,3 +39,17 @@ def warn_of_overlooked(files: Iterable[Path], records: Mapping[str, ImageRecord]
     warn_of_names(root, "archives are not opened; WebDatasetDataModule reads .tar files", archives)
     warn_of_names(root, "tables are not read; metadata.jsonl, metadata.csv and metadata.parquet are", tables)
     warn_of_names(root, "texts beside images are not read; list them in metadata.jsonl", texts)
+
+
+def warn_of_unlisted(folder: Path, names: Iterable[str], place: Path) -> None:
+    """Warns of images in a folder that the file which lists a data set's images does not name.
+
+    Args:
+        folder: The folder of images.
+        names: The images that are listed, relative to `folder`.
+        place: The file that lists them.
+    """
+    listed = set(names)
+    found = [path for path in walk(folder, None) if path.suffix.lower() in suffixes()]
+    unlisted = [name for name in (path.relative_to(folder).as_posix() for path in found) if name not in listed]
+    warn_of_names(place, f"images in {folder} are left out because they are not listed", unlisted)

@@ -17,6 +17,7 @@ from torch import Tensor
 from renoise.data.files import UnreadableImageError, check_folder, read_json
 from renoise.data.images import read_size
 from renoise.data.images_data_module import ImagesDataModule
+from renoise.data.overlooked import warn_of_unlisted
 from renoise.data.records import ImageRecord, file_record, first_of_each_name, printable
 from renoise.data.resizing import crop_box, resize_into
 from renoise.errors import InputError, InputWarning
@@ -74,6 +75,7 @@ class PIEBenchDataModule(ImagesDataModule):
             raise InputError(f"data.mapping_file: {problems[0]}")
         for problem in problems:
             rank_zero_warn(f"{problem}; it is skipped", category=InputWarning)
+        warn_of_unlisted(self.root / self.images, [posixpath.normpath(e["image_path"]) for e in entries.values()], path)
         return first_of_each_name(self._record(key, entry, path) for key, entry in entries.items())
 
     def _record(self, key: str, entry: dict[str, Any], path: Path) -> tuple[str, ImageRecord]:

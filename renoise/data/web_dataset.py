@@ -15,10 +15,14 @@ from renoise.data.images_data_module import ImagesDataModule
 from renoise.data.records import ImageRecord, first_of_each_name, printable, row_record, warn_of_names
 from renoise.data.tar_files import TarMember, is_compressed, read_members
 from renoise.data.tar_samples import find_samples
+from renoise.data.text_columns import TextColumns
 from renoise.errors import InputError, InputWarning
 
 MAX_TEXT = 2**20
 """Largest size of a text member in bytes; a prompt has a few hundred."""
+
+OTHER_TEXTS = (".txt", ".text", ".caption", ".cap", ".prompt")
+"""Suffixes of members that are likely to be texts, where they are not `data.text_suffix`."""
 
 
 class WebDatasetDataModule(ImagesDataModule):
@@ -62,12 +66,16 @@ class WebDatasetDataModule(ImagesDataModule):
         )
         warn_of_names(self.root, problem, [path.relative_to(self.root).as_posix() for path in compressed])
         shards = [path for path in paths if path.suffix.lower() == ".tar" and path not in compressed]
+        self._texts = TextColumns()
         self._together: list[str] = []
         self._unused: list[str] = []
         records = first_of_each_name(record for path in shards for record in self._records(path))
         warn_of_names(self.root, "samples of several images, each of which gets a row", self._together)
         problem = "texts are left out that belong to no image or to one that has another text"
         warn_of_names(self.root, problem, self._unused)
+        self._texts.warn_if_none(
+            self.root, "data.text_suffix names another suffix; .json has the keys text and caption"
+        )
         if not records:
             raise InputError(f"data.root: {self.root} contains no images in uncompressed .tar files")
         return records
@@ -86,6 +94,7 @@ class WebDatasetDataModule(ImagesDataModule):
         samples = find_samples(list(members), dict.fromkeys([".json", text_suffix]))
         self._together += [f"{shard}/{', '.join(images)}" for images in samples.together]
         self._unused += [f"{shard}/{name}" for name in samples.unused]
+        self._texts.add({suffix: suffix for suffix in OTHER_TEXTS if any(name.endswith(suffix) for name in members)})
         for image, texts in samples.texts.items():
             place, name = printable(f"{path}, {image}"), printable(f"{shard}/{image}")
             if image.startswith(("/", "../")):
@@ -93,6 +102,7 @@ class WebDatasetDataModule(ImagesDataModule):
                 yield place, ImageRecord(name, members[image], error="its name in the archive leads out of it")
             else:
                 row = _texts({suffix: members[text] for suffix, text in texts.items()}, text_suffix, place)
+                self._texts.add({column: value for column, value in row.items() if value is not None})
                 yield place, row_record(name, members[image], place, row)
 
 

@@ -64,6 +64,11 @@ def test_the_last_of_several_captions_of_one_image_counts(tmp_path: Path) -> Non
         ('["b.png", "a dog"]', "not an object with strings"),
         ('{"file_name": "b.png"}', "not an object with strings"),
         ('{"file_name": "b.png", "text": null}', "not an object with strings"),
+        ('{"file_name": "b.png", "text": "half \\ud83d"}', "not an object with strings .* of valid Unicode"),
+        ('{"file_name": "\\ud83d.png", "text": "a dog"}', "not an object with strings .* of valid Unicode"),
+        ("5", "not an object with strings"),
+        ("NaN", "not an object with strings"),
+        ("[" * 100_000, "not JSON"),
         ("\udcff", "not JSON"),
     ],
 )

@@ -96,6 +96,24 @@ def test_broken_entries_are_skipped_and_counted_in_one_warning(coco: Path) -> No
     assert {each.file_name: each.prompt for each in data.records} == {"0001.png": "the first", "0003.png": ""}
 
 
+def test_images_and_captions_that_belong_to_no_entry_are_warned_of(coco: Path) -> None:
+    annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
+    annotations["images"] = [
+        *annotations["images"][:3],
+        {"id": 9, "file_name": "x", "width": float("nan"), "height": 9},
+    ]
+    annotations["annotations"].append({"image_id": 77, "id": 1, "caption": "lost"})
+    write(coco, annotations)
+    with pytest.warns(InputWarning) as caught:
+        CocoCaptionsDataModule(coco).setup("predict")
+    path = coco / "annotations/captions_val2017.json"
+    assert [str(each.message) for each in caught] == [
+        f"{path}: 1 of 4 images are skipped, the first of them [3]: not in COCO's format",
+        f"{path}: captions are left out because their images are not listed; their image_id (1): 77",
+        f"{path}: images in {coco}/val2017 are left out because they are not listed (1): 0004.png",
+    ]
+
+
 def test_the_first_of_two_images_of_one_name_counts(coco: Path) -> None:
     annotations = json.loads((coco / "annotations/captions_val2017.json").read_text())
     annotations["images"].append({"id": 5, "file_name": "./0001.png", "width": 999, "height": 999})

@@ -180,6 +180,19 @@ def test_broken_and_repeated_entries_are_skipped_with_a_warning(tmp_path: Path) 
     ]
 
 
+def test_an_image_that_is_not_listed_and_a_key_that_occurs_twice_are_warned_of(tmp_path: Path) -> None:
+    root = bench(tmp_path / "bench", a=ENTRY)
+    Image.new("RGB", (8, 8)).save(root / "annotation_images/other.png")
+    path, entry = root / "mapping_file.json", json.dumps(ENTRY)
+    path.write_text(f'{{"a": {entry}, "a": {entry}}}')
+    with pytest.warns(InputWarning) as caught:
+        assert len(ready(root).records) == 1
+    assert [str(each.message) for each in caught] == [
+        f"{path}: keys occur twice in an object, and the last one counts (1): a",
+        f"{path}: images in {root}/annotation_images are left out because they are not listed (1): other.png",
+    ]
+
+
 def test_entries_that_json_cannot_represent_have_an_error(tmp_path: Path) -> None:
     odd = {"b": {"blended_word": "\ud800", "image_path": "b.png"}, "c": {"mask": [float("nan")], "image_path": "c.png"}}
     root = bench(tmp_path / "bench", a=ENTRY, **{key: ENTRY | columns for key, columns in odd.items()})

@@ -305,6 +305,20 @@ def test_text_suffix_selects_the_text_members(tmp_path: Path, files: list[Path])
     assert ready(tmp_path / "set", text_suffix=".caption").records[0].prompt == "yes"
 
 
+def test_texts_of_other_names_are_warned_of_where_no_image_has_a_text(tmp_path: Path, files: list[Path]) -> None:
+    image = files[0].read_bytes()
+    write(
+        tmp_path / "set/a.tar", [("a.png", image), ("a.caption", b"a cat"), ("a.json", b'{"prompt": "a cat", "x": 1}')]
+    )
+    _, messages = listed(tmp_path / "set")
+    problem = (
+        "no row has a text, so there are no prompts from it, but there are: .caption, prompt; data.text_suffix names"
+    )
+    assert messages == [f"{tmp_path}/set: {problem} another suffix; .json has the keys text and caption"]
+    write(tmp_path / "set/b.tar", [("b.png", image), ("b.txt", b"a dog")])
+    assert listed(tmp_path / "set")[1] == []
+
+
 def test_nan_becomes_null_and_unreadable_texts_are_skipped(tmp_path: Path, files: list[Path]) -> None:
     image = files[0].read_bytes()
     members = [("a.png", image), ("a.json", b'{"score": NaN, "inner": [-Infinity, 1], "text": null, "caption": "c"}')]
