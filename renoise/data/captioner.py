@@ -12,6 +12,9 @@ from renoise.data.files import error_text
 from renoise.errors import InputError
 from renoise.utils.hub import check_hub
 
+GENERATION_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What `generate` raises for checkpoints that do not fit together, and where memory runs out."""
+
 
 @dataclass(frozen=True)
 class CaptionerConfig:
@@ -54,6 +57,7 @@ class Captioner:
             self.network = Blip2ForConditionalGeneration.from_pretrained(
                 config.checkpoint, dtype=torch.float16, use_safetensors=True, local_files_only=only_cached
             ).eval()
+            self._name_image_token()
         except (OSError, ValueError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
             raise InputError(
                 f"data.captioner.checkpoint: {config.checkpoint} cannot be loaded as a BLIP-2: {error_text(error)}; "
@@ -66,7 +70,20 @@ class Captioner:
 
         Args:
             images: [B, 3, H, W] in [0, 1].
+
+        Raises:
+            InputError: The network cannot caption them.
         """
+        try:
+            return self._generate(images)
+        except GENERATION_ERRORS as error:
+            advice = "; lower data.batch_size" if isinstance(error, torch.OutOfMemoryError) else ""
+            raise InputError(
+                f"data.captioner.checkpoint: {self.config.checkpoint} cannot caption {len(images)} images: "
+                f"{type(error).__name__}: {error_text(error)}{advice}"
+            ) from error
+
+    def _generate(self, images: Tensor) -> list[str]:
         self._move_to(images.device)
         inputs = self.processor.image_processor(images, do_rescale=False, return_tensors="pt", device=images.device)
         pixels = inputs.pixel_values.to(images.device, next(self.network.vision_model.parameters()).dtype)
@@ -75,6 +92,23 @@ class Captioner:
             self.network.to("cpu")
             torch.cuda.empty_cache()
         return [text.strip() for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
+
+    def _name_image_token(self) -> None:
+        """Names the token in whose places the image's embeddings stand. Checkpoints from before 11/2024 do not.
+
+        Raises:
+            ValueError: The vocabulary has no place for one.
+        """
+        config = self.network.config
+        if config.image_token_index is None:
+            config.image_token_index = self.processor.tokenizer.convert_tokens_to_ids(
+                self.processor.image_token.content
+            )
+        size = self.network.get_input_embeddings().num_embeddings
+        if config.image_token_index >= size:
+            raise ValueError(
+                f"its token for images is number {config.image_token_index}, and it has embeddings for {size} tokens"
+            )
 
     def _move_to(self, device: torch.device) -> None:
         if device.type == "cpu":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,54 @@ def test_an_offloaded_captioner_moves_to_the_cpu_after_every_batch(
     monkeypatch.setattr(captioner, "is_offloaded", True)
     captioner(images_of(SCENES[:1]))
     assert moves[1:] == [torch.device("cpu"), "cpu"]
+
+
+def without(path: Path, *keys: str) -> None:
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key not in keys}))
+
+
+@pytest.fixture
+def old_checkpoint(tmp_path: Path, tiny_blip2: Path) -> Path:
+    """A BLIP-2 as they were saved before 11/2024: nothing in it names the token of the image."""
+    old = Path(shutil.copytree(tiny_blip2, tmp_path / "old"))
+    without(old / "config.json", "image_token_index")
+    without(old / "processor_config.json", "num_query_tokens")
+    without(old / "tokenizer_config.json", "image_token", "extra_special_tokens", "added_tokens_decoder")
+    tokenizer = json.loads((old / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] != "<image>"]
+    (old / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "<image>" not in "".join(path.read_text() for path in old.glob("*.json"))
+    return old
+
+
+def test_a_checkpoint_from_before_11_2024_gives_the_same_captions(old_checkpoint: Path) -> None:
+    assert Captioner(CaptionerConfig(str(old_checkpoint)))(images_of(SCENES)) == [scene.caption for scene in SCENES]
+
+
+def test_a_vocabulary_without_a_place_for_the_image_is_one_line_at_load_time(old_checkpoint: Path) -> None:
+    config = json.loads((old_checkpoint / "config.json").read_text())
+    (old_checkpoint / "config.json").write_text(json.dumps(config | {"image_token_index": 376}))
+    with pytest.raises(InputError, match=r"^data\.captioner\.checkpoint: .* number 376, and it has embeddings for 376"):
+        Captioner(CaptionerConfig(str(old_checkpoint)))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (TypeError("'NoneType' object\ncannot"), r"cannot caption 6 images: TypeError: 'NoneType' object cannot$"),
+        (torch.OutOfMemoryError("too much"), r"OutOfMemoryError: too much; lower data\.batch_size$"),
+        (IndexError("index out of range in self"), r"IndexError: index out of range in self$"),
+    ],
+)
+def test_whatever_the_network_raises_is_one_line(
+    error: Exception, message: str, captioner: Captioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(captioner.network, "generate", fail)
+    with pytest.raises(InputError, match=rf"^data\.captioner\.checkpoint: .*{message}"):
+        captioner(images_of(SCENES))
 
 
 def test_a_checkpoint_that_is_not_a_blip2_is_an_error(tmp_path: Path, tiny_sd: Path, tiny_blip2: Path) -> None:
