@@ -32,7 +32,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
     """Inverts images, reconstructs them, and gives the inversions to editors.
 
     Args:
-        checkpoint: A hub id, or a local folder in diffusers layout.
+        checkpoint: A hub id, a local folder in diffusers layout, or a single .safetensors file.
         lora: LoRA weights to merge into the checkpoint: a hub id, a folder or a .safetensors file.
         vae: An autoencoder to use in place of the checkpoint's: a hub id or a local folder.
         scheduler: Class name of the diffusers scheduler, such as DDIMScheduler. Null takes the checkpoint's own.

@@ -59,8 +59,9 @@ def load(
     """Loads a model, chooses its scheduler, and reads the scheduler's steps.
 
     Args:
-        checkpoint: A hub id, a local folder in diffusers layout, or a diffusers pipeline in memory. The pipeline is not
-            changed; its scheduler, type and device are used. None takes the preset's checkpoint and LoRA.
+        checkpoint: A hub id, a local folder in diffusers layout, a single .safetensors file, or a diffusers pipeline in
+            memory. The pipeline is not changed; its scheduler, type and device are used. None takes the preset's
+            checkpoint and LoRA.
         preset: Name of a preset, see `renoise presets`. It gives the arguments that are left out.
         lora: LoRA weights to merge into the checkpoint: a hub id, a folder or a .safetensors file.
         scheduler: A diffusers scheduler, or its class name. None takes the checkpoint's own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from renoise.errors import InputError, prefixed
 from renoise.models.base import DiffusionModel
 from renoise.models.checkpoint_files import REQUIRED_PARTS, check_parts, find_folder, omitted_parts
 from renoise.models.lora import merge_lora
+from renoise.models.single_file import find_config, load_single_file
 from renoise.utils.hub import check_hub
 from renoise.utils.plugins import load_plugins
 
@@ -25,7 +27,7 @@ def load_model(
     """Loads a checkpoint, and merges a LoRA into it where one is named.
 
     Args:
-        checkpoint: A hub id, or a local folder in diffusers layout.
+        checkpoint: A hub id, a local folder in diffusers layout, or a single .safetensors file of a whole checkpoint.
         lora: A hub id, a local folder or a .safetensors file.
         dtype: Type of the weights. They are cast one by one as they are read, so memory holds no second copy of them.
         vae: An autoencoder to use in place of the checkpoint's: a hub id or a local folder.
@@ -35,23 +37,34 @@ def load_model(
     """
     if not checkpoint:
         raise InputError("checkpoint must be a hub id or a local folder in diffusers layout, got an empty string")
-    only_cached = check_hub(checkpoint, DiffusionPipeline.config_name, "checkpoint")
+    is_file = Path(checkpoint).is_file()
+    config = find_config(Path(checkpoint)) if is_file else checkpoint
+    option = f"checkpoint: {checkpoint} cannot be loaded: its configuration" if is_file else "checkpoint"
+    advice = f". Put the file into a folder with the configuration files of {config}" if is_file else ""
     try:
-        index: dict[str, Any] = dict(DiffusionPipeline.load_config(checkpoint, local_files_only=only_cached))
+        only_cached = check_hub(config, DiffusionPipeline.config_name, option)
+    except InputError as error:
+        raise InputError(f"{error}{advice}") from error
+    try:
+        index: dict[str, Any] = dict(DiffusionPipeline.load_config(config, local_files_only=only_cached))
         family = _family(str(index.get("_class_name")), checkpoint)
         omitted = omitted_parts(index)
-        folder = find_folder(checkpoint, omitted, only_cached)
-        variant = check_parts(checkpoint, folder, index, omitted)
-        parts = omitted if vae is None else omitted | {"vae": _load_vae(vae, dtype)}
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder, use_safetensors=True, variant=variant, dtype=dtype, **parts
-        )
+        replaced = {} if vae is None else {"vae": _load_vae(vae, dtype)}
+        if is_file:
+            pipeline = load_single_file(Path(checkpoint), config, index, dtype, omitted | replaced)
+        else:
+            folder = find_folder(checkpoint, omitted, only_cached)
+            variant = check_parts(checkpoint, folder, index, omitted)
+            parts = omitted | replaced
+            pipeline = DiffusionPipeline.from_pretrained(
+                folder, use_safetensors=True, variant=variant, dtype=dtype, **parts
+            )
         pipeline.register_to_config(_name_or_path=checkpoint)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"checkpoint: {checkpoint} cannot be loaded: {reason}") from error
+        raise InputError(f"checkpoint: {checkpoint} cannot be loaded: {reason.rstrip('.')}{advice}") from error
     if lora is not None:
         merge_lora(pipeline, lora)
     pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions take a third less time
