@@ -178,7 +178,9 @@ def _damage(path: Path) -> str | None:
         if is_lfs_pointer(path):
             return f"it is a Git-LFS pointer; {LFS_ADVICE}"
         if path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if path.name.endswith("config.json") and not isinstance(content, dict):
+                return "it is not a JSON object"
         else:
             with safe_open(path, "pt"):
                 pass  # the header tells whether the file is complete

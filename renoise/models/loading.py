@@ -46,16 +46,16 @@ def load_model(
     except InputError as error:
         raise InputError(f"{error}{advice}") from error
     try:
-        index: dict[str, Any] = dict(DiffusionPipeline.load_config(config, local_files_only=only_cached))
+        index: dict[str, Any] = DiffusionPipeline.load_config(config, local_files_only=only_cached)
+        if not isinstance(index, dict):
+            raise InputError(f"checkpoint: {checkpoint}: model_index.json is not a JSON object")
         family = _family(str(index.get("_class_name")), checkpoint)
-        omitted = omitted_parts(index)
-        replaced = {} if vae is None else {"vae": _load_vae(vae, dtype)}
+        parts = omitted_parts(index) | ({} if vae is None else {"vae": _load_vae(vae, dtype)})
         if is_file:
-            pipeline = load_single_file(Path(checkpoint), config, index, dtype, omitted | replaced)
+            pipeline = load_single_file(Path(checkpoint), config, index, dtype, parts, only_cached)
         else:
-            folder = find_folder(checkpoint, omitted, only_cached)
-            variant = check_parts(checkpoint, folder, index, omitted)
-            parts = omitted | replaced
+            folder = find_folder(checkpoint, parts, only_cached)
+            variant = check_parts(checkpoint, folder, index, parts)
             pipeline = DiffusionPipeline.from_pretrained(
                 folder, use_safetensors=True, variant=variant, dtype=dtype, **parts
             )

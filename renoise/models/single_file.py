@@ -51,7 +51,12 @@ def find_config(path: Path) -> str:
 
 
 def load_single_file(
-    path: Path, config: str, index: Mapping[str, Any], dtype: torch.dtype, omitted: Mapping[str, Any]
+    path: Path,
+    config: str,
+    index: Mapping[str, Any],
+    dtype: torch.dtype,
+    parts: Mapping[str, Any],
+    only_cached: bool = False,
 ) -> DiffusionPipeline:
     """Loads a single file with the configuration that `find_config` found.
 
@@ -60,14 +65,17 @@ def load_single_file(
         config: A folder or hub id, of which no weights are read.
         index: The contents of its `model_index.json`.
         dtype: Type of the weights.
-        omitted: Parts that are left out, see `omitted_parts`.
+        parts: Parts that are left out, as None, or already loaded.
+        only_cached: Whether to take what the hub's cache has of the configuration, because the hub cannot be reached.
 
     Raises:
         InputError: The file lacks weights, or they do not fit the configuration.
     """
     kind = getattr(diffusers, str(index["_class_name"]))
     try:
-        pipeline: DiffusionPipeline = kind.from_single_file(str(path), config=config, torch_dtype=dtype, **omitted)
+        pipeline: DiffusionPipeline = kind.from_single_file(
+            str(path), config=config, torch_dtype=dtype, local_files_only=only_cached, **parts
+        )
     except (KeyError, AttributeError, ValueError, RuntimeError, OSError, SingleFileComponentError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

@@ -52,8 +52,9 @@ class StableDiffusion(DiffusionModel):
 
     @property
     def default_resolution(self) -> int:
-        """The UNet's sample size in pixels."""
-        return int(self.pipeline.unet.config.sample_size) * self.size_multiple
+        """The UNet's sample size in pixels, the longer side of one that is not square."""
+        size = self.pipeline.unet.config.sample_size
+        return int(max(size) if isinstance(size, list | tuple) else size) * self.size_multiple
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
         """Splits at the tokenizer's greatest length; see `DiffusionModel.split_prompt`."""

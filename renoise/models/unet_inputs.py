@@ -61,6 +61,8 @@ def _problems_of_conditioning(pipeline: DiffusionPipeline, addition_embed_type: 
         yield f"its UNet takes prompt embeddings of size {_prompt_size(config)}, and its text encoders make {found}"
     if config.addition_embed_type not in {None, "text", addition_embed_type}:
         yield f"its UNet needs the inputs of addition_embed_type {config.addition_embed_type}, which are not provided"
+    elif config.addition_embed_type == "text_time" and config.sample_size is None:
+        yield "its UNet has no sample_size, which the time ids tell"
     elif config.addition_embed_type == "text_time":
         expected = 6 * config.addition_time_embed_dim + pipeline.text_encoder_2.config.projection_dim
         if config.projection_class_embeddings_input_dim != expected:

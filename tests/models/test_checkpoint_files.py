@@ -139,6 +139,11 @@ def extension_missing(checkpoint: Path) -> None:
             lambda checkpoint: replace(checkpoint / "tokenizer/tokenizer.json", POINTER),
             r"the part tokenizer has a damaged tokenizer.json \(it is a Git-LFS pointer; run `git lfs pull`",
         ),
+        (lambda checkpoint: replace(checkpoint / "model_index.json", "5"), "model_index.json is not a JSON object"),
+        (
+            lambda checkpoint: replace(checkpoint / "unet/config.json", "[]"),
+            r"the part unet has a damaged config.json \(it is not a JSON object\)",
+        ),
         (bin_only, r"the part unet has its weights as diffusion_pytorch_model.bin, and only .* convert them once: "),
         (another_name, r"the part unet has no weights \(diffusion.*\); unet.safetensors has another name"),
         (extension_missing, r"the part unet contains LICENSE, .* move it elsewhere"),
@@ -147,7 +152,7 @@ def extension_missing(checkpoint: Path) -> None:
             r"the part text_encoder is null in model_index.json, .*; the part tokenizer is null",
         ),
     ],
-    ids=["pointer", "pointer of a vocabulary", "bin", "another name", "no extension", "null"],
+    ids=["pointer", "pointer of a vocabulary", "index", "config", "bin", "another name", "no extension", "null"],
 )
 def test_a_folder_without_usable_files_is_refused_with_what_to_do(
     change: Callable[[Path], None], message: str, checkpoint: Path

@@ -44,6 +44,13 @@ def test_a_single_file_beside_its_configuration_gives_the_same_model(
     assert dict(model.scheduler.config) == dict(expected.scheduler.config)
 
 
+def test_a_single_file_takes_another_autoencoder(configured: Path, tiny_sdxl: Path) -> None:
+    model = load_model(str(configured), vae=str(tiny_sdxl / "vae"))
+    expected = dict(load_model(str(tiny_sdxl)).vae.named_parameters())
+    for name, weight in model.vae.named_parameters():
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=0)
+
+
 def test_without_a_configuration_it_is_that_of_the_model_that_the_file_derives_from(
     checkpoint: Path, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

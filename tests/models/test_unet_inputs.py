@@ -63,6 +63,14 @@ def test_an_sdxl_refiner_is_refused(tiny_sdxl: Path) -> None:
         check(pipeline, projection_class_embeddings_input_dim=size)
 
 
+def test_the_resolution_of_an_sdxl_is_the_longer_side_and_must_be_known(tiny_sdxl: Path) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl)
+    check(pipeline, sample_size=(16, 24))
+    assert wrap_pipeline(pipeline).default_resolution == 96
+    with pytest.raises(InputError, match="has no sample_size"):
+        check(pipeline, sample_size=None)
+
+
 def test_an_autoencoder_that_only_sketches_is_refused(tiny_sd: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
     pipeline.vae = AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).eval()
