@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Word(NamedTuple):
-    """A word or punctuation mark: its text, its first character in the prompt, and the one after its last."""
+    """A word as of `split_words`: its text, its first character in the prompt, and the one after its last."""
 
     text: str
     begin: int
@@ -27,8 +27,8 @@ class AlignedWords(NamedTuple):
 
 
 def split_words(prompt: str) -> list[Word]:
-    """Splits a prompt into words and punctuation marks."""
-    return [Word(match.group(), *match.span()) for match in re.finditer(r"\w+|[^\w\s]+", prompt)]
+    """Splits a prompt into words and punctuation marks. The token of a textual inversion, `<my-cat>`, is one word."""
+    return [Word(match.group(), *match.span()) for match in re.finditer(r"<[^<>\s]+>|\w+|[^\w\s<]+|<", prompt)]
 
 
 def align(source: str, target: str) -> list[AlignedWords]:

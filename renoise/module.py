@@ -34,6 +34,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
     Args:
         checkpoint: A hub id, a local folder in diffusers layout, or a single .safetensors file.
         lora: LoRA weights to merge into the checkpoint: a hub id, a folder or a .safetensors file.
+        textual_inversion: Textual inversions to load: a list of hub ids, folders or .safetensors files.
         vae: An autoencoder to use in place of the checkpoint's: a hub id or a local folder.
         scheduler: Class name of the diffusers scheduler, such as DDIMScheduler. Null takes the checkpoint's own.
         scheduler_options: Settings of the scheduler that differ from the checkpoint's, such as timestep_spacing.
@@ -65,6 +66,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         self,
         checkpoint: str,
         lora: str | None = None,
+        textual_inversion: Sequence[str] = (),
         vae: str | None = None,
         scheduler: str | None = None,
         scheduler_options: dict[str, Any] | None = None,
@@ -80,6 +82,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         super().__init__()
         self.load_arguments: dict[str, Any] = {
             "lora": lora,
+            "textual_inversion": textual_inversion,
             "vae": vae,
             "scheduler": scheduler,
             "scheduler_options": scheduler_options,
@@ -239,8 +242,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
     def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:
         for record in records:
             for name, prompt in (("prompt", record.prompt or ""), ("edit_text", record.edit_prompt or "")):
-                cut = self.model.split_prompt(prompt)[1]
-                if cut:
+                if cut := self.model.split_prompt(prompt)[1]:
                     warnings.warn(
                         f"{record.file_name}: the {name} is longer than the text encoder takes; cut off: {cut!r}",
                         InputWarning,

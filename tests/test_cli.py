@@ -16,7 +16,16 @@ Predict = Callable[..., Any]
 Pictures = Callable[..., Path]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-MODEL = ["checkpoint", "lora", "scheduler", "scheduler_options", "eta", "num_inference_steps", "guidance_scale"]
+MODEL = [
+    "checkpoint",
+    "lora",
+    "textual_inversion",
+    "scheduler",
+    "scheduler_options",
+    "eta",
+    "num_inference_steps",
+    "guidance_scale",
+]
 MODEL += ["inversion", "editors", "metrics", "seed"]
 MODEL += [f"inversion.{name}" for name in ("iterations", "tolerance", "solver")]
 WRITER = ["overwrite", "strict", "retry_failed", "images_per_shard"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +44,7 @@ def load(
     *,
     preset: str | None = None,
     lora: str | None = None,
+    textual_inversion: Sequence[str] | None = None,
     scheduler: str | SchedulerMixin | None = None,
     scheduler_options: Mapping[str, Any] | None = None,
     eta: float | None = None,
@@ -61,9 +62,10 @@ def load(
     Args:
         checkpoint: A hub id, a local folder in diffusers layout, a single .safetensors file, or a diffusers pipeline in
             memory. The pipeline is not changed; its scheduler, type and device are used. None takes the preset's
-            checkpoint and LoRA.
+            checkpoint, LoRA and textual inversions.
         preset: Name of a preset, see `renoise presets`. It gives the arguments that are left out.
         lora: LoRA weights to merge into the checkpoint: a hub id, a folder or a .safetensors file.
+        textual_inversion: Textual inversions to load: a list of hub ids, folders or .safetensors files.
         scheduler: A diffusers scheduler, or its class name. None takes the checkpoint's own.
         scheduler_options: Settings of the scheduler that differ from the checkpoint's.
         eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws. 0 by default.
@@ -123,6 +125,7 @@ def _load(
     settings = {
         "checkpoint": real_path(name),
         **{part: loading.get(part) and real_path(loading[part]) for part in ("lora", "vae")},
+        "textual_inversion": [real_path(source) for source in loading.get("textual_inversion", ())],
         "scheduler": {"class_name": type(chosen).__name__, **_public(chosen.config)},
         "eta": eta,
         "num_inference_steps": num_inference_steps,
@@ -139,14 +142,17 @@ def _load(
 def _read_model(
     checkpoint: str,
     lora: str | None = None,
+    textual_inversion: Sequence[str] = (),
     vae: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     **memory: Any,
 ) -> DiffusionModel:
     """Loads a checkpoint onto the device."""
+    if isinstance(textual_inversion, str):
+        raise InputError(f"textual_inversion must be a list, got {textual_inversion!r}")
     options = MemoryOptions(**memory)
-    model = load_model(checkpoint, lora, dtype, vae)
+    model = load_model(checkpoint, lora, dtype, vae, textual_inversion)
     options.apply(model, torch.device(device))
     return model
 
@@ -167,7 +173,7 @@ def _public(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preset_settings(name: str, checkpoint: str | Path | DiffusionPipeline | None) -> dict[str, Any]:
-    """Returns the arguments of `load` that a preset gives. Its LoRA and autoencoder belong to its own checkpoint."""
+    """Returns the arguments of `load` that a preset gives. What changes its checkpoint belongs to it."""
     model = read_preset(name).get("model")
     if not isinstance(model, dict):
         raise InputError(f"preset: {name} has no section `model`")
@@ -175,7 +181,7 @@ def _preset_settings(name: str, checkpoint: str | Path | DiffusionPipeline | Non
     if not isinstance(checkpoint, DiffusionPipeline):
         names += MEMORY_OPTIONS
     if checkpoint is None:
-        names += ["checkpoint", "lora", "vae"]
+        names += ["checkpoint", "lora", "textual_inversion", "vae"]
     settings = {option: model[option] for option in names if model.get(option) is not None}
     if "inversion" in settings:
         settings["inversion"] = instantiate(Inverter, settings["inversion"])

@@ -19,7 +19,16 @@ from renoise.inversion.base import Inversion, Inverter
 from renoise.outputs.inversion_file import read_inversion
 from renoise.presets import instantiate
 
-LOAD_ARGUMENTS = ("checkpoint", "lora", "eta", "num_inference_steps", "guidance_scale", "seed")
+LOAD_ARGUMENTS = (
+    "checkpoint",
+    "lora",
+    "textual_inversion",
+    "vae",
+    "eta",
+    "num_inference_steps",
+    "guidance_scale",
+    "seed",
+)
 NEEDED = (*LOAD_ARGUMENTS, "scheduler", "inversion", "file_name", "prompt", "time_ids", "follows_trajectory")
 """What the metadata of a file must have."""
 

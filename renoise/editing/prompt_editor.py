@@ -75,14 +75,13 @@ class PromptEditor(Editor):
             return request.edit_prompt
         # The longest words come first, so that `polar bear` is not matched as `bear`. Each word has a group, and
         # the group's index tells which word matched.
+        # A textual inversion such as `<my-cat>` has no group, and stays, unless it is one of the words.
         pairs = sorted(self.replace.items(), key=lambda pair: -len(pair[0]))
-        pattern = r"(?<!\w)(?:" + "|".join(f"({re.escape(word)})" for word, _ in pairs) + r")(?!\w)"
-
-        def replacement(match: re.Match[str]) -> str:
-            return pairs[(match.lastindex or 0) - 1][1]
-
-        prompt, count = re.subn(pattern, replacement, request.prompt, flags=re.IGNORECASE)
-        return prompt if count else None
+        words = r"(?<!\w)(?:" + "|".join(f"({re.escape(word)})" for word, _ in pairs) + r")(?!\w)"
+        pattern = re.compile(words + r"|<[^<>\s]+>", re.IGNORECASE)
+        if not any(match.lastindex for match in pattern.finditer(request.prompt)):
+            return None
+        return pattern.sub(lambda match: pairs[match.lastindex - 1][1] if match.lastindex else match[0], request.prompt)
 
     def refusal(self, request: EditRequest) -> str | None:
         """Returns why an image has no edit prompt, or None where it has one."""

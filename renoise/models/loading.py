@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from renoise.models.base import DiffusionModel
 from renoise.models.checkpoint_files import REQUIRED_PARTS, check_parts, find_folder, omitted_parts
 from renoise.models.lora import merge_lora
 from renoise.models.single_file import find_config, load_single_file
+from renoise.models.textual_inversion import load_textual_inversions, warn_of_wrong_ends
 from renoise.utils.hub import check_hub
 from renoise.utils.plugins import load_plugins
 
@@ -22,18 +24,23 @@ ENTRY_POINT_GROUP = "renoise.models"
 
 
 def load_model(
-    checkpoint: str, lora: str | None = None, dtype: torch.dtype = torch.float32, vae: str | None = None
+    checkpoint: str,
+    lora: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    vae: str | None = None,
+    textual_inversion: Sequence[str] = (),
 ) -> DiffusionModel:
-    """Loads a checkpoint, and merges a LoRA into it where one is named.
+    """Loads a checkpoint, and a LoRA and textual inversions into it where they are named.
 
     Args:
         checkpoint: A hub id, a local folder in diffusers layout, or a single .safetensors file of a whole checkpoint.
         lora: A hub id, a local folder or a .safetensors file.
         dtype: Type of the weights. They are cast one by one as they are read, so memory holds no second copy of them.
         vae: An autoencoder to use in place of the checkpoint's: a hub id or a local folder.
+        textual_inversion: Hub ids, local folders or .safetensors files.
 
     Raises:
-        InputError: The checkpoint or the LoRA does not exist, is damaged, or is of a family that is not supported.
+        InputError: The checkpoint or a file does not exist, is damaged, or is of a family that is not supported.
     """
     if not checkpoint:
         raise InputError("checkpoint must be a hub id or a local folder in diffusers layout, got an empty string")
@@ -67,6 +74,7 @@ def load_model(
         raise InputError(f"checkpoint: {checkpoint} cannot be loaded: {reason.rstrip('.')}{advice}") from error
     if lora is not None:
         merge_lora(pipeline, lora)
+    load_textual_inversions(pipeline, textual_inversion)
     pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions take a third less time
     return _wrap(family, pipeline, checkpoint).requires_grad_(False).eval()
 
@@ -87,6 +95,7 @@ def wrap_pipeline(pipeline: DiffusionPipeline) -> DiffusionModel:
         raise InputError(
             f"checkpoint: the {name} is in training mode ({', '.join(training)}); call .eval() on each part"
         )
+    warn_of_wrong_ends(pipeline)
     model = _wrap(family, pipeline, f"the {name}")
     if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
         model.vae = copy.deepcopy(pipeline.vae).float()  # the pipeline's own stays in float16

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from renoise.models.conditioning import Conditioning
 from renoise.models.stable_diffusion import StableDiffusion
@@ -30,6 +31,11 @@ class StableDiffusionXL(StableDiffusion):
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         super().__init__(pipeline)
         self.text_encoder_2: nn.Module = pipeline.text_encoder_2
+
+    @property
+    def tokenizers(self) -> dict[str, PreTrainedTokenizerBase]:
+        """The tokenizer of each text encoder; see `StableDiffusion.tokenizers`."""
+        return {"": self.pipeline.tokenizer, "_2": self.pipeline.tokenizer_2}
 
     def encode_prompts(
         self,

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
+from renoise.models.prompts import WithoutExpansion, expand, split
 from renoise.models.unet_inputs import check_unet_inputs
 
 
@@ -56,20 +58,18 @@ class StableDiffusion(DiffusionModel):
         size = self.pipeline.unet.config.sample_size
         return int(max(size) if isinstance(size, list | tuple) else size) * self.size_multiple
 
+    @property
+    def tokenizers(self) -> dict[str, PreTrainedTokenizerBase]:
+        """The tokenizer of each text encoder, by what the pipeline's names for it end with."""
+        return {"": self.pipeline.tokenizer}
+
     def split_prompt(self, prompt: str) -> tuple[str, str]:
-        """Splits at the tokenizer's greatest length; see `DiffusionModel.split_prompt`."""
-        tokenizer = self.pipeline.tokenizer
-        max_tokens = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
-        end = len(prompt)
-        while True:
-            spans = self._spans(prompt[:end])
-            if len(spans) <= max_tokens:
-                return prompt[:end], prompt[end:]
-            end = min(spans[max_tokens][0], end - 1)  # checked again: a part of a word can take more tokens than it did
+        """Splits at the greatest length of the tokenizers; see `DiffusionModel.split_prompt`."""
+        return split(self.tokenizers.values(), prompt)
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         """Returns the characters of every token; see `DiffusionModel.token_spans`."""
-        return self._spans(self.split_prompt(prompt)[0])
+        return expand(self.pipeline.tokenizer, self.split_prompt(prompt)[0])[1]
 
     def encode_prompts(
         self,
@@ -80,12 +80,12 @@ class StableDiffusion(DiffusionModel):
     ) -> Conditioning:
         """Encodes B prompts by the pipeline's own `encode_prompt`; see `DiffusionModel.encode_prompts`."""
         guided = guidance_scale != 1 and not self.takes_guidance_scale
-        embeds, negative, *pooled = self.pipeline.encode_prompt(
-            prompt=self._shortened(prompts),
+        embeds, negative, *pooled = WithoutExpansion(self.pipeline).encode_prompt(
             device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=guided,
-            negative_prompt=self._shortened(negative_prompts) if negative_prompts else None,
+            **self._texts("prompt", prompts),
+            **(self._texts("negative_prompt", negative_prompts) if negative_prompts else {}),
         )
         pooled_embeds, negative_pooled = pooled or (None, None)
         return Conditioning(
@@ -129,9 +129,10 @@ class StableDiffusion(DiffusionModel):
     def _scaling_factor(self) -> float:
         return float(self.pipeline.vae.config.scaling_factor)
 
-    def _shortened(self, prompts: Sequence[str]) -> list[str]:
-        return [self.split_prompt(prompt)[0] for prompt in prompts]
-
-    def _spans(self, text: str) -> list[tuple[int, int]]:
-        tokenized = self.pipeline.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, verbose=False)
-        return [(int(start), int(end)) for start, end in tokenized.offset_mapping]
+    def _texts(self, argument: str, prompts: Sequence[str]) -> dict[str, list[str]]:
+        """Returns an argument of `encode_prompt` for each tokenizer: the prompts, cut and written out."""
+        kept = [self.split_prompt(prompt)[0] for prompt in prompts]
+        return {
+            argument + suffix: [expand(tokenizer, prompt)[0] for prompt in kept]
+            for suffix, tokenizer in self.tokenizers.items()
+        }

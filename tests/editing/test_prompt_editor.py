@@ -48,12 +48,21 @@ def test_without_words_to_replace_the_edit_prompt_is_the_edit_text() -> None:
         ("a cat-like bear_", "a dog-like bear_"),
         ("(cat)", "(dog)"),
         ("ünder a cat", "ünder a dog"),
+        ("a <my-cat> with a cat", "a <my-cat> with a dog"),
+        ("a <toy> and a bear", "a bunny and a wolf"),
+        ("a <cat and a cat>", "a <dog and a dog>"),
     ],
 )
 def test_whole_words_are_replaced_in_upper_and_lower_case(prompt: str, edited: str) -> None:
-    editor = PromptEditor(replace={"cat": "dog", "bear": "wolf", "polar bear": "seal"})
+    editor = PromptEditor(replace={"cat": "dog", "bear": "wolf", "polar bear": "seal", "<toy>": "bunny"})
     assert editor.edit_prompt(request(prompt)) == edited
     assert editor.refusal(request(prompt)) is None
+
+
+def test_a_word_inside_the_token_of_a_textual_inversion_is_not_replaced() -> None:
+    editor = PromptEditor(replace={"cat": "dog"})
+    assert editor.edit_prompt(request("a <my-cat> and a <cat>")) is None
+    assert "contains none of the words to replace: cat" in str(editor.refusal(request("a <my-cat>")))
 
 
 @pytest.mark.parametrize(("word", "prompt"), [("sun", "the ſun"), ("i", "ı"), ("K", "300 \N{KELVIN SIGN}")])

@@ -223,6 +223,12 @@ MISTAKES = {
     ],
     "--model.lora=no/such/folder": ["model.lora must be a hub id, a folder or a .safetensors file"],
     "--model.lora=nobody/nothing": ["model.lora: nobody/nothing: no such file or folder here, "],
+    "--model.textual_inversion=[no/such/folder]": [
+        "model.textual_inversion must be a hub id, a folder or a .safetensors"
+    ],
+    "--model.textual_inversion=[nobody/nothing]": [
+        "model.textual_inversion: nobody/nothing: no such file or folder here, "
+    ],
     "--data.resolution=42": ["data.resolution must be a multiple of 4", "got 42"],
     "--data.resolution=0": ["data.resolution must be 8 or more, got 0"],
     "--data.batch_size=0": ["data.batch_size must be 1 or more, got 0"],

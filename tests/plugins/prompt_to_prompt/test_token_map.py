@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from renoise_plugins.prompt_to_prompt.token_map import TokenMap, map_tokens
 from renoise_plugins.word_alignment import split_words
+from safetensors.torch import save_file
 
 from renoise.models.base import DiffusionModel
+from renoise.models.loading import load_model
 
 LENGTH = 32
 some_words = st.lists(st.sampled_from(["a", "cat", "Dog", "red", "on", ",", "sofa", "k9", "it's"]), max_size=8)
@@ -63,6 +66,29 @@ def test_a_weight_applies_to_every_token_of_its_word_and_to_no_other(model: Diff
     assert positions(tokens.weights.ne(1)) == [2, 6]
     assert tokens.weights[2] == 3
     assert positions(tokens.target_changed) == [2, 6]
+
+
+@pytest.fixture(scope="module")
+def with_toy(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> DiffusionModel:
+    """The model with a textual inversion of three vectors."""
+    path = tmp_path_factory.mktemp("inversions") / "toy.safetensors"
+    save_file({"<my-Toy>": torch.zeros(3, 96)}, path)
+    return load_model(str(tiny_sd), textual_inversion=[str(path)])
+
+
+def test_all_vectors_of_a_textual_inversion_are_the_tokens_of_its_word(with_toy: DiffusionModel) -> None:
+    source, target = "a cat on a red background", "a <my-Toy> on a blue background"
+    tokens = map_pair(with_toy, "swap", source, target, blue=2.0)
+    toy = [2, 3, 4]
+    torch.testing.assert_close(tokens.mapper[2, toy], torch.full((3,), 1 / 3))
+    assert positions(tokens.source_changed) == [2, 5], "cat and red"
+    assert positions(tokens.target_changed) == [*toy, 7], "the textual inversion and blue"
+    assert positions(tokens.weights.ne(1)) == [7]
+    assert [positions(tokens.mapper[token]) for token in (1, 3, 4, 6)] == [[1], [5], [6], [8]]
+    back = map_pair(with_toy, "swap", target, source)
+    assert positions(back.source_changed) == [*toy, 7]
+    same = map_pair(with_toy, "refine", target, target.replace("blue", "big blue"))
+    torch.testing.assert_close(same.mapper[:7, :7], torch.eye(7))
 
 
 @given(some_words, some_words, st.sampled_from(["swap", "refine"]))
