@@ -99,7 +99,7 @@ def test_a_pipeline_with_other_steps_is_refused(tmp_path: Path, tiny_sd: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"checkpoint": "no/such/folder/here"}, r"checkpoint: no/such/folder/here cannot be loaded"),
+        ({"checkpoint": "no/such/folder/here"}, r"checkpoint: no/such/folder/here: no such file or folder here"),
         ({"scheduler": {"class_name": "Magic"}}, r"diffusers has no 'Magic'; give the pipeline"),
         ({"inversion": {"class_path": "Magic"}}, r"Magic"),
     ],
