@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,8 +21,9 @@ from renoise.inversion.discovery import load_inverters
 from renoise.inversion.renoise import ReNoise
 from renoise.module import ReNoiseModule
 from renoise.parser import CLASSES, Parser, check_spaces
+from renoise.progress_bar import ProgressLines, StepProgressBar
 from renoise.utils.library_messages import quiet_libraries, quiet_loading
-from renoise.utils.progress import is_terminal
+from renoise.utils.progress import is_terminal, show_progress, tqdm_bar
 from renoise.writer import InversionWriter
 
 TRAINER_DEFAULTS = {
@@ -45,8 +47,11 @@ class PredictTrainer(L.Trainer):
 
     def predict(self, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:  # type: ignore[override]
         """Runs the predict loop."""
-        quiet_loading(show_downloads=is_terminal())
-        super().predict(model, datamodule=datamodule, return_predictions=False)
+        bar = self.progress_bar_callback
+        shown = bar is not None and self.is_global_zero and is_terminal()
+        quiet_loading(show_downloads=shown)
+        with show_progress(shown, bar.track if isinstance(bar, StepProgressBar) else tqdm_bar):
+            super().predict(model, datamodule=datamodule, return_predictions=False)
 
 
 class ReNoiseCLI(LightningCLI):
@@ -75,6 +80,9 @@ class ReNoiseCLI(LightningCLI):
             InputError: The Trainer rejects its options.
         """
         options = self.config_init["predict"]["trainer"]
+        callbacks = options["callbacks"] or []
+        if options["enable_progress_bar"] is not False and not any(isinstance(each, ProgressBar) for each in callbacks):
+            kwargs["callbacks"] = [*callbacks, StepProgressBar() if is_terminal() else ProgressLines()]
         kwargs["default_root_dir"] = options["default_root_dir"] or self._default_folder()
         try:
             return super().instantiate_trainer(**kwargs)

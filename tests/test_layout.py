@@ -39,7 +39,8 @@ ALLOWED = {
     "module": RUNS,
     "writer": RUNS | {"module"},
     "parser": RUNS,
-    "predict": RUNS | {"module", "writer", "parser"},
+    "progress_bar": set(),
+    "predict": RUNS | {"module", "writer", "parser", "progress_bar"},
     "cli": {"errors", "utils", "presets", "predict"},
     "__main__": {"cli"},
 }

@@ -11,6 +11,7 @@ from torch import Tensor
 from renoise.data.files import error_text
 from renoise.errors import InputError
 from renoise.utils.hub import check_hub
+from renoise.utils.progress import report
 
 GENERATION_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What `generate` raises for checkpoints that do not fit together, and where memory runs out."""
@@ -52,6 +53,7 @@ class Captioner:
         self.config = config
         self.is_offloaded = False
         only_cached = check_hub(config.checkpoint, "config.json", "data.captioner.checkpoint")
+        report(f"loading {config.checkpoint}, which captions images …")
         try:
             self.processor = Blip2Processor.from_pretrained(config.checkpoint, local_files_only=only_cached)
             self.network = Blip2ForConditionalGeneration.from_pretrained(

@@ -14,11 +14,13 @@ from safetensors import SafetensorError
 from renoise.errors import InputError, prefixed
 from renoise.models.base import DiffusionModel
 from renoise.models.checkpoint_files import REQUIRED_PARTS, check_parts, find_folder, omitted_parts
+from renoise.models.loading_report import reported_loading
 from renoise.models.lora import merge_lora
 from renoise.models.single_file import find_config, load_single_file
 from renoise.models.textual_inversion import load_textual_inversions, warn_of_wrong_ends
 from renoise.utils.hub import check_hub
 from renoise.utils.plugins import load_plugins
+from renoise.utils.progress import report
 
 ENTRY_POINT_GROUP = "renoise.models"
 
@@ -59,13 +61,15 @@ def load_model(
         family = _family(str(index.get("_class_name")), checkpoint)
         parts = omitted_parts(index) | ({} if vae is None else {"vae": _load_vae(vae, dtype)})
         if is_file:
+            report(f"loading {checkpoint} …")
             pipeline = load_single_file(Path(checkpoint), config, index, dtype, parts, only_cached)
         else:
             folder = find_folder(checkpoint, parts, only_cached)
             variant = check_parts(checkpoint, folder, index, parts)
-            pipeline = DiffusionPipeline.from_pretrained(
-                folder, use_safetensors=True, variant=variant, dtype=dtype, **parts
-            )
+            with reported_loading(checkpoint, folder, [part for part in index if part not in parts], variant):
+                pipeline = DiffusionPipeline.from_pretrained(
+                    folder, use_safetensors=True, variant=variant, dtype=dtype, **parts
+                )
         pipeline.register_to_config(_name_or_path=checkpoint)
     except InputError:
         raise
@@ -103,8 +107,10 @@ def wrap_pipeline(pipeline: DiffusionPipeline) -> DiffusionModel:
 
 
 def _load_vae(vae: str, dtype: torch.dtype) -> AutoencoderKL:
+    only_cached = check_hub(vae, AutoencoderKL.config_name, "vae")
+    report(f"loading {vae} …")
     try:
-        return AutoencoderKL.from_pretrained(vae, use_safetensors=True, dtype=dtype)
+        return AutoencoderKL.from_pretrained(vae, use_safetensors=True, dtype=dtype, local_files_only=only_cached)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"vae: {vae} cannot be loaded: {' '.join(str(error).split())}") from error
 
