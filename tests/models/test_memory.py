@@ -224,3 +224,17 @@ def test_an_option_that_cannot_be_is_refused(tiny_sd: Path) -> None:
         MemoryOptions(compile=True).apply(model, CPU)
     with pytest.raises(InputError, match=r"^offload must be left out with a pipeline in memory, got model"):
         renoise.load(StableDiffusionPipeline.from_pretrained(tiny_sd), offload="model")
+
+
+def test_another_autoencoder_takes_the_place_of_the_checkpoints(tiny_sd: Path, tmp_path: Path) -> None:
+    other = AutoencoderKL.from_pretrained(tiny_sd / "vae", dtype=torch.float32)
+    other.decoder.conv_out.bias.data += 1
+    other.save_pretrained(tmp_path / "vae")
+    pipeline = renoise.load(tiny_sd, num_inference_steps=1, vae=str(tmp_path / "vae"))
+    assert torch.equal(pipeline.model.vae.decoder.conv_out.bias, other.decoder.conv_out.bias)
+    assert pipeline.settings["vae"] == str(tmp_path / "vae")
+    with pytest.raises(InputError, match=r"^vae: .*nowhere"):
+        renoise.load(tiny_sd, vae=str(tmp_path / "nowhere"))
+    AutoencoderKL(latent_channels=8, norm_num_groups=1, block_out_channels=[4]).save_pretrained(tmp_path / "wide")
+    with pytest.raises(InputError, match=r"8"):
+        renoise.load(tiny_sd, vae=str(tmp_path / "wide"))
