@@ -48,13 +48,14 @@ def omitted_parts(index: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def find_folder(checkpoint: str, omitted: Mapping[str, Any], only_cached: bool = False) -> Path:
+def find_folder(checkpoint: str, omitted: Mapping[str, Any], only_cached: bool = False, in_half: bool = False) -> Path:
     """Returns the local folder of a checkpoint, which is downloaded where it is on the hub.
 
     Args:
         checkpoint: A hub id or a local folder.
         omitted: The parts that are not downloaded.
         only_cached: Whether to take what the hub's cache has, because the hub cannot be reached.
+        in_half: Whether weights in half precision are preferred, which take half the time to download.
 
     Raises:
         InputError: A hub repository has no .safetensors files.
@@ -62,7 +63,7 @@ def find_folder(checkpoint: str, omitted: Mapping[str, Any], only_cached: bool =
     """
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
-    for variant in (None, "fp16"):
+    for variant in ("fp16", None) if in_half else (None, "fp16"):
         try:
             folder = DiffusionPipeline.download(
                 checkpoint, use_safetensors=True, variant=variant, local_files_only=only_cached, **omitted
@@ -74,7 +75,9 @@ def find_folder(checkpoint: str, omitted: Mapping[str, Any], only_cached: bool =
     raise InputError(f"checkpoint: {checkpoint} lacks .safetensors weights, and {CONVERT}")
 
 
-def check_parts(checkpoint: str, folder: Path, index: Mapping[str, Any], omitted: Iterable[str] = ()) -> str | None:
+def check_parts(
+    checkpoint: str, folder: Path, index: Mapping[str, Any], omitted: Iterable[str] = (), in_half: bool = False
+) -> str | None:
     """Checks the files of every part of a checkpoint, and chooses which of several variants of weights to load.
 
     The libraries do not always complain: without its configuration a text encoder gets random weights, and without its
@@ -85,16 +88,17 @@ def check_parts(checkpoint: str, folder: Path, index: Mapping[str, Any], omitted
         folder: Its folder.
         index: The contents of its `model_index.json`.
         omitted: Parts that are not loaded.
+        in_half: Whether weights in half precision are preferred to plain ones.
 
     Returns:
-        diffusers' `variant`: None where every part has plain weights, otherwise "fp16" or the name of another one.
+        diffusers' `variant` of which every part has weights: None (plain), "fp16" or another, the first that there is.
 
     Raises:
         InputError: A part is missing, null or damaged. The message names every such part.
     """
     null = [name for name, value in index.items() if name in REQUIRED_PARTS and _is_null(value)]
     parts = [folder / name for name, value in index.items() if _is_null(value) is False and name not in omitted]
-    variant = _find_variant([part for part in parts if not part.name.startswith(WITHOUT_WEIGHTS)])
+    variant = _find_variant([part for part in parts if not part.name.startswith(WITHOUT_WEIGHTS)], in_half)
     problems = {part.name: _problem(part, variant) for part in parts}
     found = [f"the part {name} is null in model_index.json, and it is needed" for name in null]
     found += [f"the part {name} {problem}" for name, problem in problems.items() if problem]
@@ -128,13 +132,15 @@ def _weights(part: Path) -> dict[str | None, list[Path]]:
     return found
 
 
-def _find_variant(parts: list[Path]) -> str | None:
+def _find_variant(parts: list[Path], in_half: bool) -> str | None:
     """Returns the variant with which every part has whole weights. diffusers takes plain ones where it is absent."""
     weights = [_weights(part) for part in parts]
     others = sorted({variant for found in weights for variant in found if variant} - {"fp16"})
-    for variant in (None, "fp16", *others):
+    order: tuple[str | None, ...] = ("fp16", None, *others) if in_half else (None, "fp16", *others)
+    for variant in order:
         chosen = [found.get(variant) or found.get(None) for found in weights]
-        if all(files and not any(map(is_lfs_pointer, files)) for files in chosen):
+        there = variant is None or any(variant in found for found in weights)
+        if there and all(files and not any(map(is_lfs_pointer, files)) for files in chosen):
             return variant
     return None
 

@@ -64,8 +64,9 @@ def load_model(
             report(f"loading {checkpoint} …")
             pipeline = load_single_file(Path(checkpoint), config, index, dtype, parts, only_cached)
         else:
-            folder = find_folder(checkpoint, parts, only_cached)
-            variant = check_parts(checkpoint, folder, index, parts)
+            in_half = dtype.itemsize == 2
+            folder = find_folder(checkpoint, parts, only_cached, in_half)
+            variant = check_parts(checkpoint, folder, index, parts, in_half)
             with reported_loading(checkpoint, folder, [part for part in index if part not in parts], variant):
                 pipeline = DiffusionPipeline.from_pretrained(
                     folder, use_safetensors=True, variant=variant, dtype=dtype, **parts

@@ -63,6 +63,17 @@ def test_plain_weights_are_preferred_to_a_variant(checkpoint: Path, tiny_sd: Pat
     assert_same_weights(load_model(str(checkpoint)), tiny_sd)
 
 
+def test_weights_in_half_precision_are_preferred_by_a_model_in_half_precision(checkpoint: Path, tiny_sd: Path) -> None:
+    unet = checkpoint / "unet/diffusion_pytorch_model.safetensors"
+    unet.rename(unet.with_suffix(".fp16.safetensors"))
+    replace(unet, "anything")
+    for dtype in (torch.float16, torch.bfloat16):
+        assert load_model(str(checkpoint), dtype=dtype).dtype == dtype
+    with pytest.raises(InputError, match=r"diffusion_pytorch_model\.safetensors"):
+        load_model(str(checkpoint))
+    assert load_model(str(tiny_sd), dtype=torch.float16).dtype == torch.float16, "there are plain weights only"
+
+
 def test_weights_in_shards_are_loaded_also_of_a_variant(checkpoint: Path, tiny_sd: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
     (checkpoint / "unet/diffusion_pytorch_model.safetensors").unlink()
