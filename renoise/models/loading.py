@@ -109,9 +109,14 @@ def wrap_pipeline(pipeline: DiffusionPipeline) -> DiffusionModel:
 
 def _load_vae(vae: str, dtype: torch.dtype) -> AutoencoderKL:
     only_cached = check_hub(vae, AutoencoderKL.config_name, "vae")
-    report(f"loading {vae} …")
     try:
+        kind = AutoencoderKL.load_config(vae, local_files_only=only_cached).get("_class_name")
+        if kind != "AutoencoderKL":
+            raise InputError(f"vae: {vae} must be an AutoencoderKL, it is a {kind}")
+        report(f"loading {vae} …")
         return AutoencoderKL.from_pretrained(vae, use_safetensors=True, dtype=dtype, local_files_only=only_cached)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"vae: {vae} cannot be loaded: {' '.join(str(error).split())}") from error
 

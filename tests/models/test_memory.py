@@ -235,6 +235,8 @@ def test_another_autoencoder_takes_the_place_of_the_checkpoints(tiny_sd: Path, t
     assert pipeline.settings["vae"] == str(tmp_path / "vae")
     with pytest.raises(InputError, match=r"^vae: .*nowhere"):
         renoise.load(tiny_sd, vae=str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"^vae: \S*unet must be an AutoencoderKL, it is a UNet2DConditionModel"):
+        renoise.load(tiny_sd, vae=str(tiny_sd / "unet"))
     AutoencoderKL(latent_channels=8, norm_num_groups=1, block_out_channels=[4]).save_pretrained(tmp_path / "wide")
     with pytest.raises(InputError, match=r"8"):
         renoise.load(tiny_sd, vae=str(tmp_path / "wide"))
