@@ -48,7 +48,7 @@ def main(images: int = 1000, damaged: int = 2000, rows: int = 100_000, kills: in
         _print(
             f"{found.good_ok} of {found.good} good files are inverted beside {found.damaged} damaged ones, "
             f"of which {found.damaged_rows} have a row ({found.damaged_ok} could still be read); "
-            f"{len(found.outside)} files outside the output folder"
+            f"{len(found.outside)} files outside the output folder; peak memory {found.peak / 2**20:.0f} MiB"
         )
         few, many = restart(folder / "restart", rows)
         _print(f"a command that finds everything done: {few:.1f} s over 10 images, {many:.1f} s over {rows} more")

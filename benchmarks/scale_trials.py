@@ -152,6 +152,7 @@ class Endurance:
         damaged_rows: Damaged files that have a row.
         damaged_ok: Damaged files that were inverted, because their reader could still decode them.
         outside: Files that were written outside the output folder.
+        peak: Peak resident memory of the run, in bytes.
     """
 
     good: int
@@ -160,6 +161,7 @@ class Endurance:
     damaged_rows: int
     damaged_ok: int
     outside: list[str]
+    peak: int
 
 
 def endure(folder: Path, images: int) -> Endurance:
@@ -171,7 +173,7 @@ def endure(folder: Path, images: int) -> Endurance:
     for name in sorted(damaged):
         damage(root / name, rng)
     before = _files(folder)
-    run(root, out, FEW_STEPS | NO_INVERSION | {"data.batch_size": 50})
+    peak = run(root, out, FEW_STEPS | NO_INVERSION | {"data.batch_size": 50})
     rows = read_manifest(out)
     ok = {name for name, row in rows.items() if row["status"] == "ok"}
     return Endurance(
@@ -181,6 +183,7 @@ def endure(folder: Path, images: int) -> Endurance:
         damaged_rows=len(rows.keys() & damaged),
         damaged_ok=len(ok & damaged),
         outside=sorted(name for name in _files(folder) - before if not name.startswith("out/")),
+        peak=peak,
     )
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
-from PIL import Image
 from rich.console import Console
 
 from renoise.errors import InputError, InputWarning
@@ -31,6 +30,7 @@ from renoise.outputs.manifest import CONTACT_SHEET, SUMMARY, Manifest, claim_fol
 from renoise.outputs.overwriting import check_apart
 from renoise.outputs.resume import finished_rows, listed
 from renoise.outputs.summary import as_table, summarize
+from renoise.outputs.thumbnails import Thumbnails
 from renoise.outputs.unmade_edits import unmade_edits
 from renoise.utils.distributed import barrier, broadcast, check_parent, raise_together
 from renoise.utils.files import write_atomically, writing_to
@@ -106,6 +106,7 @@ class InversionWriter(BasePredictionWriter):
         finished, self.stamps = broadcast(done)
         datamodule.exclude(finished)
         warn_of_renamed(datamodule.records, self.metrics)
+        self.thumbnails = Thumbnails(self.folder, [record.file_name for record in datamodule.records])
         self.files: OutputFiles = SeparateFiles(self.folder)
         if self.images_per_shard is not None:
             self.files = Shards(self.folder, trainer.global_rank, self.images_per_shard)
@@ -174,11 +175,14 @@ class InversionWriter(BasePredictionWriter):
         if row["status"] != "ok":
             return row
         assert result.reconstruction is not None
+        assert result.original is not None
         files = {INVERSION: save_inversion(result.tensors, result.metadata)}
         files[RECONSTRUCTION] = to_png(to_pil(result.reconstruction))
         files |= {editor: to_png(to_pil(image)) for editor, image in result.edits.items()}
         try:
-            return row | self.files.add(row, files)
+            columns = self.files.add(row, files)
+            self.thumbnails.save(row["file_name"], result.original)
+            return row | columns
         except InputError as error:
             return row | {"status": "failed", "error": str(error), "inversion": None}
 
@@ -211,7 +215,8 @@ class InversionWriter(BasePredictionWriter):
         self.summary = summarize(rows, self.metrics)
         self.failed = [row for row in rows if row["status"] == "failed"]
         self.unmade = unmade_edits(rows)
-        sheet = contact_sheet(rows, self.folder, partial(_original, trainer), [*pl_module.editors])
+        original = partial(self.thumbnails.read, original=trainer.datamodule.original)  # type: ignore[attr-defined]
+        sheet = contact_sheet(rows, self.folder, original, [*pl_module.editors])
         with writing_to(self.folder):
             write_atomically(self.folder / SUMMARY, json.dumps(self.summary, indent=2).encode())
             write_atomically(self.folder / CONTACT_SHEET, to_png(sheet))
@@ -229,15 +234,6 @@ class InversionWriter(BasePredictionWriter):
         if self.missing:
             print(f"no result: {listed(self.missing)}: rows or files are gone; run the same command again")
         print(f"contact sheet: {self.folder / 'contact_sheet.png'}")
-
-
-def _original(trainer: L.Trainer, name: str) -> Image.Image | None:
-    """Returns the resized original, or None where the image no longer exists."""
-    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-    try:
-        return to_pil(datamodule.original(name))
-    except (KeyError, InputError):
-        return None
 
 
 def _inputs(datamodule: Any) -> tuple[Path | None, set[Path]]:

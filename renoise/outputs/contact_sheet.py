@@ -25,7 +25,7 @@ def contact_sheet(
     Args:
         rows: Rows of the manifest.
         folder: The output folder, with the pictures.
-        original: Returns the prepared original of a file name, or None where it is gone.
+        original: Returns the prepared original of a file name, at any size, or None where it is gone.
         editors: Names of the editors' folders.
     """
     shown = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: str(row["file_name"]))[:MAX_ROWS]
@@ -41,9 +41,13 @@ def contact_sheet(
         outputs = [_picture(read_output(folder, row, kind)) for kind in (RECONSTRUCTION, *editors)]
         for column, picture in enumerate([original(row["file_name"]), *outputs]):
             if picture is not None:
-                tile = ImageOps.pad(picture, (TILE, TILE), Image.Resampling.BICUBIC, color="white")
-                sheet.paste(tile, (_left(column), _top(line)))
+                sheet.paste(tile(picture), (_left(column), _top(line)))
     return sheet
+
+
+def tile(picture: Image.Image) -> Image.Image:
+    """Returns a picture at the size at which the sheet shows it."""
+    return ImageOps.pad(picture, (TILE, TILE), Image.Resampling.BICUBIC, color="white")
 
 
 def _left(column: int) -> int:

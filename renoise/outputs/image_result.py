@@ -26,6 +26,7 @@ class ImageResult:
         metadata: The metadata of the inversion's file, see `inversion_metadata`.
         reconstruction: [3, H, W] in [0, 1]; None for a failed image.
         edits: The edited images, [3, H, W] in [0, 1], by the names of the editors' folders.
+        original: The prepared original, [3, H, W] in [0, 1]; None for a failed image.
     """
 
     row: dict[str, Any]
@@ -33,6 +34,7 @@ class ImageResult:
     metadata: dict[str, Any] = field(default_factory=dict)
     reconstruction: Tensor | None = None
     edits: dict[str, Tensor] = field(default_factory=dict)
+    original: Tensor | None = None
 
     @classmethod
     def failed(cls, record: ImageRecord, error: str, metrics: Iterable[str]) -> ImageResult:
@@ -86,6 +88,7 @@ def measure(
                 tensors=inversion_tensors(inversion, position),
                 metadata=metadata,
                 reconstruction=reconstructions[position].cpu(),
+                original=batch.images[position].cpu(),
             )
         )
     return results

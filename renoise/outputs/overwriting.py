@@ -9,8 +9,12 @@ from pathlib import Path
 
 from renoise.errors import InputError
 from renoise.outputs.files import SHARDS, is_shard
+from renoise.outputs.thumbnails import THUMBNAILS
 
-FOLDERS = {"inversions": ".safetensors", "reconstructions": ".png", "edits": ".png", SHARDS: ".tar"}
+FOLDERS = {
+    **{"inversions": ".safetensors", "reconstructions": ".png", "edits": ".png"},
+    **{SHARDS: ".tar", THUMBNAILS: ".png"},
+}
 """Folders of outputs, and the suffixes of the files that a run writes there."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from helpers.runs import assert_whole, no_file_larger_than, times
 
+from renoise.data import ImageFolderDataModule
 from renoise.inversion.renoise import ReNoise
 from renoise.outputs.manifest import Manifest
 
@@ -79,17 +80,28 @@ def test_the_same_command_continues_a_killed_run(tmp_path: Path, pictures: Pictu
     assert "contact sheet: " in again.stdout
 
 
-def test_a_complete_run_inverts_and_writes_nothing_again(
-    tmp_path: Path, pictures: Pictures, predict: Predict, request: pytest.FixtureRequest
+def test_a_complete_run_decodes_inverts_and_writes_nothing_again(
+    tmp_path: Path,
+    pictures: Pictures,
+    predict: Predict,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root, out = pictures(tmp_path / "photos", *NAMES[:2]), tmp_path / "out"
     (root / "bad.png").touch()
     first = predict(root, out)
     before = times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns}
+    sheet = (out / "contact_sheet.png").read_bytes()
+
+    def decoded_again(data: ImageFolderDataModule, name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(ImageFolderDataModule, "original", decoded_again)
     request.getfixturevalue("no_inversion")
     again = predict(root, out)
     assert (first.status, again.status) == (0, 0)
     assert times(out, NAMES[:2]) | {"manifest": (out / "manifest.jsonl").stat().st_mtime_ns} == before
+    assert (out / "contact_sheet.png").read_bytes() == sheet
     assert again.out.splitlines()[-2:] == first.out.splitlines()[-2:], "the summary is the same"
     assert (again.err, again.warnings, again.noise) == ("", [], [])
 
