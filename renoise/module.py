@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import lightning as L
@@ -25,6 +25,7 @@ from renoise.models.base import DiffusionModel
 from renoise.models.memory import MemoryOptions
 from renoise.outputs.image_result import ImageResult, measure, not_finite
 from renoise.utils.configurable import Configurable, describe
+from renoise.utils.halves import in_halves
 from renoise.utils.precision import WEIGHTS, check_half_precision, default_device_and_dtype
 
 
@@ -152,7 +153,9 @@ class ReNoiseModule(Configurable, L.LightningModule):
         with torch.no_grad(), precision.forward_context() if isinstance(precision, MixedPrecision) else nullcontext():
             moved: ImageBatch = self.trainer.strategy.batch_to_device(batch)
             if moved.records:
-                moved.encoded = self._encode(moved.images)
+                # Where this raises, `predict_step` tries it again in smaller batches and says which image failed.
+                with suppress(RuntimeError, MemoryError):
+                    moved.encoded = self._encode(moved.images)
             return moved
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[ImageResult]:
@@ -160,21 +163,21 @@ class ReNoiseModule(Configurable, L.LightningModule):
         results = [ImageResult.failed(record, error, self.metrics) for record, error in batch.failures]
         if not batch.records:
             return results
-        started = time.perf_counter()
         self._check_size(*batch.images.shape[-2:])
         self._warn_of_long_prompts(batch.records)
+
+        def failed(position: int, problem: str) -> ImageResult:
+            return ImageResult.failed(batch.records[position], problem, self.metrics)
+
+        return results + in_halves(range(len(batch.records)), lambda index: self._process(batch.select(index)), failed)
+
+    def _process(self, batch: ImageBatch) -> list[ImageResult]:
+        """Returns the results of one batch of images. Raises anything that networks and other packages raise."""
+        started = time.perf_counter()
         encoded = batch.encoded or self._encode(batch.images)
-        try:
-            inversion, rebuilt, reconstructions = self._invert(batch, encoded)
-        except Exception as error:  # an inversion method of another package may raise anything; the run must go on
-            if len(batch.records) == 1:
-                problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                return [*results, ImageResult.failed(batch.records[0], problem, self.metrics)]
-            for position in range(len(batch.records)):  # alone, so that one image does not fail the others
-                results += self.predict_step(batch.select([position]), batch_idx)
-            return results
+        inversion, rebuilt, reconstructions = self._invert(batch, encoded)
         failures = inversion.failures
-        results += [ImageResult.failed(batch.records[index], text, self.metrics) for index, text in failures.items()]
+        results = [ImageResult.failed(batch.records[index], text, self.metrics) for index, text in failures.items()]
         good = [index for index in range(len(batch.records)) if index not in failures]
         if good:
             kept, inversion = batch.select(good), inversion.select(good)

@@ -16,6 +16,7 @@ from torch import nn
 from renoise.cli import main
 from renoise.data import CaptionerConfig, ImageBatch, ImageFolderDataModule, ImageRecord
 from renoise.editing.base import Editor, EditRequest
+from renoise.errors import InputError, InputWarning
 from renoise.inversion.base import Inversion, Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
@@ -117,6 +118,66 @@ def test_an_inversion_method_that_fails_for_one_image_does_not_stop_the_others(
     rows = {result.row["file_name"]: result.row for result in results}
     assert {name: row["status"] for name, row in rows.items()} == {"0.png": "ok", "1.png": "failed", "2.png": "ok"}
     assert rows["1.png"]["error"].startswith(error)
+
+
+class TooLarge(ReNoise):
+    """Runs out of memory with more than one image at once, or always with image 2."""
+
+    sizes: list[int]
+
+    def invert(self, *arguments: Any, **options: Any) -> Inversion:
+        names = arguments[4].names
+        self.sizes.append(len(names))
+        if len(names) > 1 or "2.png" in names:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return super().invert(*arguments, **options)
+
+
+@torch.no_grad()
+def test_a_batch_that_is_too_large_for_the_memory_is_done_in_halves_with_the_results_of_a_smaller_one(
+    tiny_sd: Path,
+) -> None:
+    method = TooLarge(iterations=0)
+    method.sizes = []
+    with pytest.warns(InputWarning, match=r"out of memory with 3 images at once; .* set data\.batch_size to 1"):
+        results = {
+            result.row["file_name"]: result for result in module(tiny_sd, inversion=method).predict_step(batch(), 0)
+        }
+    assert method.sizes == [3, 2, 1, 1, 1]
+    error = results["2.png"].row["error"]
+    assert error.startswith("out of memory with a batch of 1; lower data.resolution, ")
+    assert "Tried to allocate 20.00 GiB" in error
+    alone = module(tiny_sd, inversion=ReNoise(iterations=0))
+    for position in range(2):
+        (expected,) = alone.predict_step(batch().select([position]), 0)
+        assert torch.equal(results[f"{position}.png"].tensors["latent"], expected.tensors["latent"])
+
+
+@torch.no_grad()
+def test_a_network_that_raises_anywhere_fails_only_its_image(tiny_sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = module(tiny_sd)
+    encode, third = made.model.encode_images, batch().images[2]
+
+    def fails(images: torch.Tensor) -> torch.Tensor:
+        if any(torch.equal(image, third) for image in images):
+            raise RuntimeError("no kernel\nfor this")
+        return encode(images)
+
+    monkeypatch.setattr(made.model, "encode_images", fails)
+    rows = {result.row["file_name"]: result.row for result in made.predict_step(batch(), 0)}
+    assert {name: row["status"] for name, row in rows.items()} == {"0.png": "ok", "1.png": "ok", "2.png": "failed"}
+    assert rows["2.png"]["error"].startswith("RuntimeError: no kernel for this (test_module.py:")
+
+
+@torch.no_grad()
+def test_a_device_that_is_broken_ends_the_run(tiny_sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    made = module(tiny_sd, Inverted())
+    monkeypatch.setattr(Inverted, "edit", fails)
+    with pytest.raises(InputError, match="the device failed, so the run ends here; finished images are kept: CUDA err"):
+        made.predict_step(batch(), 0)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from renoise.editing.base import Editor, EditRequest, Need
 from renoise.inversion.base import Inversion
 from renoise.models.attention import check_attention, kept_attention
 from renoise.models.base import DiffusionModel
+from renoise.utils.halves import in_halves, problem_of
 
 
 def name_editors(editors: Sequence[Editor]) -> dict[str, Editor]:
@@ -69,7 +70,7 @@ def check_inversion(editor: Editor, inversion: Inversion) -> None:
 def run_editor(
     editor: Editor, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]
 ) -> list[torch.Tensor | str]:
-    """Edits B images. If the editor raises for several images, each of them is tried alone.
+    """Edits B images. If the editor raises for several images, they are tried in halves, down to each alone.
 
     Args:
         editor: The editor.
@@ -94,7 +95,7 @@ def _refusal(editor: Editor, request: EditRequest) -> str | None:
     try:
         return editor.refusal(request)
     except Exception as error:  # another package's editor may raise anything; the run must go on
-        return _describe(error)
+        return problem_of(error)
 
 
 def _edit(
@@ -105,19 +106,13 @@ def _edit(
         check_inversion(editor, inversion)
     except ValueError as error:
         return [str(error)] * len(requests)
-    try:
+
+    def run(index: Sequence[int]) -> list[torch.Tensor | str]:
+        part = [requests[position] for position in index]
         with kept_attention(model.network):
-            images = editor.edit(model, inversion, requests).float().cpu()
-        if images.ndim != 4 or images.shape[:2] != (len(requests), 3):
-            raise ValueError(f"the edits must be [{len(requests)}, 3, height, width], got {list(images.shape)}")
-    except Exception as error:  # another package's editor may raise anything; the run must go on
-        if len(requests) == 1:
-            return [_describe(error)]
-        alone = [_edit(editor, model, inversion.select([i]), [request]) for i, request in enumerate(requests)]
-        return [outcome for outcomes in alone for outcome in outcomes]
-    return [image if image.isfinite().all() else "the edited image contains NaN or infinity" for image in images]
+            images = editor.edit(model, inversion.select(index), part).float().cpu()
+        if images.ndim != 4 or images.shape[:2] != (len(part), 3):
+            raise ValueError(f"the edits must be [{len(part)}, 3, height, width], got {list(images.shape)}")
+        return [image if image.isfinite().all() else "the edited image contains NaN or infinity" for image in images]
 
-
-def _describe(error: Exception) -> str:
-    """Returns an error as one line for the manifest."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return in_halves(range(len(requests)), run, lambda _, problem: problem)
