@@ -6,13 +6,17 @@ This file imports no slow library, so that something is on the screen at once.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from renoise.errors import InputError
 from renoise.presets import describe_presets, preset_path
 from renoise.utils.deferred_imports import defer_torchmetrics
+from renoise.utils.launchers import is_first_process
 from renoise.utils.progress import status
+from renoise.utils.screen_text import escaped, format_warning
 
 DESCRIPTION = (
     "ReNoise finds the noise that a text-to-image diffusion model turns back into a photograph. "
@@ -40,8 +44,26 @@ def main(args: list[str] | None = None) -> None:
             _check(command)
             _predict(args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("\n".join(map(escaped, f"error: {error}".split("\n"))), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        _end_by_signal(signal.SIGINT)
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's own answer to it has the status of an error
+            _end_by_signal(signal.SIGINT)
+        if end.code == 128 + signal.SIGTERM:
+            _end_by_signal(signal.SIGTERM)
+        raise
+    finally:
+        format_warning.print_counts()
+
+
+def _end_by_signal(number: signal.Signals) -> NoReturn:
+    """Ends the program with a line that says how to go on, and with the exit status that shells use for a signal."""
+    if is_first_process():
+        name = {signal.SIGINT: "Ctrl-C"}.get(number, number.name)
+        print(f"stopped by {name}: finished images are kept; run the same command again to continue", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def print_presets(presets: Mapping[str, str]) -> None:

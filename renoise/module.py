@@ -153,8 +153,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         with torch.no_grad(), precision.forward_context() if isinstance(precision, MixedPrecision) else nullcontext():
             moved: ImageBatch = self.trainer.strategy.batch_to_device(batch)
             if moved.records:
-                # Where this raises, `predict_step` tries it again in smaller batches and says which image failed.
-                with suppress(RuntimeError, MemoryError):
+                with suppress(RuntimeError, MemoryError):  # `predict_step` tries it again, in smaller batches
                     moved.encoded = self._encode(moved.images)
             return moved
 

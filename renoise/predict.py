@@ -22,6 +22,7 @@ from renoise.inversion.renoise import ReNoise
 from renoise.module import ReNoiseModule
 from renoise.parser import CLASSES, Parser, check_spaces
 from renoise.progress_bar import ProgressLines, StepProgressBar
+from renoise.utils.launchers import check_srun, check_world_size, is_first_process
 from renoise.utils.library_messages import quiet_libraries, quiet_loading
 from renoise.utils.progress import is_terminal, show_progress, tqdm_bar
 from renoise.writer import InversionWriter
@@ -77,7 +78,7 @@ class ReNoiseCLI(LightningCLI):
         """Makes the Trainer, by default with an output folder named after the folder of images.
 
         Raises:
-            InputError: The Trainer rejects its options.
+            InputError: The Trainer rejects its options, or it does not know of all processes of the run.
         """
         options = self.config_init["predict"]["trainer"]
         callbacks = options["callbacks"] or []
@@ -85,7 +86,14 @@ class ReNoiseCLI(LightningCLI):
             kwargs["callbacks"] = [*callbacks, StepProgressBar() if is_terminal() else ProgressLines()]
         kwargs["default_root_dir"] = options["default_root_dir"] or self._default_folder()
         try:
-            return super().instantiate_trainer(**kwargs)
+            check_srun()
+            trainer = super().instantiate_trainer(**kwargs)
+            check_world_size(trainer.world_size)
+            return trainer
+        except InputError:
+            if is_first_process():
+                raise
+            sys.exit(2)  # one line is enough for all processes
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 

@@ -35,6 +35,7 @@ from renoise.outputs.unmade_edits import unmade_edits
 from renoise.utils.distributed import barrier, broadcast, check_parent, raise_together
 from renoise.utils.files import write_atomically, writing_to
 from renoise.utils.run_lock import lock_folder, unlock_folder
+from renoise.utils.screen_text import on_screen
 
 MAX_PRINTED_FAILURES = 10
 """Failed images that are printed at the end. The manifest lists all of them."""
@@ -226,13 +227,14 @@ class InversionWriter(BasePredictionWriter):
         """Prints the summary, failures, editors without edits, images without a result and the contact sheet."""
         Console().print(as_table(self.summary, self.metrics))
         for row in self.failed[:MAX_PRINTED_FAILURES]:
-            print(f"failed: {row['file_name']}: {row['error']}")
+            print(on_screen(f"failed: {row['file_name']}: {row['error']}"))
         if len(self.failed) > MAX_PRINTED_FAILURES:
             print(f"failed: {len(self.failed) - MAX_PRINTED_FAILURES} more; {self.manifest.path} lists them all")
         for line in self.unmade:
             print(line)
         if self.missing:
-            print(f"no result: {listed(self.missing)}: rows or files are gone; run the same command again")
+            text = f"no result: {listed(self.missing)}: rows or files are gone; run the same command again"
+            print(on_screen(text))
         print(f"contact sheet: {self.folder / 'contact_sheet.png'}")
 
 

@@ -6,13 +6,15 @@ than another. The functions here wait without a time limit, and notice at once w
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -23,6 +25,11 @@ Value = TypeVar("Value")
 
 PROCESS_ENDED = "another process of this run has ended early; finished images are kept, run the same command again"
 PARENT_PID = os.getppid()
+NOTICE_AFTER = 600.0
+"""Seconds after which a process that waits for others says for whom."""
+
+_waits = itertools.count()
+"""Numbers the waits. Every process takes part in all of them, so a number means the same in each."""
 
 
 def all_gather(value: Value) -> list[Value]:
@@ -42,7 +49,7 @@ def all_gather(value: Value) -> list[Value]:
     if not _is_distributed():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
-    with _noticing_ended_processes():
+    with _waiting():
         dist.all_gather_object(values, value, group=_group())
     return values
 
@@ -59,7 +66,7 @@ def broadcast(value: Value) -> Value:
     if not _is_distributed():
         return value
     values = [value]
-    with _noticing_ended_processes():
+    with _waiting():
         dist.broadcast_object_list(values, src=0, group=_group())
     return values[0]
 
@@ -71,7 +78,7 @@ def barrier() -> None:
         InputError: Another process has ended.
     """
     if _is_distributed():
-        with _noticing_ended_processes():
+        with _waiting():
             dist.barrier(group=_group())
 
 
@@ -129,8 +136,39 @@ def _group() -> Any:
 
 
 @contextmanager
-def _noticing_ended_processes() -> Iterator[None]:
+def _waiting() -> Iterator[None]:
+    """Notices a process that ends while this one waits in the block, and names those that are late."""
+    number, store, over = next(_waits), dist.distributed_c10d._get_default_store(), Event()
     try:
+        store.set(_key(number, dist.get_rank()), "arrived")
+        Thread(target=_name_late_processes, args=(store, number, over), daemon=True).start()
         yield
     except RuntimeError as error:
         raise InputError(PROCESS_ENDED) from error
+    finally:
+        over.set()
+
+
+def _name_late_processes(store: Any, number: int, over: Event) -> None:
+    """Prints after a while which processes have not arrived at a wait, in the first process that has."""
+    if over.wait(NOTICE_AFTER):
+        return
+    late: list[int] = [0]  # it holds the store, which does not answer while that process is stopped
+    answered = Event()
+
+    def ask() -> None:
+        with suppress(RuntimeError):  # the process that holds the store has ended, which the wait itself notices
+            late[:] = [rank for rank in range(dist.get_world_size()) if not store.check([_key(number, rank)])]
+            answered.set()
+
+    Thread(target=ask, daemon=True).start()
+    answered.wait(NOTICE_AFTER / 20)
+    arrived = [rank for rank in range(dist.get_world_size()) if rank not in late]
+    if not over.is_set() and late and dist.get_rank() == arrived[0]:
+        names = f"process {', '.join(map(str, late))} of {dist.get_world_size()}"
+        text = f"waiting for {names} since {NOTICE_AFTER / 60:g} minutes; it may have more to do, or it is stopped"
+        print(text, file=sys.stderr, flush=True)
+
+
+def _key(number: int, rank: int) -> str:
+    return f"renoise/{number}/{rank}"

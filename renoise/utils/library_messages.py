@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-from renoise.errors import InputWarning
+from renoise.utils.screen_text import format_warning
 
 HIDDEN_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between two libraries
@@ -24,7 +24,7 @@ def quiet_libraries() -> None:
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     for message in HIDDEN_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    warnings.formatwarning = _format_warning
+    warnings.formatwarning = format_warning
 
 
 def quiet_loading(show_downloads: bool) -> None:
@@ -42,14 +42,3 @@ def quiet_loading(show_downloads: bool) -> None:
     transformers.utils.logging.disable_progress_bar()  # the hub's bars, too
     if show_downloads and HF_HUB_DISABLE_PROGRESS_BARS is None:
         enable_progress_bars()
-
-
-_default_format_warning = warnings.formatwarning
-
-
-def _format_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """Formats an InputWarning as one line without the place in the code, and other warnings as usual."""
-    is_ours = issubclass(category, InputWarning)
-    return f"warning: {message}\n" if is_ours else _default_format_warning(message, category, filename, lineno, line)

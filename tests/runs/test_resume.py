@@ -233,6 +233,31 @@ def test_after_sigterm_a_run_finishes_its_batch(tmp_path: Path, pictures: Pictur
         patch.setattr(ReNoise, "invert", terminated)
         run = predict(root, out, "--data.batch_size=3")
     assert run.status == 128 + signal.SIGTERM
+    assert run.err == "stopped by SIGTERM: finished images are kept; run the same command again to continue\n"
     assert names(out) == NAMES[:3]
+    assert predict(root, out).status == 0
+    assert_whole(out, NAMES)
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_continues(
+    tmp_path: Path, pictures: Pictures, predict: Predict
+) -> None:
+    root, out, calls = pictures(tmp_path / "photos", *NAMES), tmp_path / "out", []
+    invert, handler = ReNoise.invert, signal.getsignal(signal.SIGINT)
+
+    def interrupted(self: ReNoise, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return invert(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReNoise, "invert", interrupted)
+        run = predict(root, out, "--data.batch_size=3")
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores the signal from the first one on
+    assert run.status == 130
+    assert run.err == "stopped by Ctrl-C: finished images are kept; run the same command again to continue\n"
+    assert names(out) == NAMES[:3]
+    assert not (out / "run.lock").exists()
     assert predict(root, out).status == 0
     assert_whole(out, NAMES)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -82,6 +83,52 @@ def test_an_error_of_every_process_is_reported_once_and_unchanged(tmp_path: Path
     (first, second), _ = run_two_processes(tmp_path, failing_ranks=[0, 1])
     assert first["error"] == "0 cannot"
     assert second["status"] == 2
+
+
+WAITING = """
+import sys, time
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from renoise.utils import distributed
+
+distributed.NOTICE_AFTER = 1.0
+dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+distributed.barrier()
+if dist.get_rank() == int(sys.argv[1]):
+    print("here", flush=True)
+    sys.stdin.readline()
+distributed.barrier()
+"""
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_process_that_is_stopped_is_named_by_the_one_that_waits(tmp_path: Path, stopped: int) -> None:
+    (tmp_path / "program.py").write_text(WAITING)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "program.py"), str(stopped)],
+            env=os.environ | shared | {"RANK": str(rank)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    late, waiting = running[stopped], running[1 - stopped]
+    assert late.stdout is not None
+    assert waiting.stderr is not None
+    assert late.stdout.readline() == "here\n"
+    os.kill(late.pid, signal.SIGSTOP)
+    told = next(line for line in waiting.stderr if line.startswith("waiting for "))
+    assert told.startswith(f"waiting for process {stopped} of 2 since ")
+    os.kill(late.pid, signal.SIGCONT)
+    late.communicate("go on\n", timeout=60)
+    waiting.communicate(timeout=60)
+    assert [process.returncode for process in running] == [0, 0]
 
 
 def test_a_process_that_runs_alone_gets_its_own_value() -> None:
