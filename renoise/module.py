@@ -175,9 +175,8 @@ class ReNoiseModule(Configurable, L.LightningModule):
         started = time.perf_counter()
         encoded = batch.encoded or self._encode(batch.images)
         inversion, rebuilt, reconstructions = self._invert(batch, encoded)
-        failures = inversion.failures
-        results = [ImageResult.failed(batch.records[index], text, self.metrics) for index, text in failures.items()]
-        good = [index for index in range(len(batch.records)) if index not in failures]
+        results = [ImageResult.failed(batch.records[i], text, self.metrics) for i, text in inversion.failures.items()]
+        good = [index for index in range(len(batch.records)) if index not in inversion.failures]
         if good:
             kept, inversion = batch.select(good), inversion.select(good)
             outputs = (inversion, rebuilt[good], reconstructions[good])
@@ -237,9 +236,8 @@ class ReNoiseModule(Configurable, L.LightningModule):
         """Raises InputError where a data module without `connect` gives images of a size that the model cannot take."""
         multiple = self.model.size_multiple
         if height % multiple or width % multiple:
-            raise InputError(
-                f"data.resolution must be a multiple of {multiple} for {self.checkpoint}, got {height}×{width}"
-            )
+            text = f"data.resolution must be a multiple of {multiple} for {self.checkpoint}"
+            raise InputError(f"{text}, got {height}×{width}")
 
     def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:
         for record in records:
