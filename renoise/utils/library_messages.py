@@ -11,6 +11,7 @@ HIDDEN_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between two libraries
     "The `local_dir_use_symlinks` argument is deprecated",
     "Total length of `Prefetcher` across ranks is zero",  # every image is finished
+    r"The '\w+' does not have many workers",  # reading the images is seldom what a run waits for
     "Couldn't infer the batch indices fetched from your dataloader",  # batches hold their images' names
 )
 """Regular expressions of warnings that are not shown."""
