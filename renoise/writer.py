@@ -159,9 +159,14 @@ class InversionWriter(BasePredictionWriter):
 
     def _write(self, results: Sequence[ImageResult]) -> None:
         """Writes every image's files, then the batch's rows. A row in the manifest means that its files exist."""
-        self._restore()
         with writing_to(self.folder):
-            self.manifest.append([self._write_files(result) for result in results])
+            self._restore()
+            try:
+                rows = [self._write_files(result) for result in results]
+            except FileNotFoundError:  # the folder was removed in the meantime
+                self._restore()
+                rows = [self._write_files(result) for result in results]
+            self.manifest.append(rows)
 
     def _restore(self) -> None:
         """Makes the folder this run's again if it was removed during the run."""
