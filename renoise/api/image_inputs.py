@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from renoise.data.files import UnreadableImageError
+from renoise.data.image_files import upright_size
 from renoise.data.images import image_to_pixels, read_image, read_size
 from renoise.data.resizing import time_ids
 from renoise.errors import InputError
@@ -94,7 +95,7 @@ def _read(image: SingleImage, resolution: int | None, name: str) -> tuple[torch.
     """Returns the pixels [3, H, W] of an image, and its time ids."""
     try:
         if isinstance(image, Image.Image):
-            return image_to_pixels(image, resolution or (image.height, image.width), name=name)
+            return image_to_pixels(image, resolution or upright_size(image), name=name)
         if isinstance(image, torch.Tensor):
             return _read_tensor(image, resolution, name)
         if isinstance(image, str | PathLike):

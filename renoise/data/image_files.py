@@ -133,3 +133,8 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # damaged metadata; Pillow raises almost any type
         return 1
     return found if found in range(1, 9) else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Returns the height and width that an image has once it is turned upright. No pixel is decoded."""
+    return (image.width, image.height) if orientation(image) >= 5 else (image.height, image.width)

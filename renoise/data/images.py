@@ -20,7 +20,7 @@ from torch import Tensor
 
 from renoise.data.colors import color_conversion, reduced_to_srgb
 from renoise.data.files import UnreadableImageError, error_text
-from renoise.data.image_files import open_file, open_image, orientation
+from renoise.data.image_files import open_file, open_image, orientation, upright_size
 from renoise.data.image_memory import MAX_MEMORY, check_memory
 from renoise.data.records import ImageSource
 from renoise.data.resizing import Fit, crop_box, resize_into, time_ids
@@ -104,8 +104,7 @@ def read_size(source: Path | ImageSource) -> tuple[int, int] | None:
     try:
         with open_file(source) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = open_image(file, sys.maxsize)
-            return (image.width, image.height) if orientation(image) >= 5 else (image.height, image.width)
+            return upright_size(open_image(file, sys.maxsize))
     except Exception:  # on damaged data Pillow raises almost any type; `read_image` says what is wrong
         return None
 

@@ -94,6 +94,16 @@ def test_a_file_that_is_no_image_is_named(resolution: int | None, tmp_path: Path
         prepare_images(tmp_path, None, resolution, 4)
 
 
+def test_a_picture_of_a_turned_camera_is_upright_and_whole_from_a_file_and_from_memory(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    path = tmp_path / "phone.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)).save(path, exif=exif)
+    from_file, in_memory = (prepare_images(image, None, None, 4) for image in (path, Image.open(path)))
+    assert from_file.pixels.shape == (1, 3, 64, 32)
+    assert torch.equal(from_file.pixels, in_memory.pixels)
+
+
 def test_one_text_is_repeated_for_every_image() -> None:
     assert one_for_each("a cat", 2, "prompt") == ["a cat", "a cat"]
     assert one_for_each(["a cat", "a dog"], 2, "prompt") == ["a cat", "a dog"]
