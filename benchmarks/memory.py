@@ -82,7 +82,7 @@ def weights_on_the_device(family: str) -> dict[str, Any]:
         "32 bits": 2 * total,
         "16 bits": total,
         "layerwise_casting": total - sizes["unet"] / 2,
-        "model": max(sizes.values()),
+        "model": sizes["unet"] + sizes["vae"],  # the autoencoder stays beside the network that is called after it
         "group": layers[-1] + layers[-2],
         "sequential": layers[-1],
     }

@@ -44,12 +44,14 @@ class NullText(PromptEditor):
             self.needs |= {"trajectory"}
 
     def check(self, model: DiffusionModel, schedule: Schedule) -> None:
-        """Raises ValueError where there is no unconditional branch whose embeddings could be optimized."""
+        """Raises ValueError where no embeddings of an unconditional branch can be optimized."""
         if model.takes_guidance_scale and self.guidance_scale != 1:
             raise ValueError(
                 f"{self.name} needs an unconditional branch, and this network takes the guidance scale as an input "
                 "instead; use PromptSwap"
             )
+        if self.guidance_scale != 1:
+            model.check_differentiable(self.name)
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples the images under their edit prompts and the optimized embeddings; see `Editor.edit`."""

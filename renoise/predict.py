@@ -81,7 +81,8 @@ class ReNoiseCLI(LightningCLI):
             InputError: The Trainer rejects its options, or it does not know of all processes of the run.
         """
         options = self.config_init["predict"]["trainer"]
-        callbacks = options["callbacks"] or []
+        given = options["callbacks"] or []
+        callbacks = given if isinstance(given, list) else [given]
         if options["enable_progress_bar"] is not False and not any(isinstance(each, ProgressBar) for each in callbacks):
             kwargs["callbacks"] = [*callbacks, StepProgressBar() if is_terminal() else ProgressLines()]
         kwargs["default_root_dir"] = options["default_root_dir"] or self._default_folder()

@@ -26,7 +26,7 @@ from renoise.outputs.image_files import IMAGE_FILE, Stamps, image_file, stamp
 from renoise.outputs.image_result import ImageResult
 from renoise.outputs.images import to_pil, to_png
 from renoise.outputs.inversion_file import save_inversion
-from renoise.outputs.manifest import CONTACT_SHEET, SUMMARY, Manifest, claim_folder, in_order, open_folder
+from renoise.outputs.manifest import CONTACT_SHEET, SETTINGS, SUMMARY, Manifest, claim_folder, in_order, open_folder
 from renoise.outputs.overwriting import check_apart
 from renoise.outputs.resume import finished_rows, listed
 from renoise.outputs.summary import as_table, summarize
@@ -170,7 +170,7 @@ class InversionWriter(BasePredictionWriter):
 
     def _restore(self) -> None:
         """Makes the folder this run's again if it was removed during the run."""
-        if self.manifest.rank == 0 and lock_folder(self.folder):
+        if self.manifest.rank == 0 and lock_folder(self.folder) and not (self.folder / SETTINGS).exists():
             text = f"trainer.default_root_dir: {self.folder} was removed during the run; its finished images are lost"
             warnings.warn(text, InputWarning, stacklevel=2)
             claim_folder(self.folder, self.settings)
@@ -214,7 +214,7 @@ class InversionWriter(BasePredictionWriter):
             self._restore()
             rows = in_order([row for row in self.manifest.read() if is_complete(self.folder, row)])
             self.manifest.replace(rows)
-        if isinstance(trainer.limit_predict_batches, float):  # a whole run; an integer stops it early
+        if trainer.limit_predict_batches == 1.0 and isinstance(trainer.limit_predict_batches, float):  # a whole run
             names = {row["file_name"] for row in rows}
             records = trainer.datamodule.records  # type: ignore[attr-defined]
             self.missing = [record.file_name for record in records if record.file_name not in names]
@@ -234,17 +234,17 @@ class InversionWriter(BasePredictionWriter):
         for row in self.failed[:MAX_PRINTED_FAILURES]:
             print(on_screen(f"failed: {row['file_name']}: {row['error']}"))
         if len(self.failed) > MAX_PRINTED_FAILURES:
-            print(f"failed: {len(self.failed) - MAX_PRINTED_FAILURES} more; {self.manifest.path} lists them all")
+            more = len(self.failed) - MAX_PRINTED_FAILURES
+            print(on_screen(f"failed: {more} more; {self.manifest.path} lists them all"))
         for line in self.unmade:
-            print(line)
+            print(on_screen(line))
         if self.missing:
-            text = f"no result: {listed(self.missing)}: rows or files are gone; run the same command again"
-            print(on_screen(text))
-        print(f"contact sheet: {self.folder / 'contact_sheet.png'}")
+            print(on_screen(f"no result: {listed(self.missing)}: rows or files are gone; run the same command again"))
+        print(on_screen(f"contact sheet: {self.folder / CONTACT_SHEET}"))
 
 
 def _inputs(datamodule: Any) -> tuple[Path | None, set[Path]]:
     """Returns the folder of the data set, and all folders with images."""
     root = getattr(datamodule, "root", None)
-    sources = (record.source for record in datamodule.records)
+    sources = (record.source for record in datamodule.records if record.error is None)
     return root and Path(root), {source.parent for source in sources if isinstance(source, Path)}

@@ -15,6 +15,7 @@ from renoise import (
     EditRequest,
     Inversion,
     PromptEditor,
+    Schedule,
     Step,
     controlled_attention,
 )
@@ -95,6 +96,11 @@ class Pix2PixZero(PromptEditor):
                 f"{self.name} needs one that is, or source_sentences and target_sentences"
             )
         return refusal
+
+    def check(self, model: DiffusionModel, schedule: Schedule) -> None:
+        """Raises ValueError where cross-attention guidance has no gradients."""
+        if self.cross_attention_guidance_amount > 0:
+            model.check_differentiable(self.name)
 
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples the images along their edit directions; see `Editor.edit`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,7 @@ def parse_json(text: str | bytes, place: str, parse_constant: Callable[[str], ob
     def last_of_each_key(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            repeated.extend(name for name in found if names.count(name) > 1)
+            repeated.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         return found
 
     value = json.loads(text, object_pairs_hook=last_of_each_key, parse_constant=parse_constant)

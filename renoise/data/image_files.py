@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -70,22 +71,29 @@ def open_image(file: BinaryIO, max_bytes: int) -> ImageFile.ImageFile:
         Exception: The header is damaged. Pillow raises almost any type.
     """
     size = file.seek(0, io.SEEK_END)
-    whole = FileParts(file, [(0, size)], MAX_HEADER)
-    start = whole.read(16)
-    name = next((name for name in formats() if _accepts(name, start)), None)
-    if name is None:
+    start = FileParts(file, [(0, size)], MAX_HEADER).read(16)
+    names = [name for name in formats() if _accepts(name, start)]
+    if not names:
         raise UnreadableImageError(_unknown_format(start))
     if size > max_bytes:
         raise UnreadableImageError(f"is too large: a file of {size / 2**30:.1f} GiB")
+    problems = []
+    for name in names:  # AVIF and HEIC files may begin alike
+        try:
+            return _open_as(name, file, size)
+        except (SyntaxError, IndexError, TypeError, KeyError, struct.error) as error:
+            problems.append(f"{name} image cannot be decoded: {error_text(error)}")
+    is_heif = start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS
+    raise UnreadableImageError(_unknown_format(start) if is_heif and "HEIF" not in names else problems[0])
+
+
+def _open_as(name: str, file: BinaryIO, size: int) -> ImageFile.ImageFile:
+    """Returns the image in a file of a format, or raises what Pillow raises."""
     png = png_parts(file, size) if name == "PNG" else None
-    content = whole if png is None else FileParts(file, png.parts, MAX_HEADER)
+    content = FileParts(file, [(0, size)] if png is None else png.parts, MAX_HEADER)
     if name in READ_WHOLE:
         content.limit = 2 * size
-    content.seek(0)
-    try:
-        image = Image.OPEN[name][0](cast(BinaryIO, content), "")
-    except (SyntaxError, IndexError, TypeError, KeyError, struct.error) as error:
-        raise UnreadableImageError(f"{name} image cannot be decoded: {error_text(error)}") from error
+    image = Image.OPEN[name][0](cast(BinaryIO, content), "")
     if png is not None and png.has_profile:
         image.info["icc_profile"] = png.profile or b"\0"
     if png is not None and png.code_points:
@@ -138,3 +146,12 @@ def orientation(image: Image.Image) -> int:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Returns the height and width that an image has once it is turned upright. No pixel is decoded."""
     return (image.width, image.height) if orientation(image) >= 5 else (image.height, image.width)
+
+
+def sha256(file: BinaryIO) -> str:
+    """Returns the SHA-256 of a whole file as hexadecimal digits. It is read in pieces."""
+    file.seek(0)
+    found = hashlib.sha256()
+    while content := file.read(2**20):
+        found.update(content)
+    return found.hexdigest()

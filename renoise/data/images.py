@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import sys
 import warnings
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from renoise.data.colors import color_conversion, reduced_to_srgb
 from renoise.data.files import UnreadableImageError, error_text
-from renoise.data.image_files import open_file, open_image, orientation, upright_size
+from renoise.data.image_files import open_file, open_image, orientation, sha256, upright_size
 from renoise.data.image_memory import MAX_MEMORY, check_memory
 from renoise.data.records import ImageSource
 from renoise.data.resizing import Fit, crop_box, resize_into, time_ids
@@ -92,7 +91,8 @@ def read_image(
     with open_file(path_or_source) as file:
         name = name or (str(source) if isinstance(source, str | PathLike) else "image")
         pixels, ids = _decode(file, size, fit, max_memory, name)
-        return ImageContent(pixels, _sha256(file), ids)
+        with _unreadable_if_decoding_fails("the file"):
+            return ImageContent(pixels, sha256(file), ids)
 
 
 def read_size(source: Path | ImageSource) -> tuple[int, int] | None:
@@ -181,14 +181,6 @@ def _enough(size: int | tuple[int, int]) -> int:
 def _factor(image: Image.Image, side: int) -> int:
     """Returns by which whole number an image can be reduced so that each side keeps this many pixels."""
     return max(1, min(image.size) // side)
-
-
-def _sha256(file: BinaryIO) -> str:
-    file.seek(0)
-    found = hashlib.sha256()
-    while content := file.read(2**20):
-        found.update(content)
-    return found.hexdigest()
 
 
 @contextmanager

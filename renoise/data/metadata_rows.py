@@ -74,7 +74,7 @@ def csv_rows(path: Path, content: bytes) -> Iterator[Row]:
             if len(cells) > len(header):
                 error = f"the row has {len(cells)} cells and the header {len(header)}; quote texts that contain commas"
             columns = {name: cell or None for name, cell in zip(header, cells, strict=False)}
-            if columns[NAME] is None:
+            if columns.get(NAME) is None:
                 rank_zero_warn(f"{place} is skipped: it has no {NAME}", category=InputWarning)
                 continue
             yield Row(place, columns, error)
@@ -84,7 +84,9 @@ def csv_rows(path: Path, content: bytes) -> Iterator[Row]:
 
 
 def parquet_rows(path: Path, content: bytes) -> Iterator[Row]:
-    """Yields the rows of a Parquet file. NaN is None. Columns that JSON cannot represent are left out with a warning.
+    """Yields the rows of a Parquet file. NaN and infinity are None.
+
+    Columns that JSON cannot represent are left out with a warning.
 
     Raises:
         InputError: `pyarrow` is not installed, the file is damaged, or it has no column "file_name".
@@ -106,7 +108,7 @@ def parquet_rows(path: Path, content: bytes) -> Iterator[Row]:
         del columns[name]
     for number in range(table.num_rows):
         place = f"{path}, row {number + 1}"
-        row = {name: _without_nan(values[number]) for name, values in columns.items()}
+        row = {name: _finite(values[number]) for name, values in columns.items()}
         if isinstance(row[NAME], str) and row[NAME]:
             yield Row(place, row)
         else:
@@ -147,5 +149,5 @@ def _is_json(values: list[Any]) -> bool:
     return True
 
 
-def _without_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from posixpath import splitext
 
 from renoise.data.files import walk
 from renoise.data.formats import suffixes
@@ -24,7 +25,7 @@ def warn_of_overlooked(files: Iterable[Path], records: Mapping[str, ImageRecord]
         records: The images, by name.
         root: The folder.
     """
-    without_text = {Path(name).with_suffix("") for name, record in records.items() if record.prompt is None}
+    without_text = {splitext(name)[0] for name, record in records.items() if record.prompt is None}
     archives, tables, texts = list[str](), list[str](), list[str]()
     for path in files:
         name = path.relative_to(root)
@@ -34,7 +35,7 @@ def warn_of_overlooked(files: Iterable[Path], records: Mapping[str, ImageRecord]
             archives.append(name.as_posix())
         elif path.stem.lower() == "metadata":
             tables.append(name.as_posix())
-        elif path.suffix.lower() in TEXT_SUFFIXES and name.with_suffix("") in without_text:
+        elif path.suffix.lower() in TEXT_SUFFIXES and splitext(name.as_posix())[0] in without_text:
             texts.append(name.as_posix())
     warn_of_names(root, "archives are not opened; WebDatasetDataModule reads .tar files", archives)
     warn_of_names(root, "tables are not read; metadata.jsonl, metadata.csv and metadata.parquet are", tables)

@@ -82,7 +82,7 @@ def file_record(root: Path, name: str, place: str, row: dict[str, Any], error: s
         row: The columns. "text" and "edit_text" are strings or null and may be missing; the others pass through.
         error: Why the image cannot be used.
     """
-    record = row_record(name, root / name, place, row, error or path_error(root, name))
+    record = row_record(name, root / name, place, row, error or _row_error(name, row) or path_error(root, name))
     if record.error is None and not os.path.lexists(root / name):
         return ImageRecord(record.file_name, record.source, error=f"does not exist ({place})")
     return record
@@ -182,7 +182,8 @@ def warn_of_names(place: object, problem: str, names: Sequence[str]) -> None:
         shown = [name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…" for name in names[:MAX_SHOWN_NAMES]]
         more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
         message = f"{place}: {problem} ({len(names)}): {', '.join(shown)}{more}"
-        rank_zero_warn(printable(message), category=InputWarning)
+        # warnings are counted by the place in the code: that of the caller
+        rank_zero_warn(printable(message), stacklevel=5, category=InputWarning)
 
 
 def check_same_in_all_processes(records: list[ImageRecord], root: Path) -> None:

@@ -43,5 +43,5 @@ class TextColumns:
         """
         if not self.has_text and self.others:
             names = ", ".join(self.others)[:200]
-            message = f"{place}: no row has a text, so there are no prompts from it, but there are: {names}; {advice}"
+            message = f"{place}: no row has a text, and other columns of strings are not prompts: {names}; {advice}"
             rank_zero_warn(printable(message), category=InputWarning)

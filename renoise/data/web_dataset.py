@@ -65,7 +65,8 @@ class WebDatasetDataModule(ImagesDataModule):
             "compressed shards are left out; decompress them, because images are read by their position in a shard"
         )
         warn_of_names(self.root, problem, [path.relative_to(self.root).as_posix() for path in compressed])
-        shards = [path for path in paths if path.suffix.lower() == ".tar" and path not in compressed]
+        left_out = set(compressed)
+        shards = [path for path in paths if path.suffix.lower() == ".tar" and path not in left_out]
         self._texts = TextColumns()
         self._together: list[str] = []
         self._unused: list[str] = []

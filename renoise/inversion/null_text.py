@@ -42,7 +42,7 @@ class NullTextInversion(Inverter):
         self.path = path or DDIM()
 
     def check(self, model: DiffusionModel, schedule: Schedule, guidance_scale: float) -> None:
-        """Raises ValueError without an unconditional branch."""
+        """Raises ValueError without an unconditional branch or without gradients."""
         if model.takes_guidance_scale:
             raise ValueError(
                 f"{type(self).__name__} needs an unconditional branch, and this network takes the guidance scale as an "
@@ -53,6 +53,7 @@ class NullTextInversion(Inverter):
                 f"{type(self).__name__} needs a guidance_scale other than 1, such as 2: it optimizes the unconditional "
                 "branch"
             )
+        model.check_differentiable(type(self).__name__)
         self.path.check(model, schedule, guidance_scale=1.0)
 
     @torch.no_grad()

@@ -44,6 +44,9 @@ class DiffusionModel(nn.Module, ABC):
     movable: bool = True
     """Whether the model may be moved and cast. Not where hooks of diffusers do so while it runs."""
 
+    differentiable: bool = True
+    """Whether the network gives gradients. Not where its weights leave the device before they are computed."""
+
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         super().__init__()
         self.pipeline = pipeline
@@ -56,14 +59,21 @@ class DiffusionModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the network runs, also where its weights are kept elsewhere between its calls."""
-        runs_on: torch.device = self.pipeline._execution_device
-        offloaded = runs_on != self.pipeline.device
-        return runs_on if offloaded else next(self.network.parameters()).device
+        return torch.device(self.pipeline._execution_device)
 
     @property
     def dtype(self) -> torch.dtype:
         """Type in which the network computes. Weights that are stored in 8 bits or fewer are cast to it."""
         return next(p.dtype for p in self.network.parameters() if p.is_floating_point() and p.dtype.itemsize > 1)
+
+    def check_differentiable(self, user: str) -> None:
+        """Raises ValueError where the network gives no gradients.
+
+        Args:
+            user: Name of the editor or inversion method that needs them.
+        """
+        if not self.differentiable:
+            raise ValueError(f"{user} needs gradients, which offload group does not give; use offload model")
 
     @property
     def state_dtype(self) -> torch.dtype:

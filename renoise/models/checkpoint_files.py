@@ -24,6 +24,7 @@ WITHOUT_WEIGHTS = ("tokenizer", "scheduler", "feature_extractor", "image_process
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
 """Names of the files that diffusers and transformers read weights from."""
 OTHER_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5")
+NO_SUCH_VARIANT = ("Could not find the necessary `safetensors` weights", "no such modeling files are available")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LFS_ADVICE = "run `git lfs pull` in its folder"
 CONVERT = (
@@ -69,8 +70,8 @@ def find_folder(checkpoint: str, omitted: Mapping[str, Any], only_cached: bool =
                 checkpoint, use_safetensors=True, variant=variant, local_files_only=only_cached, **omitted
             )
             return Path(folder)
-        except OSError as error:
-            if "Could not find the necessary `safetensors` weights" not in str(error):
+        except (OSError, ValueError) as error:  # diffusers' answers where the repository lacks the variant
+            if not any(answer in str(error) for answer in NO_SUCH_VARIANT):
                 raise
     raise InputError(f"checkpoint: {checkpoint} lacks .safetensors weights, and {CONVERT}")
 

@@ -38,6 +38,7 @@ OTHER_METHODS = {
 LINE = 400
 """Most characters of a list of names in a message."""
 
+TEXT_MODEL = "text_model."
 Layers = dict[tuple[str, str], dict[str, str]]
 """The keys of each layer's tensors, by the part of the pipeline and the name or path of the layer; see `parse_key`."""
 
@@ -170,7 +171,12 @@ def _scale(tensors: Mapping[str, torch.Tensor], part: str, path: str, config: Ma
     if "alpha" in tensors:
         return float(tensors["alpha"]) / rank
     patterns: dict[str, float] = config.get(f"{part}.alpha_pattern") or {}
-    matching = (alpha for pattern, alpha in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", path))
+    name = path.removeprefix(TEXT_MODEL)  # a level that transformers 5 left out of some text encoders
+    matching = (
+        alpha
+        for pattern, alpha in patterns.items()
+        if re.fullmatch(rf"(.*\.)?({pattern.removeprefix(TEXT_MODEL)})", name)
+    )
     alpha = next(matching, config.get(f"{part}.lora_alpha", rank))
     return float(alpha) / (math.sqrt(rank) if config.get(f"{part}.use_rslora") else rank)
 

@@ -72,9 +72,10 @@ class MemoryOptions:
                 try:
                     switch()
                 except (AttributeError, NotImplementedError, ValueError) as error:
-                    raise InputError(f"{name}: {type(network).__name__} does not have it ({error})") from error
+                    raise InputError(f"{name}: the model does not have it ({error})") from error
         _place(self.offload, model, device)
         model.movable = self.offload == "none" and not self.layerwise_casting
+        model.differentiable = self.offload != "group"
 
 
 def _place(offload: Offload, model: DiffusionModel, device: torch.device) -> None:

@@ -45,7 +45,7 @@ def load_textual_inversions(pipeline: DiffusionPipeline, sources: Sequence[str])
             for suffix, tensor in vectors.items():
                 _check(pipeline, suffix, token, tensor)
             if len({len(tensor) for tensor in vectors.values()}) > 1:
-                raise ValueError("has another number of vectors for each text encoder")
+                raise ValueError("has a different number of vectors for each text encoder")
             for suffix, tensor in vectors.items():
                 _add(*_text_model(pipeline, suffix), token, tensor)
     for _, module, end in _wrong_ends(pipeline):

@@ -26,6 +26,9 @@ def is_complete(folder: Path, row: Mapping[str, Any]) -> bool:
         folder: The output folder.
         row: The image's row of the manifest.
 
+    Raises:
+        OSError: A file cannot be read.
+
     Example:
         >>> import tempfile
         >>> from pathlib import Path
@@ -39,6 +42,8 @@ def is_complete(folder: Path, row: Mapping[str, Any]) -> bool:
         return False
     if row["status"] != "ok":
         return True
+    if not isinstance(row["edits"], dict) or not row["inversion"]:
+        return False
     edits = [editor for editor, outcome in row["edits"].items() if outcome == "ok"]
     return all(_is_whole(folder, row, kind) for kind in (INVERSION, RECONSTRUCTION, *edits))
 
@@ -55,7 +60,7 @@ def _is_whole(folder: Path, row: Mapping[str, Any], kind: str) -> bool:
             if length > there:
                 return False
             return (_ends_a_safetensors if kind == INVERSION else _ends_a_png)(file, place.start, length)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -61,8 +61,11 @@ def _top(line: int) -> int:
 def _picture(content: bytes | None) -> Image.Image | None:
     if content is None:
         return None
-    with Image.open(io.BytesIO(content)) as picture:
-        return picture.convert("RGB")
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError):  # damaged in the middle
+        return None
 
 
 def _caption(row: dict[str, Any]) -> str:

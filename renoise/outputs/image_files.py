@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from renoise.data import ImageRecord
-from renoise.data.files import UnreadableImageError, read_bytes
+from renoise.data.files import UnreadableImageError
+from renoise.data.image_files import open_file, sha256
 
 IMAGE_FILE = "image_file"
 """The column of the manifest: `bytes`, `mtime_ns` and `sha256`; null where the source is not a file."""
@@ -29,7 +29,7 @@ def stamp(record: ImageRecord) -> dict[str, int] | None:
         return None
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # there is no such file, or no file has such a name
         return None
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
@@ -58,8 +58,12 @@ def up_to_date(row: Mapping[str, Any], record: ImageRecord, now: dict[str, int] 
     then = row.get(IMAGE_FILE)
     if not isinstance(then, Mapping) or now is None or {name: then.get(name) for name in now} == now:
         return dict(row)
+    is_another_size = isinstance(record.source, Path) and then.get("bytes") != now["bytes"]
+    if is_another_size or not then.get("sha256"):
+        return None
     try:
-        sha256 = hashlib.sha256(read_bytes(record.source)).hexdigest()
-    except UnreadableImageError:
-        sha256 = None
-    return {**row, IMAGE_FILE: {**now, "sha256": sha256}} if sha256 and sha256 == then.get("sha256") else None
+        with open_file(record.source) as file:
+            found = sha256(file)
+    except (UnreadableImageError, OSError):
+        return None
+    return {**row, IMAGE_FILE: {**now, "sha256": found}} if found == then["sha256"] else None

@@ -62,7 +62,7 @@ def check_removable(folder: Path) -> None:
 
 
 def remove_outputs(folder: Path, files: Iterable[Path]) -> None:
-    """Removes what runs have written. Other files stay, also in the folders of outputs.
+    """Removes what runs have written: all files with their suffixes in the folders of outputs. Other files stay there.
 
     Args:
         folder: The output folder.

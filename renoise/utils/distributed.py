@@ -166,7 +166,7 @@ def _name_late_processes(store: Any, number: int, over: Event) -> None:
     arrived = [rank for rank in range(dist.get_world_size()) if rank not in late]
     if not over.is_set() and late and dist.get_rank() == arrived[0]:
         names = f"process {', '.join(map(str, late))} of {dist.get_world_size()}"
-        text = f"waiting for {names} since {NOTICE_AFTER / 60:g} minutes; it may have more to do, or it is stopped"
+        text = f"has waited {NOTICE_AFTER / 60:g} minutes for {names}, which may have more to do or may be stopped"
         print(text, file=sys.stderr, flush=True)
 
 

@@ -9,8 +9,8 @@ from renoise.errors import InputError
 
 INTERACTIVE = {"bash", "interactive"}
 """Names of SLURM jobs in which a person types commands. Lightning does not look at SLURM's variables there."""
-RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "LOCAL_RANK")
-"""Variables with the rank of this process."""
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "LOCAL_RANK", "SLURM_PROCID")
+"""Variables with the rank of this process. A process that Lightning starts inherits SLURM's, which is not its own."""
 
 
 def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:

@@ -69,6 +69,8 @@ def test_a_folder_of_pictures_that_cannot_be_opened_is_an_error_in_one_short_lin
 def test_the_bytes_of_an_iphones_photo_say_which_package_reads_them() -> None:
     with pytest.raises(UnreadableImageError, match=r"is a HEIC image, .* pillow-heif: pip install"):
         decode_image(HEIC, 8)
+    with pytest.raises(UnreadableImageError, match=r"is a HEIC image"):
+        decode_image(HEIC.replace(b"ftypheic", b"ftypmif1"), 8)
 
 
 def test_a_sample_of_a_shard_whose_picture_cannot_be_opened_is_a_row(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_texts_in_other_columns_and_images_without_a_row_are_warned_of(
     with pytest.warns(InputWarning) as caught:
         assert len(ready(tmp_path / "set").records) == 2
     assert [str(each.message).partition(": ")[2] for each in caught if each.category is InputWarning] == [
-        "no row has a text, so there are no prompts from it, but there are: caption; name the columns by "
+        "no row has a text, and other columns of strings are not prompts: caption; name the columns by "
         "data.text_column and data.edit_text_column",
         "images are left out because the metadata do not list them; ImageFolderDataModule reads all (1): c.png",
     ]

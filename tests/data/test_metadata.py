@@ -107,7 +107,7 @@ def test_a_key_that_occurs_twice_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_texts_in_columns_of_other_names_are_warned_of(tmp_path: Path) -> None:
-    problem = r"metadata\.jsonl: no row has a text, so there are no prompts from it, but there are: caption; name the"
+    problem = r"metadata\.jsonl: no row has a text, and other columns of strings are not prompts: caption; name the"
     with pytest.warns(InputWarning, match=problem):
         (record,) = read(tmp_path, row(caption="a cat", label=3))
     assert (record.prompt, record.extra) == (None, {"caption": "a cat", "label": 3})

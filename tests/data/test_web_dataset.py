@@ -312,7 +312,7 @@ def test_texts_of_other_names_are_warned_of_where_no_image_has_a_text(tmp_path: 
     )
     _, messages = listed(tmp_path / "set")
     problem = (
-        "no row has a text, so there are no prompts from it, but there are: .caption, prompt; data.text_suffix names"
+        "no row has a text, and other columns of strings are not prompts: .caption, prompt; data.text_suffix names"
     )
     assert messages == [f"{tmp_path}/set: {problem} another suffix; .json has the keys text and caption"]
     write(tmp_path / "set/b.tar", [("b.png", image), ("b.txt", b"a dog")])
@@ -424,7 +424,7 @@ def test_every_image_of_every_shard_has_a_row_and_every_text_is_used_or_named(
                     texts[f"{shard}/{name}"] = f"{shard} {names[number]} {number}"
     shown = "renoise.data.records"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"{shown}.rank_zero_warn", lambda message, category: warnings.warn(message, category, 2))
+        patch.setattr(f"{shown}.rank_zero_warn", lambda message, category, **_: warnings.warn(message, category, 2))
         patch.setattr(f"{shown}.MAX_SHOWN_NAMES", 100)
         if not images:
             with pytest.raises(InputError), warnings.catch_warnings(action="ignore"):

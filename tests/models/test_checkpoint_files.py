@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers.pipelines.pipeline_loading_utils import variant_compatible_siblings
 
 from renoise.errors import InputError
 from renoise.models.base import DiffusionModel
@@ -174,6 +175,21 @@ def test_a_folder_without_usable_files_is_refused_with_what_to_do(
 
 
 # The hub
+
+
+def test_a_repository_without_weights_in_float16_is_downloaded_in_float32_for_a_model_in_half_precision(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(name: str, variant: str | None = None, **_: object) -> str:
+        names = {f"{part}.safetensors" for part in WEIGHTS}
+        variant_compatible_siblings(names, variant=variant)  # as diffusers' own method, which raises in here
+        return str(checkpoint)
+
+    index = DiffusionPipeline.load_config(checkpoint)
+    monkeypatch.setattr("renoise.models.loading.check_hub", lambda *_: False)
+    monkeypatch.setattr(DiffusionPipeline, "load_config", lambda *_, **__: index)
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    assert load_model("someone/model", dtype=torch.bfloat16).dtype == torch.bfloat16
 
 
 def test_a_repository_with_weights_in_float16_alone_is_downloaded_as_such(

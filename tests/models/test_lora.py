@@ -16,7 +16,7 @@ from torch import nn
 
 from renoise.errors import InputError, InputWarning
 from renoise.models.loading import load_model
-from renoise.models.lora import DEFAULT_FILE, merge_lora
+from renoise.models.lora import DEFAULT_FILE, _scale, merge_lora
 from renoise.models.lora_names import layers_by_name, parse_key
 
 RANKS = (2, 3, 4)
@@ -453,3 +453,14 @@ def test_a_lora_on_the_hub_is_downloaded(
     monkeypatch.setattr("renoise.models.weight_files.hf_hub_download", download)
     merge_lora(pipelines["sd"], source)
     assert asked == [(repository, name)]
+
+
+@pytest.mark.parametrize("level", ["", "text_model."])
+@pytest.mark.parametrize("path_level", ["", "text_model."])
+def test_alphas_of_pefts_configuration_apply_with_and_without_the_level_that_transformers_5_left_out(
+    level: str, path_level: str
+) -> None:
+    layer = "encoder.layers.0.self_attn.q_proj"
+    config = {"text_encoder.alpha_pattern": {f"{level}{layer}": 2.0}, "text_encoder.lora_alpha": 8.0}
+    tensors = {"down": torch.zeros(4, 8)}
+    assert _scale(tensors, "text_encoder", f"{path_level}{layer}", config) == 0.5

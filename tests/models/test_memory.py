@@ -10,11 +10,14 @@ import torch
 from accelerate import cpu_offload
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from renoise_plugins.null_text import NullText
 from renoise_plugins.pix2pix_zero import Pix2PixZero
 from renoise_plugins.prompt_to_prompt import PromptToPrompt
 
 import renoise
+from renoise.core.schedule import Schedule
 from renoise.errors import InputError
+from renoise.inversion.null_text import NullTextInversion
 from renoise.models import memory
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model
@@ -84,6 +87,26 @@ def test_weights_wait_where_the_option_says(tiny_sd: Path) -> None:
     assert {weight.device.type for weight in model.parameters()} == {"meta"}, "and are read in layer by layer"
     outputs(model)
     assert {weight.device.type for weight in model.parameters()} == {"meta"}
+
+
+def test_latents_are_where_the_network_runs_although_its_weights_wait_on_the_cpu(tiny_sd: Path) -> None:
+    model = load_model(str(tiny_sd))
+    model.pipeline.enable_group_offload(torch.device("cuda:0"), offload_type="leaf_level")  # moves nothing yet
+    assert next(model.network.parameters()).device == CPU
+    assert model.device == torch.device("cuda:0")
+
+
+@pytest.mark.usefixtures("cpu_as_gpu")
+def test_what_needs_gradients_is_refused_where_weights_leave_before_they_are_computed(tiny_sd: Path) -> None:
+    model = load_model(str(tiny_sd))
+    MemoryOptions("group").apply(model, CPU)
+    schedule = Schedule.from_scheduler(model.scheduler, 1)
+    for editor in (Pix2PixZero(), NullText()):
+        with pytest.raises(ValueError, match=r"needs gradients, which offload group does not give; use offload model"):
+            editor.check(model, schedule)
+    with pytest.raises(ValueError, match=r"^NullTextInversion needs gradients"):
+        NullTextInversion().check(model, schedule, guidance_scale=2.0)
+    Pix2PixZero(cross_attention_guidance_amount=0).check(model, schedule)
 
 
 def test_tiles_of_the_autoencoder_are_put_together_as_diffusers_does(tiny_sd: Path) -> None:
@@ -220,7 +243,7 @@ def test_an_option_that_cannot_be_is_refused(tiny_sd: Path) -> None:
         renoise.load(tiny_sd, offload="model")
     model = load_model(str(tiny_sd))
     model.network = torch.nn.Linear(1, 1)
-    with pytest.raises(InputError, match=r"^compile: Linear does not have it"):
+    with pytest.raises(InputError, match=r"^compile: the model does not have it"):
         MemoryOptions(compile=True).apply(model, CPU)
     with pytest.raises(InputError, match=r"^offload must be left out with a pipeline in memory, got model"):
         renoise.load(StableDiffusionPipeline.from_pretrained(tiny_sd), offload="model")

@@ -116,7 +116,11 @@ REFUSED: dict[str, tuple[str, dict[str, tuple[int, ...]], str]] = {
         "is for a model with 2 text encoders, and this Stable",
     ),
     "SD in SDXL": ("sdxl", {"<toy>": (1, 96)}, "is for a model with 1 text encoder, and .* clip_l and clip_g"),
-    "uneven": ("sdxl", {"clip_l": (1, 48), "clip_g": (2, 48)}, "has another number of vectors for each text encoder"),
+    "uneven": (
+        "sdxl",
+        {"clip_l": (1, 48), "clip_g": (2, 48)},
+        "has a different number of vectors for each",
+    ),
     "second width": ("sdxl", {"clip_l": (1, 48), "clip_g": (1, 96)}, r"has a tensor .* and text_encoder_2 of this"),
     "too many": ("sd", {"<toy>": (31, 96)}, "has 31 vectors, and a prompt has 1 to 30 tokens"),
     "none": ("sd", {"<toy>": (0, 96)}, "has 0 vectors"),

@@ -53,6 +53,15 @@ def test_the_place_of_a_missing_picture_stays_white(tmp_path: Path) -> None:
     assert {tile(sheet, 0, column) for column in range(3)} == {WHITE}
 
 
+def test_the_place_of_a_damaged_picture_stays_white(tmp_path: Path) -> None:
+    picture(tmp_path / "reconstructions/a.png.png", "lime")
+    path = tmp_path / "reconstructions/a.png.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50] + bytes(len(whole) - 70) + whole[-20:])
+    sheet = contact_sheet([row("a.png")], tmp_path, red, [])
+    assert [tile(sheet, 0, column) for column in range(2)] == [(255, 0, 0), WHITE]
+
+
 def test_only_the_first_images_are_shown(tmp_path: Path) -> None:
     sheet = contact_sheet([row(f"{n:03}") for n in range(MAX_ROWS + 8)], tmp_path, red, [])
     assert sheet.height == 24 + MAX_ROWS * (TILE + MARGIN)

@@ -33,7 +33,7 @@ def replaced(tmp_path: Path, content: bytes, seconds_later: int) -> None:
 
 def test_an_unchanged_file_is_not_read(tmp_path: Path, record: ImageRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     row = row_of(record)
-    monkeypatch.setattr("renoise.outputs.image_files.read_bytes", lambda source: pytest.fail("reads"))
+    monkeypatch.setattr("renoise.outputs.image_files.open_file", lambda source: pytest.fail("reads"))
     assert up_to_date(row, record, stamp(record)) == row
 
 

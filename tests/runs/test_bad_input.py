@@ -52,6 +52,10 @@ BAD = {
     "dangling.png": "is a link to a file that does not exist",
     "../outside.png": "its path leads out of data.root",
     "gone.png": "does not exist",
+    "\\ud800.png": "the row is not valid Unicode",
+    "\\ud800/a.png": "the row is not valid Unicode",
+    "a\0b/c.png": "does not exist",
+    "/": "its path leads out of data.root",
 }
 
 
@@ -67,7 +71,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures) -> Path:
     (root / "bomb.png").write_bytes(png_header(40_000, 40_000))
     (root / "dangling.png").symlink_to("nowhere.png")
     lines = ['{"file_name": "good.png", "text": "a fox"}', "{broken"]
-    lines += ['{"file_name": "../outside.png"}', '{"file_name": "gone.png"}']
+    lines += ['{"file_name": "../outside.png"}', '{"file_name": "gone.png"}', '{"file_name": "/"}']
+    lines += [r'{"file_name": "\ud800.png"}', r'{"file_name": "\ud800/a.png"}', r'{"file_name": "a\u0000b/c.png"}']
     (root / "metadata.jsonl").write_text("\n".join(lines))
     return root
 

@@ -150,11 +150,12 @@ def test_outputs_that_are_removed_during_a_run_are_told(
     assert_whole(out, NAMES[:3])
 
 
+@pytest.mark.parametrize("limit", ["1", "0.5"])
 def test_a_run_that_is_limited_to_some_batches_misses_nothing(
-    tmp_path: Path, pictures: Pictures, predict: Predict
+    limit: str, tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
     root = pictures(tmp_path / "photos", *NAMES[:2])
-    run = predict(root, tmp_path / "out", "--data.batch_size=1", "--trainer.limit_predict_batches=1")
+    run = predict(root, tmp_path / "out", "--data.batch_size=1", f"--trainer.limit_predict_batches={limit}")
     assert (run.status, run.err) == (0, "")
     assert "no result" not in run.out
 

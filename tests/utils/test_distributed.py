@@ -123,8 +123,8 @@ def test_a_process_that_is_stopped_is_named_by_the_one_that_waits(tmp_path: Path
     assert waiting.stderr is not None
     assert late.stdout.readline() == "here\n"
     os.kill(late.pid, signal.SIGSTOP)
-    told = next(line for line in waiting.stderr if line.startswith("waiting for "))
-    assert told.startswith(f"waiting for process {stopped} of 2 since ")
+    told = next(line for line in waiting.stderr if line.startswith("has waited "))
+    assert f" minutes for process {stopped} of 2" in told
     os.kill(late.pid, signal.SIGCONT)
     late.communicate("go on\n", timeout=60)
     waiting.communicate(timeout=60)

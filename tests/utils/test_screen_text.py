@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import pytest
 
+from renoise.data.records import warn_of_names
 from renoise.errors import InputWarning
 from renoise.utils.screen_text import MAX_ALIKE, MAX_LENGTH, WarningFormatter, on_screen
 
@@ -47,3 +51,12 @@ def test_warnings_of_one_kind_are_counted_after_some_and_those_of_another_kind_a
 
 def test_warnings_of_libraries_are_shown_as_usual() -> None:
     assert "library.py:3: DeprecationWarning: old" in WarningFormatter()("old", DeprecationWarning, "library.py", 3)
+
+
+def test_warnings_of_names_are_counted_by_what_they_warn_of() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_names("a.tar", "texts are left out", ["a.txt"])
+        warn_of_names("a.tar", "members of one name", ["a.png"])
+    assert {Path(each.filename).name for each in caught} == {Path(__file__).name}
+    assert caught[0].lineno != caught[1].lineno
