@@ -11,7 +11,7 @@ from renoise.data import UnreadableImageError, read_image
 
 def test_damage_is_of_many_kinds_and_the_reader_withstands_them_all(tmp_path: Path) -> None:
     rng, outcomes = random.Random(1), set()
-    root = write_scenes(tmp_path / "scenes", 120, captions=False, suffixes=(".png", ".jpg", ".webp"))
+    root = write_scenes(tmp_path / "scenes", 60, captions=False, suffixes=(".png", ".jpg", ".webp"))
     for path in sorted(root.iterdir()):
         before = path.read_bytes()
         damage(path, rng)
