@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks.damage import damage
-from benchmarks.shared.runs import read_manifest, run, start, write_scenes
+from benchmarks.shared.runs import read_manifest, repeat, run, start, write_scenes
 
 FEW_STEPS: dict[str, Any] = {
     "model.checkpoint": "data/models/tiny-sd",
@@ -32,7 +30,6 @@ MORE_STEPS = {"model.num_inference_steps": 20}
 """Two processes take longer to start than one. With few steps the run ends before that pays off."""
 TWO_PROCESSES = {"trainer.devices": 2, "trainer.strategy": "ddp"}
 NO_INVERSION = {"model.num_inference_steps": 1, "model.inversion.iterations": 0, "data.resolution": 32}
-MAX_LINKS = 10_000
 SEED = 0
 
 
@@ -202,7 +199,7 @@ def restart(folder: Path, images: int) -> tuple[float, float]:
     row = read_manifest(out)["00000.png"]
     names = [f"made-up-{number:07d}.png" for number in range(images)]
     for path in (root / "00000.png", out / row["inversion"], out / "reconstructions/00000.png.png"):
-        _repeat(path, [path.name.replace("00000.png", name) for name in names])
+        repeat(path, [path.name.replace("00000.png", name) for name in names])
     for process in range(4):  # as four processes of a killed run leave their rows
         with (out / ("manifest.jsonl" if process == 0 else f"manifest.{process}.jsonl")).open("a") as file:
             for name in names[process::4]:
@@ -213,15 +210,6 @@ def restart(folder: Path, images: int) -> tuple[float, float]:
     if any(rows[name] | nameless != row | nameless for name in names):  # `seconds` would differ
         raise RuntimeError("the restart did finished images again")
     return few, many
-
-
-def _repeat(path: Path, names: Sequence[str]) -> None:
-    """Gives a file more names in its folder, with the same content and time. File systems limit the links to a file."""
-    for number, name in enumerate(names):
-        if number % MAX_LINKS == 0:
-            source = Path(shutil.copy2(path, path.with_name(name)))
-        else:
-            os.link(source, path.with_name(name))
 
 
 def _seconds(root: Path, out: Path, options: dict[str, Any]) -> float:

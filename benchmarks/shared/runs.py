@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from benchmarks.shared.scenes import unseen_scenes
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Several processes with a thread per core each would slow one another down."""
+MAX_LINKS = 10_000
 
 
 def write_scenes(
@@ -43,6 +45,14 @@ def write_scenes(
     if captions:
         (folder / "metadata.jsonl").write_text("".join(rows))
     return folder
+
+
+def repeat(path: Path, names: Sequence[str]) -> None:
+    """Gives a file more names in its folder, with the same content and time. File systems limit the links to a file."""
+    for first in range(0, len(names), MAX_LINKS):
+        source = Path(shutil.copy2(path, path.with_name(names[first])))
+        for name in names[first + 1 : first + MAX_LINKS]:
+            os.link(source, path.with_name(name))
 
 
 def start(
