@@ -60,7 +60,7 @@ def main(family: str = "sdxl", resolution: int = 512, steps: int = 2, measured: 
 
 
 def weights_on_the_device(family: str) -> dict[str, Any]:
-    """Returns the GiB of weights that are on the device at once, by option, all in 16 bits but for the first.
+    """Returns how many GiB of weights are on the device at once, by option. Only the first is in 32 bits.
 
     Args:
         family: A name in `FAMILIES`.

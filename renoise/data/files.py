@@ -7,6 +7,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,22 @@ def read_bytes(source: Path | ImageSource) -> bytes:
     Raises:
         UnreadableImageError: It does not exist, is not a regular file or cannot be read.
     """
-    try:
+    with unreadable_if_reading_fails(source):
         if not isinstance(source, Path):
             return source.read()
         check_regular(source)
         return source.read_bytes()
+
+
+@contextmanager
+def unreadable_if_reading_fails(source: Path | ImageSource) -> Iterator[None]:
+    """Turns errors of reading inside the block into an `UnreadableImageError` that says what is wrong.
+
+    Args:
+        source: What is read.
+    """
+    try:
+        yield
     except FileNotFoundError:
         is_link = isinstance(source, Path) and os.path.islink(source)
         found = "is a link to a file that does not exist" if is_link else "does not exist"

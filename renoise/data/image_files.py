@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,7 +13,7 @@ from typing import BinaryIO, cast
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from renoise.data.file_parts import FileParts
-from renoise.data.files import UnreadableImageError, check_regular, error_text
+from renoise.data.files import UnreadableImageError, check_regular, error_text, unreadable_if_reading_fails
 from renoise.data.formats import HEIF_PACKAGE, formats
 from renoise.data.png_chunks import png_parts
 from renoise.data.records import ImageSource
@@ -39,14 +38,8 @@ def open_file(source: Path | ImageSource) -> Iterator[BinaryIO]:
         UnreadableImageError: It does not exist, is not a regular file or cannot be opened.
     """
     with ExitStack() as stack:
-        try:
+        with unreadable_if_reading_fails(source):
             file = stack.enter_context(_open(source))
-        except FileNotFoundError:
-            is_link = isinstance(source, Path) and os.path.islink(source)
-            found = "is a link to a file that does not exist" if is_link else "does not exist"
-            raise UnreadableImageError(found) from None
-        except (OSError, MemoryError) as error:
-            raise UnreadableImageError(f"cannot be read: {error_text(error)}") from error
         yield file
 
 
