@@ -41,7 +41,7 @@ class NullText(PromptEditor):
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from error
         if guidance_scale != 1:
-            self.needs |= {"trajectory"}
+            self.needs |= {"trajectory", "steps"}
 
     def check(self, model: DiffusionModel, schedule: Schedule) -> None:
         """Raises ValueError where no embeddings of an unconditional branch can be optimized."""

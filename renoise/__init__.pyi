@@ -30,11 +30,14 @@ from .errors import InputError as InputError
 from .errors import InputWarning as InputWarning
 from .inversion.base import Inversion as Inversion
 from .inversion.base import Inverter as Inverter
+from .inversion.bdia import BDIA as BDIA
 from .inversion.ddim import DDIM as DDIM
 from .inversion.direct import DirectInversion as DirectInversion
+from .inversion.edict import EDICT as EDICT
 from .inversion.edit_friendly import EditFriendlyInversion as EditFriendlyInversion
 from .inversion.null_text import NullTextInversion as NullTextInversion
 from .inversion.null_text_optimization import NullTextOptimization as NullTextOptimization
+from .inversion.o_belm import OBELM as OBELM
 from .inversion.pix2pix_zero import Pix2PixZeroInversion as Pix2PixZeroInversion
 from .inversion.renoise import ReNoise as ReNoise
 from .inversion.sampling import sample as sample

@@ -43,7 +43,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         num_inference_steps: Number of steps of the sampler.
         guidance_scale: Guidance during inversion and reconstruction. 1 is without, and takes half the time.
         inversion: The inversion method: ReNoise, DDIM, Pix2PixZeroInversion, EditFriendlyInversion, NullTextInversion,
-            DirectInversion, or one of another package.
+            DirectInversion, EDICT, BDIA, OBELM, or one of another package.
         editors: Editing methods to apply to every inversion.
         metrics: Names of the metrics to compute for every reconstruction.
         seed: Seed of all random numbers. They depend on the seed and the image's name, not on the batch.
@@ -114,7 +114,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
             pipeline = load(self.checkpoint, dtype=dtype, device=device, **self.load_arguments, **vars(self.memory))
         for editor in self.editors.values():
             with prefixed("model.editors: ", ValueError):
-                check_needs(editor, pipeline.model, pipeline.schedule)
+                check_needs(editor, pipeline.model, pipeline.schedule, pipeline.inversion)
         self.pipeline = pipeline
         if self.model.movable:
             self.networks = self.model  # a submodule, so that Lightning moves and casts it

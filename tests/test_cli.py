@@ -230,8 +230,8 @@ def test_mappings_with_spaces_and_json_are_read(value: str, photos: Path, tmp_pa
         ("--model.inversion.noise_correction=Magic", "Give a mapping of its options: method, strength, steps"),
         ("--model.inversion.regularization=[1]", "Give a mapping of its options: lambda_pair, lambda_patch_kl"),
         ("--data.captioner=blip", "Give a mapping of its options: checkpoint, max_new_tokens"),
-        ("--model.inversion=[DDIM]", "expected a class or a mapping, got ['DDIM']. There are: DDIM, DirectInversion,"),
-        ("--model.inversion={class_path: NullTextInversion, init_args: {path: Magic}}", "There are: DDIM, Direct"),
+        ("--model.inversion=[DDIM]", "expected a class or a mapping, got ['DDIM']. There are: BDIA, DDIM, Direct"),
+        ("--model.inversion={class_path: NullTextInversion, init_args: {path: Magic}}", "There are: BDIA, DDIM"),
         ("--model.inversion={class_path: NullTextInversion, init_args: {optimization: 1}}", "Give a mapping of its"),
     ],
 )
@@ -248,8 +248,8 @@ def test_a_wrong_object_is_answered_with_what_there_is(
 @pytest.mark.parametrize(
     ("option", "known"),
     [
-        ("--model.inversion=Magic", "DDIM, DirectInversion, EditFriendlyInversion, NullTextInversion,"),
-        ("--model.inversion=no.such.Method", "DDIM, DirectInversion, EditFriendlyInversion, NullTextInversion,"),
+        ("--model.inversion=Magic", "BDIA, DDIM, DirectInversion, EDICT, EditFriendlyInversion,"),
+        ("--model.inversion=no.such.Method", "BDIA, DDIM, DirectInversion, EDICT, EditFriendlyInversion,"),
         ("--model.editors=[Magic]", "EditFriendly, NegativePrompt, NullText, Pix2PixZero, PromptSwap, PromptToPrompt;"),
     ],
 )

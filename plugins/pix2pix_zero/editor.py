@@ -65,8 +65,7 @@ class Pix2PixZero(PromptEditor):
         if not (math.isfinite(amount) and amount >= 0):
             raise ValueError(f"{self.name}: cross_attention_guidance_amount must be 0 or more, got {amount}")
         self.cross_attention_guidance_amount = amount
-        if amount > 0:
-            self.needs |= {"attention"}
+        self.needs |= {"attention", "steps"} if amount > 0 else {"steps"}
         self.templates = TEMPLATES if templates is None else tuple(templates)
         if not self.templates or not all("{}" in template for template in self.templates):
             raise ValueError(f"{self.name}: templates must be sentences that contain {{}}, got {list(self.templates)}")

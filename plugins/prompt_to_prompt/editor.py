@@ -69,7 +69,7 @@ class PromptToPrompt(PromptEditor):
             raise ValueError(f"{self.name}: reweight must contain finite factors, got {reweight}")
         if reweight and cross_replace_steps == 0:
             raise ValueError(f"{self.name}: reweight needs cross_replace_steps above 0, got 0")
-        self.needs |= {"attention"}
+        self.needs |= {"attention", "steps"}
         self.mode: Mode = mode
         self.cross_replace_steps = cross_replace_steps
         self.self_replace_steps = self_replace_steps

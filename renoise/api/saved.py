@@ -16,7 +16,7 @@ from renoise.api.pipeline import InversionPipeline
 from renoise.core.schedule import Schedule
 from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inversion, Inverter
-from renoise.outputs.inversion_file import read_inversion
+from renoise.outputs.inversion_file import PER_STEP, read_inversion
 from renoise.presets import instantiate
 
 LOAD_ARGUMENTS = (
@@ -73,7 +73,7 @@ def load_inversion(path: str | PathLike[str], pipeline: InversionPipeline | None
         channels, expected = len(tensors["latent"]), pipeline.model.latent_channels
         if channels != expected:
             raise InputError(f"latent has {channels} channels, and the model takes {expected}")
-    return _restore(tensors, metadata, pipeline)
+        return _restore(tensors, metadata, pipeline)
 
 
 def _load_pipeline(metadata: dict[str, Any]) -> InversionPipeline:
@@ -119,7 +119,10 @@ def _restore(tensors: dict[str, torch.Tensor], metadata: dict[str, Any], pipelin
         nfe=torch.zeros(1, dtype=torch.int64, device=model.device),
         follows_trajectory=metadata["follows_trajectory"],
     )
-    for name in ("noise", "trajectory", "null_embeddings"):  # [S, …] -> [S, 1, …]
+    for name in PER_STEP:  # [S, …] -> [S, 1, …]
         if name in tensors:
             setattr(inversion, name, tensors[name][:, None].to(model.device))
-    return InvertedImages(model, inversion, [metadata["prompt"]], [metadata["file_name"]], time_ids, pipeline.settings)
+    if inversion.companion is not None:
+        inversion.sampler = instantiate(Inverter, metadata["inversion"]).sampler
+    settings = pipeline.settings | {"inversion": metadata["inversion"]}
+    return InvertedImages(model, inversion, [metadata["prompt"]], [metadata["file_name"]], time_ids, settings)

@@ -82,7 +82,7 @@ class Step:
         if self.noise_from_prediction == 0:
             return self.renoise(previous, prediction, noise)
         epsilon = self.predicted_noise(estimate, prediction)
-        return self._add(previous - self._psi_of_noise * epsilon, -self.rho, noise) / self._phi_of_noise
+        return self._add(previous - self.psi_of_noise * epsilon, -self.rho, noise) / self.phi_of_noise
 
     def defect(self, estimate: torch.Tensor, renoised: torch.Tensor) -> torch.Tensor:
         """Returns by how much the sampler's step from an estimate of z_t misses z_{t-1}: φ · (z^{k+1} − z^k).
@@ -91,7 +91,7 @@ class Step:
             estimate: z^k.
             renoised: z^{k+1}, what `renoise_from` returns for it.
         """
-        return self._phi_of_noise * (renoised - estimate)
+        return self.phi_of_noise * (renoised - estimate)
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Returns z_0 noised to this level: signal · z_0 + sigma · noise."""
@@ -109,14 +109,14 @@ class Step:
         return (noise - self.noise_from_latents * latents) / self.noise_from_prediction
 
     @property
-    def _psi_of_noise(self) -> float:
-        """ψ of the step written in terms of ε instead of the network's output."""
+    def psi_of_noise(self) -> float:
+        """ψ of the step written in terms of ε instead of the network's output, z_{t-1} = φ z_t + ψ ε + ρ ε_t."""
         return self.psi if self.noise_from_prediction == 0 else self.psi / self.noise_from_prediction
 
     @property
-    def _phi_of_noise(self) -> float:
+    def phi_of_noise(self) -> float:
         """φ of the step written in terms of ε instead of the network's output."""
-        return self.phi if self.noise_from_prediction == 0 else self.phi - self._psi_of_noise * self.noise_from_latents
+        return self.phi if self.noise_from_prediction == 0 else self.phi - self.psi_of_noise * self.noise_from_latents
 
     def _add(self, latents: torch.Tensor, scale: float, noise: torch.Tensor | None) -> torch.Tensor:
         if self.rho == 0:

@@ -14,8 +14,9 @@ from renoise.inversion.base import Inversion
 from renoise.models.base import DiffusionModel
 from renoise.utils.configurable import Configurable
 
-Need = Literal["trajectory", "noise", "attention"]
-"""What an editor can require: the latents of every step, a sampler that draws noise, access to the attention maps."""
+Need = Literal["trajectory", "noise", "attention", "steps"]
+"""What an editor can require: the latents of every step, a sampler that draws noise, access to the attention maps, an
+inversion that the steps of the schedule sample (`Inversion.denoise`), which EDICT's, BDIA's and O-BELM's do not."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from renoise.core.schedule import Schedule
 from renoise.editing.base import Editor, EditRequest, Need
-from renoise.inversion.base import Inversion
+from renoise.inversion.base import Inversion, Inverter, Sampler
 from renoise.models.attention import check_attention, kept_attention
 from renoise.models.base import DiffusionModel
 from renoise.utils.halves import in_halves, problem_of
@@ -25,13 +25,14 @@ def name_editors(editors: Sequence[Editor]) -> dict[str, Editor]:
     return named
 
 
-def check_needs(editor: Editor, model: DiffusionModel, schedule: Schedule) -> None:
+def check_needs(editor: Editor, model: DiffusionModel, schedule: Schedule, inverter: Inverter | None = None) -> None:
     """Checks that a model and its sampler provide what an editor needs, then calls the editor's own `check`.
 
     Args:
         editor: The editor.
         model: The model that images will be inverted with.
         schedule: The sampler's steps.
+        inverter: The inversion method. None where there is an inversion already, which `check_inversion` checks.
 
     Raises:
         ValueError: They do not, or `needs` contains an unknown name.
@@ -44,6 +45,8 @@ def check_needs(editor: Editor, model: DiffusionModel, schedule: Schedule) -> No
         schedule.check_stochastic(name)
     if "attention" in editor.needs:
         check_attention(model.network, name)
+    if inverter is not None:
+        _check_sampler(editor, inverter.sampler)
     editor.check(model, schedule)
 
 
@@ -65,6 +68,16 @@ def check_inversion(editor: Editor, inversion: Inversion) -> None:
     if "noise" in editor.needs and inversion.noise is None:
         inversion.schedule.check_stochastic(name)
         raise ValueError(f"{name} needs an inversion that kept its noise, and this one has none")
+    _check_sampler(editor, inversion.sampler)
+
+
+def _check_sampler(editor: Editor, sampler: Sampler | None) -> None:
+    """Raises ValueError where an editor takes the steps of the schedule, and the inversion has another sampler."""
+    if "steps" in editor.needs and sampler is not None:
+        raise ValueError(
+            f"{type(editor).__name__} takes each step of the schedule itself, and {type(sampler).__name__} has a "
+            "sampler of its own; edit with PromptSwap or NegativePrompt, or invert with ReNoise"
+        )
 
 
 def run_editor(

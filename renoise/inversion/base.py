@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 
@@ -13,6 +14,18 @@ from renoise.core.schedule import Schedule
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
 from renoise.utils.configurable import Configurable
+
+
+class Sampler(Protocol):
+    """The sampler of an inversion method that does not take the steps of the schedule, such as EDICT's."""
+
+    def sample(
+        self,
+        inversion: Inversion,
+        predict: Callable[[int, torch.Tensor], torch.Tensor],
+        strength: float = 1.0,
+    ) -> torch.Tensor:
+        """Runs it from z_T to z_0; see `walk`, which calls this."""
 
 
 @dataclass
@@ -35,6 +48,9 @@ class Inversion:
         follows_trajectory: Whether reconstruction takes its latents from the trajectory, as in direct inversion.
         null_embeddings: Unconditional embeddings of every step that replace those of `conditioning`,
             [S, B, length, D]. Of null-text inversion.
+        companion: The second latents of a method that couples two, such as EDICT: of z_T, [1, B, C, h, w], or of the
+            whole trajectory where it was kept, [S + 1, B, C, h, w].
+        sampler: What samples instead of the steps of `schedule`. None where they do, as in most methods.
 
     Example:
         >>> import renoise
@@ -56,6 +72,8 @@ class Inversion:
     trajectory: torch.Tensor | None = None
     follows_trajectory: bool = False
     null_embeddings: torch.Tensor | None = None
+    companion: torch.Tensor | None = None
+    sampler: Sampler | None = None
 
     def select(self, index: Sequence[int]) -> Inversion:
         """Returns the inversion of the images at these positions of the batch."""
@@ -71,6 +89,7 @@ class Inversion:
             failures={new: self.failures[old] for new, old in enumerate(index) if old in self.failures},
             trajectory=None if self.trajectory is None else self.trajectory[:, images],
             null_embeddings=None if self.null_embeddings is None else self.null_embeddings[:, images],
+            companion=None if self.companion is None else self.companion[:, images],
         )
 
     def start(self, strength: float = 1.0) -> tuple[range, torch.Tensor]:
@@ -109,7 +128,12 @@ class Inversion:
 
         Returns:
             z_{t-1}, [B, C, h, w].
+
+        Raises:
+            ValueError: The inversion has a sampler of its own. `walk` runs it.
         """
+        if self.sampler is not None:
+            raise ValueError(f"{type(self.sampler).__name__} has a sampler of its own, which only walk and sample run")
         noise = None if self.noise is None else self.noise[step_index]
         return self.schedule.steps[step_index].denoise(latents, prediction, noise)
 
@@ -131,6 +155,11 @@ class Inverter(Configurable, ABC):
         >>> isinstance(ReNoise(iterations=4), Inverter)
         True
     """
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """What samples this method's inversions instead of the steps of the schedule. None where they do."""
+        return None
 
     def check(self, model: DiffusionModel, schedule: Schedule, guidance_scale: float) -> None:
         """Checks the method's requirements before any image is read. The base class has none.
@@ -164,3 +193,17 @@ class Inverter(Configurable, ABC):
             rng: Source of all random numbers.
             keep_trajectory: Whether the inversion keeps the latents of every level.
         """
+
+
+def check_path(path: Inverter, needed_by: str) -> None:
+    """Raises ValueError where a method is to follow the trajectory of another one that has a sampler of its own.
+
+    Args:
+        path: The other method.
+        needed_by: Name of the method, for the message.
+    """
+    if path.sampler is not None:
+        raise ValueError(
+            f"{needed_by} takes the steps of the schedule along its path, and {type(path).__name__} has a sampler of "
+            "its own; take DDIM or ReNoise as path"
+        )

@@ -8,7 +8,7 @@ import torch
 
 from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.base import Inversion, Inverter, check_path
 from renoise.inversion.ddim import DDIM
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
@@ -35,6 +35,7 @@ class DirectInversion(Inverter):
 
     def check(self, model: DiffusionModel, schedule: Schedule, guidance_scale: float) -> None:
         """Checks the path's requirements."""
+        check_path(self.path, type(self).__name__)
         self.path.check(model, schedule, guidance_scale=1.0)
 
     def invert(

@@ -8,7 +8,7 @@ import torch
 
 from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.base import Inversion, Inverter, check_path
 from renoise.inversion.ddim import DDIM
 from renoise.inversion.null_text_optimization import NullTextOptimization
 from renoise.models.base import DiffusionModel
@@ -54,6 +54,7 @@ class NullTextInversion(Inverter):
                 "branch"
             )
         model.check_differentiable(type(self).__name__)
+        check_path(self.path, type(self).__name__)
         self.path.check(model, schedule, guidance_scale=1.0)
 
     @torch.no_grad()

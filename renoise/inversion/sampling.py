@@ -58,9 +58,12 @@ def walk(
 ) -> torch.Tensor:
     """Runs the sampler from z_T to z_0 with the inversion's own noise, under any prediction.
 
+    The sampler is that of the schedule, or the inversion's own where it has one.
+
     Args:
         inversion: Of B images.
-        predict: (position of a step in the schedule, z_t [B, C, h, w]) -> the prediction, of the same shape.
+        predict: (position of a step in the schedule, z_t [B, C, h, w]) -> the prediction, of the same shape. The
+            schedule's sampler calls it once for each step, EDICT twice.
         strength: Share of the steps to take, see `Inversion.start`.
 
     Returns:
@@ -74,6 +77,8 @@ def walk(
         >>> walk(inversion, lambda step_index, latents: torch.zeros_like(latents)).shape
         torch.Size([1, 4, 8, 8])
     """
+    if inversion.sampler is not None:
+        return inversion.sampler.sample(inversion, predict, strength)
     steps, latents = inversion.start(strength)
     for step_index in track(steps, "sampling"):
         latents = inversion.denoise(step_index, latents, predict(step_index, latents))

@@ -14,6 +14,9 @@ from torch import Tensor
 from renoise.errors import InputError
 from renoise.inversion.base import Inversion
 
+PER_STEP = ("noise", "trajectory", "null_embeddings", "companion")
+"""The tensors of an inversion whose first axis is that of the steps or levels, and whose second is the batch."""
+
 
 def inversion_tensors(inversion: Inversion, position: int) -> dict[str, Tensor]:
     """Returns copies of everything that sampling needs of one image, contiguous and on the CPU.
@@ -23,14 +26,10 @@ def inversion_tensors(inversion: Inversion, position: int) -> dict[str, Tensor]:
         position: Position of the image in the batch.
 
     Returns:
-        `latent` z_T [C, h, w], and where the inversion has them `noise` [S, C, h, w], `trajectory` [S + 1, C, h, w]
-        and `null_embeddings` [S, length, D].
+        `latent` z_T [C, h, w], and where the inversion has them `noise` [S, C, h, w], `trajectory` [S + 1, C, h, w],
+        `null_embeddings` [S, length, D] and `companion` [1 or S + 1, C, h, w].
     """
-    per_step = {
-        "noise": inversion.noise,
-        "trajectory": inversion.trajectory,
-        "null_embeddings": inversion.null_embeddings,
-    }  # [S, B, …]
+    per_step = {name: getattr(inversion, name) for name in PER_STEP}
     tensors = {"latent": inversion.latents[position]}
     tensors |= {name: tensor[:, position] for name, tensor in per_step.items() if tensor is not None}
     # Copies, because safetensors refuses tensors that share memory, such as z_T and a trajectory that begins with it.

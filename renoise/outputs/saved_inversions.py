@@ -40,8 +40,8 @@ def load_inversions(folder: str | PathLike[str]) -> SavedInversions:
 class SavedInversions(Dataset[dict[str, Any]]):
     """The inversions of an output folder, in the manifest's order. Each is read when it is asked for.
 
-    An item has `file_name`, `prompt`, `latent` (z_T, [C, h, w]) and, where the run kept them, `noise`, `trajectory` and
-    `null_embeddings`; see `inversion_tensors`. A `torch.utils.data.DataLoader` makes batches of them.
+    An item has `file_name`, `prompt`, `latent` (z_T, [C, h, w]) and, where the run kept them, `noise`, `trajectory`,
+    `null_embeddings` and `companion`; see `inversion_tensors`. A `torch.utils.data.DataLoader` makes batches of them.
 
     Args:
         folder: `trainer.default_root_dir` of the run.

@@ -22,6 +22,7 @@ METHODS = {
     "stochastic": {"inversion": renoise.ReNoise(1, noise_correction=renoise.NoiseCorrection()), "eta": 1.0},
     "direct": {"inversion": renoise.DirectInversion()},
     "null-text": {"inversion": renoise.NullTextInversion(), "guidance_scale": 2.0},
+    "exact": {"inversion": renoise.EDICT(mixing=0.9), "guidance_scale": 3.0},
 }
 
 
@@ -30,7 +31,8 @@ def assert_same(pipeline: renoise.InversionPipeline, saved: renoise.Inversion, l
     assert torch.equal(loaded.conditioning.prompt_embeds, saved.conditioning.prompt_embeds)
     assert loaded.follows_trajectory == saved.follows_trajectory
     tensors: dict[str, Any] = {}
-    for name in ("latents", "noise", "trajectory", "null_embeddings"):
+    assert type(loaded.sampler) is type(saved.sampler)
+    for name in ("latents", "noise", "trajectory", "null_embeddings", "companion"):
         before, after = getattr(saved, name), getattr(loaded, name)
         assert (before is None) == (after is None)
         assert before is None or torch.equal(after, before)
@@ -78,6 +80,21 @@ def test_every_image_of_a_saved_folder_can_be_loaded(tmp_path: Path, tiny_sd: Pa
         assert loaded.inversion.noise is not None
         assert loaded.inversion.trajectory is not None
         assert_same(pipeline, saved.inversion.select([index]), loaded.inversion)
+
+
+def test_an_exact_inversion_stays_exact_when_it_is_loaded_for_another_method_and_saved_again(
+    tiny_sd: Path, tmp_path: Path
+) -> None:
+    pipeline = renoise.load(tiny_sd, num_inference_steps=4, guidance_scale=3.0)
+    image = torch.rand(3, 32, 32)
+    pipeline.invert(image, "a cat", inversion=renoise.BDIA(gamma=0.95)).save(tmp_path / "first.safetensors")
+    renoise.load_inversion(tmp_path / "first.safetensors", pipeline).save(tmp_path / "second.safetensors")
+    loaded = renoise.load_inversion(tmp_path / "second.safetensors", pipeline)
+    assert isinstance(loaded.inversion.sampler, renoise.BDIA)
+    assert loaded.inversion.sampler.gamma == 0.95
+    with torch.no_grad():
+        latents = pipeline.model.encode_images(image[None])
+    torch.testing.assert_close(renoise.sample(pipeline.model, loaded.inversion), latents.double(), rtol=0, atol=1e-10)
 
 
 def test_a_pipeline_with_other_steps_is_refused(tmp_path: Path, tiny_sd: Path) -> None:

@@ -114,7 +114,8 @@ def test_edits_of_the_wrong_shape_are_reported_for_each_image(model: DiffusionMo
 def test_unknown_needs_are_an_error(needs: object, model: DiffusionModel, inversion: Inversion) -> None:
     editor = Negative()
     editor.needs = needs  # type: ignore[assignment]
-    with pytest.raises(ValueError, match=r"^Negative: needs must be a set of 'trajectory', 'noise', 'attention', got"):
+    message = "^Negative: needs must be a set of 'trajectory', 'noise', 'attention', 'steps', got"
+    with pytest.raises(ValueError, match=message):
         check_needs(editor, model, inversion.schedule)
 
 

@@ -28,7 +28,12 @@ from tiny_models.scenes import random_scenes
 
 SCENES = random_scenes(2, UNSEEN_SEED)
 METHODS = sorted(load_inverters())
-OWN_TENSORS = {"NullTextInversion": {"null_embeddings"}, "DirectInversion": {"trajectory"}}
+EXACT = ["BDIA", "EDICT", "OBELM"]
+OWN_TENSORS = {
+    "NullTextInversion": {"null_embeddings"},
+    "DirectInversion": {"trajectory"},
+    **{method: {"companion"} for method in EXACT},
+}
 
 
 @torch.no_grad()
@@ -50,12 +55,15 @@ def relative(error: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     return ratio
 
 
-def test_six_methods_are_installed() -> None:
+def test_nine_methods_are_installed() -> None:
     assert METHODS == [
+        "BDIA",
         "DDIM",
         "DirectInversion",
+        "EDICT",
         "EditFriendlyInversion",
         "NullTextInversion",
+        "OBELM",
         "Pix2PixZeroInversion",
         "ReNoise",
     ]
@@ -120,7 +128,8 @@ def test_the_trajectory_goes_from_noise_to_image_and_is_kept_only_on_request(mod
 
 def options(method: str) -> list[str]:
     guidance = ["--model.guidance_scale=2"] if method == "NullTextInversion" else []
-    return [f"--model.inversion={method}", "--model.eta=1", *guidance]
+    noise = [] if method in EXACT else ["--model.eta=1"]
+    return [f"--model.inversion={method}", *noise, *guidance]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -136,8 +145,11 @@ def test_every_method_runs_by_its_class_name_and_saves_only_what_is_needed(
         (row,) = Manifest(out).read()
         assert row["status"] == "ok"
         tensors = load_file(out / "inversions/a.png.safetensors")
-        assert set(tensors) == {"latent", "noise"} | OWN_TENSORS.get(method, set()) | kept
-        assert tensors["noise"].shape[0] == 2
+        noise = set() if method in EXACT else {"noise"}
+        assert set(tensors) == {"latent"} | noise | OWN_TENSORS.get(method, set()) | kept
+        assert method in EXACT or tensors["noise"].shape[0] == 2
+        if "companion" in tensors:
+            assert tensors["companion"].shape == (3 if kept else 1, *tensors["latent"].shape)
         if "trajectory" in tensors:
             assert tensors["trajectory"].shape == (3, *tensors["latent"].shape)
             assert torch.equal(tensors["trajectory"][0], tensors["latent"])
@@ -162,12 +174,30 @@ def test_a_null_text_file_is_enough_to_reconstruct(
     [
         (["EditFriendlyInversion"], "model.inversion: EditFriendlyInversion needs a sampler that draws noise"),
         (["NullTextInversion"], "model.inversion: NullTextInversion needs a guidance_scale other than 1"),
+        (["EDICT", "--model.eta=0.5"], "model.inversion: EDICT needs a sampler that draws no noise, such as DDIM"),
+        (
+            ["BDIA", "--model.scheduler=EulerAncestralDiscreteScheduler"],
+            "model.inversion: BDIA needs a sampler that draws no noise, such as DDIMScheduler with eta 0 or Euler",
+        ),
+        (
+            ["OBELM", "--model.scheduler_options={timestep_spacing: linspace}"],
+            "model.inversion: OBELM divides by how much a step reduces the noise, and the step at timestep 0 does not",
+        ),
+        (["BDIA", "--model.inversion.gamma=0"], "gamma must be in (0, 1], got 0.0"),
+        (["EDICT", "--model.inversion.mixing=1.5"], "mixing must be in (0, 1], got 1.5"),
+        (["DirectInversion", "--model.inversion.path=EDICT"], "EDICT has a sampler of its own; take DDIM or ReNoise"),
+        (
+            ["EDICT", "--model.editors=[PromptToPrompt]"],
+            "model.editors: PromptToPrompt takes each step of the schedule itself, and EDICT has a sampler of its own",
+        ),
     ],
 )
 def test_a_missing_requirement_of_a_method_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, pictures: Callable[..., Path], predict: Callable[..., Any]
 ) -> None:
-    run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", f"--model.inversion={arguments[0]}")
+    method, *others = arguments
+    root = pictures(tmp_path / "photos", "a.png")
+    run = predict(root, tmp_path / "out", f"--model.inversion={method}", *others)
     assert (run.status, run.err.count("\n")) == (2, 1)
     assert message in run.err
 

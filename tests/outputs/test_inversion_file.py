@@ -26,13 +26,14 @@ def test_an_image_has_its_own_part_of_every_tensor() -> None:
     inversion = Inversion(LATENTS, Mock(), Mock())
     assert inversion_tensors(inversion, 1).keys() == {"latent"}
     inversion.noise, inversion.trajectory = per_step(3, 4, 8, 8), per_step(4, 4, 8, 8)
-    inversion.null_embeddings = per_step(3, 77, 32)
+    inversion.null_embeddings, inversion.companion = per_step(3, 77, 32), per_step(1, 4, 8, 8)
     for position in range(2):
         tensors = inversion_tensors(inversion, position)
         assert torch.equal(tensors["latent"], LATENTS[position])
         assert torch.equal(tensors["noise"], inversion.noise[:, position])
         assert torch.equal(tensors["trajectory"], inversion.trajectory[:, position])
         assert torch.equal(tensors["null_embeddings"], inversion.null_embeddings[:, position])
+        assert torch.equal(tensors["companion"], inversion.companion[:, position])
         assert all(tensor.is_contiguous() for tensor in tensors.values())
 
 
