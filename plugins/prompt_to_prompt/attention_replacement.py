@@ -19,7 +19,8 @@ class AttentionReplacement(AttentionControl):
     Args:
         tokens: Token maps of the B pairs of prompts.
         source_index: Where the images' prompts are in the network's batch: B positions.
-        record: Collects the maps of the changed words. None collects nothing.
+        record: Collects the maps of the changed words as the network computes them, before they are replaced or
+            weighted. None collects nothing.
     """
 
     def __init__(self, tokens: TokenMap, source_index: slice, record: WordMaps | None = None) -> None:
@@ -35,14 +36,14 @@ class AttentionReplacement(AttentionControl):
         """Returns the maps of one layer, [N, heads, positions, tokens], with those of the edits replaced."""
         batch_size = len(self.tokens.mapped)
         source, target = maps[self.source_index], maps[-batch_size:]
+        if self.record is not None:
+            self.record.add(source, target)  # M_t and M*_t of the paper, before they are replaced or weighted
         if self.replaces_cross:
             from_source = source @ self.tokens.mapper[:, None].to(maps)
             mapped = self.tokens.mapped[:, None, None] > 0  # [B, 1, 1, tokens]
             weights = self.tokens.weights[:, None, None].to(maps)
             target = torch.where(mapped, from_source, target) * weights
             maps = torch.cat([maps[:-batch_size], target])
-        if self.record is not None:
-            self.record.add(source, target)
         return maps
 
     def self_attention(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
