@@ -14,7 +14,7 @@ class EditFriendly(PromptEditor):
     Args:
         replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the image's
             `edit_text` as the edit prompt.
-        guidance_scale: Guidance scale of the edit prompt, 0 or more.
+        guidance_scale: Guidance scale of the edit prompt, 1 or more; see `PromptSwap`.
         strength: Share of the sampler's steps to run, in (0, 1]. The paper skips 36 of 100 steps.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,7 @@ class NegativePrompt(PromptEditor):
     Args:
         replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the image's
             `edit_text` as the edit prompt.
-        guidance_scale: s, 0 or more. More changes more.
+        guidance_scale: s, 0 or more. 0 is the image, 1 the new prompt without guidance; more changes more.
         strength: Share of the sampler's steps to run, in (0, 1].
         proximal_quantile: Share of the entries of ε_target − ε_source, in [0, 1), that are set to 0: the smallest ones
             (proximal guidance, Han et al., arXiv 2306.05414). Null keeps all of them.
@@ -31,7 +32,10 @@ class NegativePrompt(PromptEditor):
         strength: float = 1.0,
         proximal_quantile: float | None = None,
     ) -> None:
-        super().__init__(replace, guidance_scale, strength)
+        super().__init__(replace, strength=strength)
+        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
+            raise ValueError(f"{self.name}: guidance_scale must be 0 or more, got {guidance_scale}")
+        self.guidance_scale = guidance_scale
         if proximal_quantile is not None and not 0 <= proximal_quantile < 1:
             raise ValueError(f"{self.name}: proximal_quantile must be in [0, 1), or null, got {proximal_quantile}")
         self.proximal_quantile = proximal_quantile

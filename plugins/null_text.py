@@ -20,8 +20,8 @@ class NullText(PromptEditor):
     Args:
         replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the image's
             `edit_text` as the edit prompt.
-        guidance_scale: Guidance scale of the edit prompt, 0 or more. At 1 there is no unconditional branch, and the
-            editor equals `PromptSwap`.
+        guidance_scale: Guidance scale of the edit prompt, 1 or more. At 1 there is no unconditional branch, and the
+            editor equals `PromptSwap`. 0 means 1.
         strength: Share of the sampler's steps to run, in (0, 1].
         iterations: Most iterations of the optimization per step, 1 or more.
         learning_rate: Learning rate of the optimization, in (0, 1).

@@ -11,7 +11,8 @@ class PromptSwap(PromptEditor):
     Args:
         replace: Words to replace in the image's prompt, such as `{cat: dog}`. Only whole words match, in upper or lower
             case. Null takes the image's `edit_text` as the edit prompt.
-        guidance_scale: Guidance scale of the edit prompt, 0 or more. 1 keeps most of the image; more changes more.
+        guidance_scale: Guidance scale of the edit prompt, 1 or more. 1 is without guidance and keeps most of the image;
+            more changes more. 0 means 1, as in diffusers.
         strength: Share of the sampler's steps to run, in (0, 1]. Below 1 the edit starts from a less noisy latent and
             keeps more of the image.
     """

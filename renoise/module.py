@@ -41,7 +41,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         scheduler_options: Settings of the scheduler that differ from the checkpoint's, such as timestep_spacing.
         eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws.
         num_inference_steps: Number of steps of the sampler.
-        guidance_scale: Guidance during inversion and reconstruction. 1 is without, and takes half the time.
+        guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1 (or 0) is without: half the time.
         inversion: The inversion method: ReNoise, DDIM, Pix2PixZeroInversion, EditFriendlyInversion, NullTextInversion,
             DirectInversion, EDICT, BDIA, OBELM, or one of another package.
         editors: Editing methods to apply to every inversion.

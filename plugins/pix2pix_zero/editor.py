@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -21,7 +22,7 @@ from renoise import (
 )
 
 from ..word_alignment import substitutions
-from .attention_distance import CrossAttentionMaps, attention_distance
+from .attention_distance import CrossAttentionMaps, distance_gradient
 from .direction import TEMPLATES, Direction, add_directions, read_bank
 
 CACHED_DIRECTIONS = 64
@@ -40,8 +41,10 @@ class Pix2PixZero(PromptEditor):
     Args:
         replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the words in
             which the image's `edit_text` differs from its prompt.
-        guidance_scale: Guidance scale of the moved embedding, 0 or more.
+        guidance_scale: Guidance scale of the moved embedding, 1 or more; see `PromptSwap`.
         strength: Share of the sampler's steps to run, in (0, 1].
+        negative: What guidance leads away from: `source`, the image's own prompt, as in the published code, or `empty`,
+            the empty prompt. It matters where the guidance scale is above 1.
         cross_attention_guidance_amount: Step size of the gradient descent, 0 or more. 0 switches it off.
         source_sentences: Text file of sentences about the source, one per line. Needs `target_sentences`. The two
             files then determine the direction of every image. Null builds the sentences from `templates`. A resumed run
@@ -55,6 +58,7 @@ class Pix2PixZero(PromptEditor):
         replace: dict[str, str] | None = None,
         guidance_scale: float = 1.5,
         strength: float = 1.0,
+        negative: Literal["source", "empty"] = "source",
         cross_attention_guidance_amount: float = 0.1,
         source_sentences: Path | None = None,
         target_sentences: Path | None = None,
@@ -64,6 +68,7 @@ class Pix2PixZero(PromptEditor):
         amount = cross_attention_guidance_amount
         if not (math.isfinite(amount) and amount >= 0):
             raise ValueError(f"{self.name}: cross_attention_guidance_amount must be 0 or more, got {amount}")
+        self.negative = negative
         self.cross_attention_guidance_amount = amount
         self.needs |= {"attention", "steps"} if amount > 0 else {"steps"}
         self.templates = TEMPLATES if templates is None else tuple(templates)
@@ -104,7 +109,12 @@ class Pix2PixZero(PromptEditor):
     def edit(self, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]) -> torch.Tensor:
         """Samples the images along their edit directions; see `Editor.edit`."""
         prompts = [request.prompt for request in requests]
-        source = model.encode_prompts(prompts, self.guidance_scale, time_ids=inversion.conditioning.time_ids)
+        source = model.encode_prompts(
+            prompts,
+            self.guidance_scale,
+            negative_prompts=prompts if self.negative == "source" else None,
+            time_ids=inversion.conditioning.time_ids,
+        )
         target = add_directions(source, [self._direction(model, request) for request in requests])
         steps, latents = inversion.start(self.strength)
         source_latents = latents
@@ -138,8 +148,7 @@ class Pix2PixZero(PromptEditor):
         maps = CrossAttentionMaps(len(latents))
         with controlled_attention(model.network, maps):
             model.predict(inputs, step.timestep, target.conditional)
-            distance = attention_distance(maps.layers, source_maps)
-            (gradient,) = torch.autograd.grad(distance, inputs)  # gradient checkpointing calls the layers again
+            gradient = distance_gradient(maps.layers, source_maps, inputs)  # checkpointing calls the layers again
         return latents.detach() - self.cross_attention_guidance_amount / step.input_scale * gradient
 
     def _banks_of(self, request: EditRequest) -> list[Banks]:

@@ -34,7 +34,7 @@ class PromptToPrompt(PromptEditor):
     Args:
         replace: Words to replace in the image's prompt, such as `{cat: dog}`; see `PromptSwap`. Null takes the image's
             `edit_text` as the edit prompt. With `reweight` and no `edit_text`, the prompt stays as it is.
-        guidance_scale: Guidance scale of the edit prompt, 0 or more.
+        guidance_scale: Guidance scale of the edit prompt, 1 or more; see `PromptSwap`.
         strength: Share of the sampler's steps to run, in (0, 1].
         mode: `swap` replaces words one by one, in prompts of equally many words. `refine` takes prompts of any length;
             words that the edit prompt adds or changes keep their own attention.

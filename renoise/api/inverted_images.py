@@ -90,7 +90,7 @@ class InvertedImages:
         Args:
             prompt: Describes the edited images: one prompt for all, or one for each. An editor may do without.
             editor: The editing method. None samples under the prompt.
-            guidance_scale: Guidance of the edit, 1.5 by default. An editor has its own.
+            guidance_scale: Guidance of the edit, 1 or more, 1.5 by default. An editor has its own.
             strength: Share of the steps to take, in (0, 1], 1 by default. An editor has its own. Below 1, the images
                 must have been inverted with `keep_trajectory=True`.
             progress: Whether to show a progress bar. None shows it where stderr is a terminal.

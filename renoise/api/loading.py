@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import effective_guidance_scale
 from renoise.models.loading import load_model, wrap_pipeline
 from renoise.models.memory import MemoryOptions
 from renoise.models.prediction_type import check_prediction_type
@@ -70,7 +70,8 @@ def load(
         scheduler_options: Settings of the scheduler that differ from the checkpoint's.
         eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws. 0 by default.
         num_inference_steps: Number of steps. 50 by default.
-        guidance_scale: Guidance during inversion and reconstruction. 1, the default, is without.
+        guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1, the default, is without; 0 means the
+            same, as in diffusers.
         inversion: The inversion method. `ReNoise()` by default.
         seed: Seed of all random numbers. 0 by default.
         vae: An autoencoder to use in place of the checkpoint's: a hub id or a local folder.
@@ -105,8 +106,7 @@ def _load(
     seed: int,
     **loading: Any,
 ) -> InversionPipeline:
-    if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-        raise InputError(f"guidance_scale must be 0 or more, got {guidance_scale}")
+    guidance_scale = effective_guidance_scale(guidance_scale)
     if isinstance(checkpoint, str | Path):
         model = _read_model(str(checkpoint), **loading)
     else:

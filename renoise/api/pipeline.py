@@ -15,7 +15,7 @@ from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inversion, Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
-from renoise.models.conditioning import Conditioning
+from renoise.models.conditioning import Conditioning, effective_guidance_scale
 from renoise.utils.configurable import describe
 from renoise.utils.progress import show_progress
 
@@ -31,7 +31,7 @@ class InversionPipeline:
         scheduler: The diffusers scheduler that the steps were read off.
         schedule: The sampler's steps.
         inversion: The inversion method. None is ReNoise with its default options.
-        guidance_scale: Guidance during inversion and reconstruction. 1 is without.
+        guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1 is without; 0 means the same.
         seed: Seed of all random numbers.
         settings: How the pipeline was made, in JSON types. It is saved with every inversion.
 
@@ -57,7 +57,7 @@ class InversionPipeline:
         self.scheduler = scheduler
         self.schedule = schedule
         self.inversion = inversion or ReNoise()
-        self.guidance_scale = guidance_scale
+        self.guidance_scale = effective_guidance_scale(guidance_scale)
         self.seed = seed
         self.settings = dict(settings or {})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -11,10 +10,11 @@ import torch
 
 from renoise.core.schedule import Schedule
 from renoise.editing.base import Editor, EditRequest
-from renoise.errors import InputWarning
+from renoise.errors import InputWarning, prefixed
 from renoise.inversion.base import Inversion
 from renoise.inversion.sampling import sample
 from renoise.models.base import DiffusionModel
+from renoise.models.conditioning import effective_guidance_scale
 
 
 class PromptEditor(Editor):
@@ -23,7 +23,8 @@ class PromptEditor(Editor):
     Args:
         replace: Words to replace in the image's prompt, such as `{cat: dog}`. Only whole words match, in upper or lower
             case. Null takes the image's `edit_text` as the edit prompt.
-        guidance_scale: Guidance scale of the edit prompt, 0 or more. 1 keeps most of the image; more changes more.
+        guidance_scale: Guidance scale of the edit prompt, 1 or more. 1 is without guidance and keeps most of the image;
+            more changes more. 0 means 1, as in diffusers.
         strength: Share of the sampler's steps to run, in (0, 1]. Below 1 the edit starts from a less noisy latent and
             keeps more of the image.
 
@@ -44,14 +45,13 @@ class PromptEditor(Editor):
     def __init__(
         self, replace: dict[str, str] | None = None, guidance_scale: float = 1.5, strength: float = 1.0
     ) -> None:
-        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-            raise ValueError(f"{self.name}: guidance_scale must be 0 or more, got {guidance_scale}")
+        with prefixed(f"{self.name}: "):
+            self.guidance_scale = effective_guidance_scale(guidance_scale)
         if not 0 < strength <= 1:
             raise ValueError(f"{self.name}: strength must be in (0, 1], got {strength}")
         if replace is not None and (not replace or "" in replace):
             raise ValueError(f"{self.name}: replace must contain words of the prompt, or be null, got {replace}")
         self.replace = replace
-        self.guidance_scale = guidance_scale
         self.strength = strength
         self.needs = frozenset({"trajectory"} if strength < 1 else ())
 

@@ -50,7 +50,7 @@ class NullTextInversion(Inverter):
             )
         if guidance_scale == 1:
             raise ValueError(
-                f"{type(self).__name__} needs a guidance_scale other than 1, such as 2: it optimizes the unconditional "
+                f"{type(self).__name__} needs a guidance_scale above 1, such as 2: it optimizes the unconditional "
                 "branch"
             )
         model.check_differentiable(type(self).__name__)

@@ -123,8 +123,8 @@ class DiffusionModel(nn.Module, ABC):
 
         Args:
             prompts: B prompts.
-            guidance_scale: The negative embeddings are made only where it is not 1, and not where the network takes
-                the guidance scale as an input.
+            guidance_scale: 1 or more. 0 means 1, as in diffusers. The negative embeddings are made only where it is not
+                1, and not where the network takes the guidance scale as an input.
             negative_prompts: Of the unconditional branch. None takes the checkpoint's default, often the empty prompt.
             time_ids: Sizes of the images, [B, 6], see `Conditioning`. None means the checkpoint's own size, uncropped.
         """

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
+
+from renoise.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,22 @@ class Conditioning:
     def branches(self) -> list[Conditioning]:
         """The unconditional branch, where there is one, and the conditional one."""
         return [self] if self.negative_prompt_embeds is None else [self.unconditional, self.conditional]
+
+
+def effective_guidance_scale(guidance_scale: float) -> float:
+    """Returns the guidance scale that stands for a user's: 1 for 0, which diffusers too takes as "no guidance".
+
+    Few-step models are called with 0 in diffusers' examples, and have their prompt there.
+
+    Raises:
+        InputError: It is negative, not finite or in (0, 1). diffusers takes the latter as 1, and the formula of `guide`
+            would weaken the prompt.
+    """
+    if guidance_scale == 0:
+        return 1.0
+    if not (math.isfinite(guidance_scale) and guidance_scale >= 1):
+        raise InputError(f"guidance_scale must be 1 (no guidance; 0 means the same) or more, got {guidance_scale}")
+    return guidance_scale
 
 
 def guide(predictions: Sequence[torch.Tensor], guidance_scale: float) -> torch.Tensor:

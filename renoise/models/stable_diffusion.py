@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from renoise.models.base import DiffusionModel
-from renoise.models.conditioning import Conditioning
+from renoise.models.conditioning import Conditioning, effective_guidance_scale
 from renoise.models.prompts import WithoutExpansion, expand, split
 from renoise.models.unet_inputs import check_unet_inputs
 
@@ -79,6 +79,7 @@ class StableDiffusion(DiffusionModel):
         time_ids: torch.Tensor | None = None,
     ) -> Conditioning:
         """Encodes B prompts by the pipeline's own `encode_prompt`; see `DiffusionModel.encode_prompts`."""
+        guidance_scale = effective_guidance_scale(guidance_scale)
         guided = guidance_scale != 1 and not self.takes_guidance_scale
         embeds, negative, *pooled = WithoutExpansion(self.pipeline).encode_prompt(
             device=self.device,

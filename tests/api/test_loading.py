@@ -137,7 +137,8 @@ def test_a_scheduler_is_given_by_name_or_as_an_object(tiny_sd: Path) -> None:
         ({"checkpoint": "no/such/folder/here"}, r"^checkpoint: no/such/folder/here: no such file or folder here, "),
         ({"checkpoint": "SD", "preset": "no"}, r"^preset: there is no 'no'"),
         ({"checkpoint": "SD", "num_inference_steps": 0}, r"^num_inference_steps must be in \[1, 1000\], got 0"),
-        ({"checkpoint": "SD", "guidance_scale": -1.0}, r"^guidance_scale must be 0 or more, got -1"),
+        ({"checkpoint": "SD", "guidance_scale": -1.0}, r"^guidance_scale must be 1 .* or more, got -1"),
+        ({"checkpoint": "SD", "guidance_scale": 0.5}, r"^guidance_scale must be 1 .* or more, got 0\.5"),
         ({"checkpoint": "SD", "scheduler": "Magic"}, r"^scheduler: diffusers has no 'Magic'"),
         (
             {"checkpoint": "SD", "inversion": renoise.EditFriendlyInversion()},

@@ -117,8 +117,9 @@ def test_editing_a_refused_image_raises_the_refusal(model: DiffusionModel) -> No
         ({"replace": {}}, "replace must contain words of the prompt, or be null, got {}"),
         ({"replace": {"": "dog"}}, "replace must contain words"),
         ({"replace": {"cat": "dog", "": ""}}, "replace must contain words"),
-        ({"guidance_scale": -0.5}, r"guidance_scale must be 0 or more, got -0\.5"),
-        ({"guidance_scale": float("inf")}, "guidance_scale must be 0 or more, got inf"),
+        ({"guidance_scale": -1}, r"guidance_scale must be 1 \(no guidance; 0 means the same\) or more, got -1$"),
+        ({"guidance_scale": 0.5}, r"guidance_scale must be 1 .* or more, got 0\.5$"),
+        ({"guidance_scale": float("inf")}, r"guidance_scale must be 1 .* or more, got inf$"),
         ({"strength": 0}, r"strength must be in \(0, 1\], got 0"),
         ({"strength": -1}, r"strength must be in \(0, 1\], got -1"),
         ({"strength": 1.5}, r"strength must be in \(0, 1\], got 1\.5"),
@@ -128,6 +129,13 @@ def test_editing_a_refused_image_raises_the_refusal(model: DiffusionModel) -> No
 def test_an_option_out_of_range_is_an_error_with_the_editors_name(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=f"^Derived: {problem}"):
         Derived(**options)
+
+
+def test_guidance_scale_0_is_without_guidance_and_has_the_prompt(model: DiffusionModel) -> None:
+    inversion, requests = invert(model, prompts=["a cat"]), [request("a cat", "a dog")]
+    edits = [Derived(guidance_scale=scale).edit(model, inversion, requests) for scale in (0, 1)]
+    assert edits[0].equal(edits[1])
+    assert not edits[0].equal(model.decode_latents(sample(model, inversion)))
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.2, 2), (0.04, 10)])

@@ -173,7 +173,7 @@ def test_a_null_text_file_is_enough_to_reconstruct(
     ("arguments", "message"),
     [
         (["EditFriendlyInversion"], "model.inversion: EditFriendlyInversion needs a sampler that draws noise"),
-        (["NullTextInversion"], "model.inversion: NullTextInversion needs a guidance_scale other than 1"),
+        (["NullTextInversion"], "model.inversion: NullTextInversion needs a guidance_scale above 1"),
         (["EDICT", "--model.eta=0.5"], "model.inversion: EDICT needs a sampler that draws no noise, such as DDIM"),
         (
             ["BDIA", "--model.scheduler=EulerAncestralDiscreteScheduler"],

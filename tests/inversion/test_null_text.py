@@ -291,7 +291,7 @@ def test_an_image_that_fails_does_not_change_the_others(model: DiffusionModel, l
 
 def test_it_is_the_only_method_that_needs_guidance(model: DiffusionModel) -> None:
     stochastic, deterministic = (Schedule.from_scheduler(model.scheduler, 2, eta) for eta in (1.0, 0.0))
-    with pytest.raises(ValueError, match=r"^NullTextInversion needs a guidance_scale other than 1"):
+    with pytest.raises(ValueError, match=r"^NullTextInversion needs a guidance_scale above 1"):
         NullTextInversion().check(model, stochastic, guidance_scale=1.0)
     NullTextInversion().check(model, stochastic, guidance_scale=2.0)
     for name, kind in load_inverters().items():

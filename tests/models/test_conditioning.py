@@ -5,7 +5,8 @@ from dataclasses import fields
 import pytest
 import torch
 
-from renoise.models.conditioning import Conditioning, guide
+from renoise.errors import InputError
+from renoise.models.conditioning import Conditioning, effective_guidance_scale, guide
 
 IMAGES = 3
 
@@ -64,6 +65,17 @@ def test_guidance_goes_from_the_unconditional_prediction_past_the_conditional_on
     guided = guide([unconditional, conditional], guidance_scale)
     expected = (1 - guidance_scale) * unconditional + guidance_scale * conditional
     torch.testing.assert_close(guided, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(0, 1), (0.0, 1), (1.0, 1), (1.2, 1.2), (7.5, 7.5)])
+def test_a_guidance_scale_of_0_is_no_guidance_as_in_diffusers(given: float, expected: float) -> None:
+    assert effective_guidance_scale(given) == expected
+
+
+@pytest.mark.parametrize("given", [-1.0, 1e-9, 0.5, 0.999, float("nan"), float("inf")])
+def test_a_guidance_scale_that_would_weaken_the_prompt_is_an_error(given: float) -> None:
+    with pytest.raises(InputError, match=rf"^guidance_scale must be 1 .*, got {given}$"):
+        effective_guidance_scale(given)
 
 
 def test_a_single_prediction_is_returned_as_it_is() -> None:

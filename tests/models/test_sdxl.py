@@ -37,7 +37,7 @@ def drawn_by_diffusers(pipeline: StableDiffusionXLPipeline, noise: torch.Tensor,
     return latents
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("negative", [None, ["a frog on a plain red background", ""]])
 def test_sampling_gives_the_same_latents_as_diffusers_own_pipeline(
     model: StableDiffusionXL, noise: torch.Tensor, guidance_scale: float, negative: list[str] | None

@@ -32,7 +32,7 @@ def test_an_image_is_encoded_to_the_same_latents_every_time(model: DiffusionMode
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("guidance_scale", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("guidance_scale", [1.0, 1.5, 3.0])
 def test_guidance_mixes_the_two_branches(model: DiffusionModel, guidance_scale: float) -> None:
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     conditional = model.predict(latents, 500, model.encode_prompts(PROMPTS))

@@ -223,6 +223,7 @@ def test_an_unknown_option_of_an_editor_is_an_error_that_lists_its_options(
 def test_an_option_out_of_range_is_an_error_of_one_line(
     scenes: Path, tmp_path: Path, predict: Callable[..., Any]
 ) -> None:
-    run = predict(scenes, tmp_path, "--model.editors=[{class_path: PromptSwap, init_args: {guidance_scale: -1}}]")
+    run = predict(scenes, tmp_path, "--model.editors=[{class_path: PromptSwap, init_args: {guidance_scale: 0.5}}]")
     assert run.status == 2
-    assert run.err == "error: model.editors: PromptSwap: guidance_scale must be 0 or more, got -1.0\n"
+    expected = "guidance_scale must be 1 (no guidance; 0 means the same) or more, got 0.5"
+    assert run.err == f"error: model.editors: PromptSwap: {expected}\n"

@@ -27,6 +27,25 @@ def test_at_guidance_scale_0_it_reconstructs(model: DiffusionModel, inversion: I
 
 
 @torch.no_grad()
+def test_half_way_to_the_new_prompt_is_the_mean_of_both_predictions(model: DiffusionModel) -> None:
+    inversion = invert(model, steps=1)
+    (step,) = inversion.schedule
+    source, target = (
+        model.predict(step.input_scale * inversion.latents, step.timestep, model.encode_prompts(prompts))
+        for prompts in ([each.prompt for each in REQUESTS], [str(each.edit_prompt) for each in REQUESTS])
+    )
+    expected = model.decode_latents(inversion.denoise(0, inversion.latents, (source + target) / 2))
+    edited = NegativePrompt(guidance_scale=0.5).edit(model, inversion, REQUESTS)
+    torch.testing.assert_close(edited, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [-0.5, float("nan"), float("inf")])
+def test_a_guidance_scale_below_0_is_an_error(scale: float) -> None:
+    with pytest.raises(ValueError, match=rf"^NegativePrompt: guidance_scale must be 0 or more, got {scale}"):
+        NegativePrompt(guidance_scale=scale)
+
+
+@torch.no_grad()
 def test_at_guidance_scale_1_it_equals_prompt_swap(model: DiffusionModel, inversion: Inversion) -> None:
     edited = NegativePrompt(guidance_scale=1).edit(model, inversion, REQUESTS)
     swapped = PromptSwap(guidance_scale=1).edit(model, inversion, REQUESTS)

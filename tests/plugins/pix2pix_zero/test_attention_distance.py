@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_diffusion_pix2pix_zero import (
@@ -7,11 +9,17 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_di
 )
 from helpers.edits import PROMPTS, random_latents
 from helpers.pix2pix_zero import diffusers_attention, load_tiny
-from renoise_plugins.pix2pix_zero.attention_distance import CrossAttentionMaps, attention_distance
+from renoise_plugins.pix2pix_zero.attention_distance import CrossAttentionMaps, distance_gradient
 
 from renoise.models.attention import controlled_attention
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
+
+
+def attention_distance(layers: Sequence[torch.Tensor], source_layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns L_xa, summed over the images: an image's latents affect only its own term."""
+    pairs = zip(layers, source_layers, strict=True)
+    return torch.stack([(maps - source).square().sum(dim=(-2, -1)).mean(dim=1).sum() for maps, source in pairs]).sum()
 
 
 def distance_and_gradient(
@@ -28,8 +36,8 @@ def distance_and_gradient(
     inputs = latents.clone().requires_grad_()
     with controlled_attention(model.network, maps), torch.enable_grad():
         model.predict(inputs, 501, target)
-        distance = attention_distance(maps.layers, source_maps.layers)
-    return distance.detach(), torch.autograd.grad(distance, inputs)[0]
+    distance = attention_distance(maps.layers, source_maps.layers)
+    return distance.detach(), distance_gradient(maps.layers, source_maps.layers, inputs)
 
 
 @pytest.mark.parametrize("checkpoint", ["tiny-sd", "tiny-sdxl"])
@@ -89,3 +97,49 @@ def test_a_step_down_the_gradient_reduces_the_distance(model: DiffusionModel) ->
     step_size = 1e-2 * float(before) / float(gradient.square().sum())  # 1 % to first order
     after, _ = distance_and_gradient(model, source_latents, latents - step_size * gradient, source, target)
     assert 0.98 * before < after < 0.995 * before
+
+
+# Precision
+
+
+def attention_of(inputs: torch.Tensor, gain: float) -> list[torch.Tensor]:
+    """A network of two layers in the type of the inputs: maps of 2 heads, 3 positions and 5 tokens each."""
+    generator = torch.Generator().manual_seed(3)
+    layers = []
+    for _ in range(2):
+        weights = torch.randn(4 * 8 * 8, 2 * 3 * 5, generator=generator).to(inputs)
+        layers.append((gain * inputs.flatten(1) @ weights).unflatten(1, (2, 3, 5)).softmax(dim=-1))
+    return layers
+
+
+def test_a_gradient_below_the_smallest_number_of_float16_survives_in_float16() -> None:
+    """The maps are far from the source in one image and near it in another. float64 is the truth."""
+    latents = random_latents(seed=1, images=3)
+    inputs, exact_inputs = latents.clone().requires_grad_(), latents.half().double().requires_grad_()
+    layers, exact_layers = attention_of(inputs.half(), gain=3e-5), attention_of(exact_inputs, gain=3e-5)
+    distances = torch.tensor([2e-4, 2e-3, 2e-1])[:, None, None, None]
+    noise = torch.Generator().manual_seed(5)
+    source = [maps.detach() + (distances * torch.randn(maps.shape, generator=noise)).half() for maps in layers]
+    slopes = [maps.detach().double() - other.double() for maps, other in zip(layers, source, strict=True)]  # 2 heads
+    (expected,) = torch.autograd.grad(exact_layers, exact_inputs, slopes)
+    assert expected[0].abs().max().half() == 0 < expected[2].abs().max().half()
+    found = distance_gradient(layers, source, inputs)
+    assert found.dtype == torch.float32
+    for image in range(3):
+        assert (found[image] - expected[image]).norm() < 0.01 * expected[image].norm(), f"image {image}"
+
+
+@pytest.mark.parametrize("difference", [1.0, 1e-3, 1e-30])
+def test_the_scale_does_not_change_the_gradient_in_float32(difference: float) -> None:
+    inputs = random_latents(seed=1, images=2).requires_grad_()
+    layers = attention_of(inputs, 1e-2)
+    noise = torch.Generator().manual_seed(5)
+    source = [maps.detach() + difference * torch.randn(maps.shape, generator=noise) for maps in layers]
+    (expected,) = torch.autograd.grad(attention_distance(layers, source), inputs, retain_graph=True)
+    assert distance_gradient(layers, source, inputs).equal(expected)
+
+
+def test_without_a_difference_the_gradient_is_zero() -> None:
+    inputs = random_latents(seed=1).requires_grad_()
+    layers = attention_of(inputs, 1e-2)
+    assert distance_gradient(layers, [maps.detach() for maps in layers], inputs).equal(torch.zeros_like(inputs))

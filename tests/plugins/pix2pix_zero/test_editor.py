@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -34,19 +34,22 @@ def inversion(model: DiffusionModel) -> Inversion:
 
 @torch.no_grad()
 @each_model
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize(
+    ("guidance_scale", "negative", "negative_prompts"),
+    [(1.0, "source", None), (3.0, "source", PROMPTS[:1]), (3.0, "empty", None)],
+)
 def test_without_attention_guidance_it_samples_under_the_moved_embeddings(
-    checkpoint: str, guidance_scale: float
+    checkpoint: str, guidance_scale: float, negative: Literal["source", "empty"], negative_prompts: list[str] | None
 ) -> None:
     model = load_tiny(checkpoint)
     inversion = invert(model, steps=STEPS, prompts=PROMPTS[:1])
-    conditioning = model.encode_prompts(PROMPTS[:1], guidance_scale)
+    conditioning = model.encode_prompts(PROMPTS[:1], guidance_scale, negative_prompts)
     cat, wolf = model.encode_prompts(["cat"]), model.encode_prompts(["wolf"])
     conditioning.prompt_embeds.add_(wolf.prompt_embeds - cat.prompt_embeds)
     if conditioning.pooled_prompt_embeds is not None:
         conditioning.pooled_prompt_embeds.add_(wolf.pooled_prompt_embeds - cat.pooled_prompt_embeds)
     editor = Pix2PixZero(
-        guidance_scale=guidance_scale, cross_attention_guidance_amount=0, templates=["{}"], replace={"cat": "wolf"}
+        {"cat": "wolf"}, guidance_scale, negative=negative, cross_attention_guidance_amount=0, templates=["{}"]
     )
     expected = model.decode_latents(sample(model, inversion, conditioning))
     torch.testing.assert_close(editor.edit(model, inversion, REQUESTS[:1]), expected, rtol=0, atol=1e-4)
@@ -93,6 +96,26 @@ def test_an_edit_equals_the_published_loop_step_by_step(checkpoint: str) -> None
     torch.testing.assert_close(edited, model.decode_latents(latents), rtol=0, atol=2e-3)
     without = Pix2PixZero(guidance_scale=1, cross_attention_guidance_amount=0, templates=["{}"])
     assert float((edited - without.edit(model, inversion, REQUESTS[:1])).abs().max()) > 5e-2
+
+
+@torch.no_grad()
+def test_in_a_direction_that_leads_nowhere_only_guidance_from_the_empty_prompt_changes_the_image(
+    model: DiffusionModel, inversion: Inversion, tmp_path: Path
+) -> None:
+    """ε(c) + s · (ε(c) − ε(c)) is what reconstructs. The maps are equal, so their gradient is zero."""
+    (tmp_path / "cats.txt").write_text("a cat\n")
+    reconstructions = model.decode_latents(sample(model, inversion))
+    changes = {}
+    for negative in ("source", "empty"):
+        editor = Pix2PixZero(
+            guidance_scale=3.0,
+            negative=negative,
+            source_sentences=tmp_path / "cats.txt",
+            target_sentences=tmp_path / "cats.txt",
+        )
+        changes[negative] = float((editor.edit(model, inversion, REQUESTS) - reconstructions).abs().max())
+    assert changes["source"] < 1e-3
+    assert changes["empty"] > 0.1
 
 
 @torch.no_grad()
