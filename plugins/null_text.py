@@ -44,7 +44,8 @@ class NullText(PromptEditor):
             self.needs |= {"trajectory", "steps"}
 
     def check(self, model: DiffusionModel, schedule: Schedule) -> None:
-        """Raises ValueError where no embeddings of an unconditional branch can be optimized."""
+        """Raises ValueError where no step is run, or no embeddings of an unconditional branch can be optimized."""
+        super().check(model, schedule)
         if model.takes_guidance_scale and self.guidance_scale != 1:
             raise ValueError(
                 f"{self.name} needs an unconditional branch, and this network takes the guidance scale as an input "

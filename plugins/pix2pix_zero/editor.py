@@ -102,7 +102,8 @@ class Pix2PixZero(PromptEditor):
         return refusal
 
     def check(self, model: DiffusionModel, schedule: Schedule) -> None:
-        """Raises ValueError where cross-attention guidance has no gradients."""
+        """Raises ValueError where no step is run, or cross-attention guidance has no gradients."""
+        super().check(model, schedule)
         if self.cross_attention_guidance_amount > 0:
             model.check_differentiable(self.name)
 

@@ -220,6 +220,12 @@ def test_an_unknown_option_of_an_editor_is_an_error_that_lists_its_options(
     assert all(option in run.err for option in ("replace", "guidance_scale", "strength"))
 
 
+@every_editor
+def test_a_strength_that_leaves_no_step_is_refused(model: DiffusionModel, schedule: Schedule, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: strength 0.1 of 4 steps leaves no step to run; it must be 0.25"):
+        make_editor(name, strength=0.1).check(model, schedule)
+
+
 def test_an_option_out_of_range_is_an_error_of_one_line(
     scenes: Path, tmp_path: Path, predict: Callable[..., Any]
 ) -> None:
