@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from renoise.core.regularization_losses import kl_gradient, pair_gradient, patch_kl_gradient, pyramid_sizes, wide_dtype
+from renoise.core.regularization_losses import PatchKLGradient, kl_gradient, pair_gradient, pyramid_sizes, wide_dtype
 
 MAX_GRADIENT = 100.0
-"""Gradients are clipped to ± this value, as in the published code. A constant patch would give about 1 / EPSILON."""
+"""Gradients are clipped to ± this value, as in the published code."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,11 @@ class EditRegularization:
             [B, C, h, w] in float32 or wider.
         """
         noise = noise.to(wide_dtype(noise))
+        patch_kl_gradient = self._patch_kl_gradient(target)
         for shifts in self.shifts(uniform, *noise.shape[-2:]):  # [num_ac_rolls, L, 2, B]
             gradient = torch.zeros_like(noise)
-            if self.lambda_patch_kl:
-                if target is None:
-                    raise ValueError("target must be given: L_patch-KL needs one")
-                clipped = patch_kl_gradient(noise, target).clamp(-MAX_GRADIENT, MAX_GRADIENT)
+            if patch_kl_gradient is not None:
+                clipped = patch_kl_gradient(noise).clamp(-MAX_GRADIENT, MAX_GRADIENT)
                 gradient = gradient + self.lambda_patch_kl * clipped
             if self.lambda_kl:
                 gradient = gradient + self.lambda_kl * kl_gradient(noise).clamp(-MAX_GRADIENT, MAX_GRADIENT)
@@ -114,3 +113,10 @@ class EditRegularization:
                 pair = rolls.unflatten(0, (self.num_ac_rolls, -1)).mean(0)
                 noise = noise - self.lambda_pair * pair.clamp(-MAX_GRADIENT, MAX_GRADIENT)
         return noise
+
+    def _patch_kl_gradient(self, target: torch.Tensor | None) -> PatchKLGradient | None:
+        if not self.needs_target:
+            return None
+        if target is None:
+            raise ValueError("target must be given: L_patch-KL needs one")
+        return PatchKLGradient(target, self.lambda_patch_kl)

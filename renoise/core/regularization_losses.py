@@ -89,29 +89,49 @@ def patch_kl_loss(noise: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         noise: [B, C, h, w].
         target: [B, C, h, w].
     """
-    _, mean, variance = _patches(noise, target)
-    _, target_mean, target_variance = _patches(target, noise)
+    _, mean, variance = _patches(noise)
+    _, target_mean, target_variance = _patches(target)
     target_variance = target_variance + EPSILON
     distance = (variance + (mean - target_mean).square()) / target_variance
     return ((target_variance / (variance + EPSILON)).log() + distance - 1).sum((1, 2, 3, 4, 5))
 
 
-def patch_kl_gradient(noise: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Returns ∂L_patch-KL/∂noise = 2(m₀ − m₁)/(16 v₁) + (1/v₁ − 1/v₀) · 2(n − m₀)/15, [B, C, h, w]."""
-    patches, mean, variance = _patches(noise, target)
-    _, target_mean, target_variance = _patches(target, noise)
-    by_mean = 2 * (mean - target_mean) / (PATCH**2 * (target_variance + EPSILON))
-    by_variance = (1 / (target_variance + EPSILON) - 1 / (variance + EPSILON)) * 2 / (PATCH**2 - 1)
-    gradient = by_mean + by_variance * (patches - mean)
-    return _padded(gradient.flatten(4, 5).flatten(2, 3), noise.shape)
+class PatchKLGradient:
+    """∂L_patch-KL/∂noise, bounded so that no gradient step passes the target. Called with `noise`, [B, C, h, w].
+
+    The gradient is 2(m₀ − m₁)/(16 v₁) + (1/v₁ − 1/v₀) · 2(n − m₀)/15. With q = √(v₁/v₀), a step of size λ along it is
+
+        n + (m₁ − m₀) · λ/(8 v₁) + (n − m₀)(q − 1) · 2λ(q + 1)/(15 v₁).
+
+    The factors λ/(8 v₁) and 2λ(q + 1)/(15 v₁) are at most 1. So a step moves a patch's mean at most to m₁, and scales
+    n − m₀ at most by q, which makes the variance v₁. Without the limits a step overshoots where a patch is nearly flat.
+    Where both factors are below 1, this is exactly the gradient of `patch_kl_loss`.
+
+    Args:
+        target: [B, C, h, w].
+        step_size: λ_patch-KL, above 0.
+    """
+
+    def __init__(self, target: torch.Tensor, step_size: float) -> None:
+        _, self.mean, variance = _patches(target)
+        variance = variance + EPSILON
+        self.std = variance.sqrt()
+        self.limit = 1 / step_size
+        self.by_mean = (2 / PATCH**2 / variance).clamp(max=self.limit)
+        self.by_variance = 2 / (PATCH**2 - 1) / variance
+
+    def __call__(self, noise: torch.Tensor) -> torch.Tensor:
+        """Returns the gradient, [B, C, h, w] in the wider type of `noise` and the target."""
+        patches, mean, variance = _patches(noise)
+        ratio = self.std * (variance + EPSILON).rsqrt()  # q
+        rate = torch.addcmul(self.by_variance, self.by_variance, ratio).clamp(max=self.limit)
+        gradient = torch.addcmul((mean - self.mean) * self.by_mean, patches - mean, (1 - ratio) * rate)
+        return _padded(gradient.flatten(4, 5).flatten(2, 3), noise.shape)
 
 
-def wide_dtype(*tensors: torch.Tensor) -> torch.dtype:
-    """Returns the type to compute in: the widest of the tensors' types, at least float32."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
+def wide_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """Returns the type to compute in: the tensor's, at least float32."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _levels(noise: torch.Tensor, shifts: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -150,12 +170,13 @@ def _padded(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return F.pad(gradient, (0, shape[3] - gradient.shape[3], 0, shape[2] - gradient.shape[2]))
 
 
-def _patches(noise: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns 4×4 patches [B, C, h // 4, 4, w // 4, 4] in the wider type of both tensors, their means and variances."""
+def _patches(noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns 4×4 patches [B, C, h // 4, 4, w // 4, 4] in float32 or wider, their means and unbiased variances."""
     rows, columns = (side // PATCH for side in noise.shape[-2:])
-    whole = noise[..., : rows * PATCH, : columns * PATCH].to(wide_dtype(noise, other))
+    whole = noise[..., : rows * PATCH, : columns * PATCH].to(wide_dtype(noise))
     patches = whole.reshape(*noise.shape[:2], rows, PATCH, columns, PATCH)
-    mean = patches.mean((3, 5), keepdim=True)
-    # `torch.var` would warn where the map is too small for one patch.
-    variance = (patches - mean).square().sum((3, 5), keepdim=True) / (PATCH**2 - 1)
+    if not patches.numel():  # the map is too small for one patch, of which `torch.var_mean` warns
+        none = patches[:, :, :, :1, :, :1]
+        return patches, none, none
+    variance, mean = torch.var_mean(patches, (3, 5), keepdim=True)
     return patches, mean, variance

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from renoise.core.edit_regularization import EditRegularization
 from renoise.core.regularization_losses import (
+    PatchKLGradient,
     kl_gradient,
     kl_loss,
     pair_gradient,
     pair_loss,
-    patch_kl_gradient,
     patch_kl_loss,
     pyramid_sizes,
 )
@@ -93,16 +93,29 @@ def test_a_gradient_step_follows_the_kl_losses_first_and_then_the_mean_of_the_pa
     noise, target, uniform = smooth(2, 4, 16, 16), gaussian(2, 4, 16, 16), draw_uniform(regularization, 16, 16, 2)
     expected = noise
     for shifts in regularization.shifts(uniform, 16, 16):
-        expected = expected - 0.05 * patch_kl_gradient(expected, target) - 2 * kl_gradient(expected)
+        expected = expected - 0.05 * PatchKLGradient(target, 0.05)(expected) - 2 * kl_gradient(expected)
         expected = expected - 10 * sum(pair_gradient(expected, one) for one in shifts) / 3
     torch.testing.assert_close(regularization.regularize(noise, target, uniform), expected)
+
+
+@varied
+@given(exponent=st.floats(-6, 0), weight=st.floats(1e-3, 1), seed=st.integers(0, 99))
+def test_nearly_flat_patches_do_not_become_noisier_than_the_target(exponent: float, weight: float, seed: int) -> None:
+    regularization = EditRegularization(lambda_patch_kl=weight)
+    noise, target = 10**exponent * gaussian(1, 4, 16, 16, seed=seed), gaussian(1, 4, 16, 16, seed=seed + 100)
+    regularized = regularization.regularize(noise, target, draw_uniform(regularization, 16, 16, 1))
+
+    def spread(map: torch.Tensor) -> torch.Tensor:
+        return map.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).std(-1)
+
+    assert bool((spread(regularized) <= 1.001 * torch.maximum(spread(noise), spread(target))).all())
 
 
 def test_gradients_are_clipped_at_100() -> None:
     regularization = EditRegularization(lambda_patch_kl=0.01, num_reg_steps=1)
     noise = gaussian(1, 4, 8, 8)
     regularized = regularization.regularize(noise, torch.zeros_like(noise), draw_uniform(regularization, 8, 8, 1))
-    # The gradient towards a constant patch is about 1e5 times the distance from the patch's mean.
+    # A step of this size to the constant patch would be as long as the distance, which is more than 1.
     assert float((regularized - noise).abs().max()) == pytest.approx(1.0)
 
 

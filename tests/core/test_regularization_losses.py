@@ -14,11 +14,11 @@ from torch.distributions import Normal, kl_divergence
 
 from renoise.core.edit_regularization import EditRegularization
 from renoise.core.regularization_losses import (
+    PatchKLGradient,
     kl_gradient,
     kl_loss,
     pair_gradient,
     pair_loss,
-    patch_kl_gradient,
     patch_kl_loss,
     pyramid_sizes,
 )
@@ -51,7 +51,7 @@ def test_gradients_are_those_of_autograd(size: tuple[int, int], batch: int, chan
     shifts = draw_shifts(*size, batch, seed)
     assert_same_gradient(pair_gradient(noise, shifts), by_autograd(lambda n: pair_loss(n, shifts), noise))
     assert_same_gradient(kl_gradient(noise), by_autograd(kl_loss, noise))
-    assert_same_gradient(patch_kl_gradient(noise, target), by_autograd(lambda n: patch_kl_loss(n, target), noise))
+    assert_same_gradient(PatchKLGradient(target, 0.055)(noise), by_autograd(lambda n: patch_kl_loss(n, target), noise))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 64), (24, 40), (9, 9)])
@@ -117,8 +117,49 @@ def test_the_patch_kl_loss_is_twice_the_divergence_of_the_patches_gaussians(size
     torch.testing.assert_close(patch_kl_loss(noise, target), expected, rtol=1e-3, atol=1e-3)
 
 
+def moments(map: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means and standard deviations of the 4×4 patches."""
+    patches = map.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4)
+    return patches.mean(-1), patches.std(-1)
+
+
+between_flat_and_noisy = st.floats(-4, 1).map(lambda exponent: float(10**exponent))
+
+
+@varied
+@given(
+    std=between_flat_and_noisy,
+    target_std=between_flat_and_noisy,
+    step_size=st.floats(1e-3, 1),
+    distance=st.floats(-3, 3),
+    seed=st.integers(0, 99),
+)
+def test_a_step_on_the_patch_loss_never_passes_the_targets_mean_and_standard_deviation(
+    std: float, target_std: float, step_size: float, distance: float, seed: int
+) -> None:
+    noise = distance + std * gaussian(2, 3, 8, 8, seed=seed)
+    target = target_std * gaussian(2, 3, 8, 8, seed=seed + 100)
+    moved = noise - step_size * PatchKLGradient(target, step_size)(noise)
+    (mean, spread), (aimed_mean, aimed_spread), (new_mean, new_spread) = map(moments, (noise, target, moved))
+    for before, after, aim in ((mean, new_mean, aimed_mean), (spread, new_spread, aimed_spread)):
+        slack = 1e-3 + 1e-3 * aim.abs()  # EPSILON is 1e-3 squared
+        assert bool((after >= torch.minimum(before, aim) - slack).all())
+        assert bool((after <= torch.maximum(before, aim) + slack).all())
+        assert bool(((after - aim).abs() <= (before - aim).abs() + slack).all())
+
+
+@varied
+@given(std=st.floats(0.2, 3), target_std=st.floats(0.5, 3), step_size=st.floats(1e-3, 0.075), seed=st.integers(0, 99))
+def test_the_bound_of_the_step_does_not_touch_ordinary_patches(
+    std: float, target_std: float, step_size: float, seed: int
+) -> None:
+    noise, target = std * gaussian(2, 3, 8, 8, seed=seed), target_std * gaussian(2, 3, 8, 8, seed=seed + 100)
+    expected = by_autograd(lambda n: patch_kl_loss(n, target), noise)
+    torch.testing.assert_close(PatchKLGradient(target, step_size)(noise), expected, rtol=1e-9, atol=1e-9)
+
+
 def test_positions_outside_whole_patches_have_no_gradient() -> None:
-    gradient = patch_kl_gradient(gaussian(1, 2, 11, 14), gaussian(1, 2, 11, 14, seed=1))
+    gradient = PatchKLGradient(gaussian(1, 2, 11, 14), 0.055)(gaussian(1, 2, 11, 14, seed=1))
     assert gradient[..., 8:, :].abs().max() == 0
     assert gradient[..., 12:].abs().max() == 0
     assert bool((gradient[..., :8, :12] != 0).all())
@@ -128,7 +169,7 @@ def test_positions_outside_whole_patches_have_no_gradient() -> None:
 def test_a_map_too_small_for_any_patch_has_no_patch_loss() -> None:
     noise, target = gaussian(2, 3, 3, 9), gaussian(2, 3, 3, 9, seed=1)
     assert patch_kl_loss(noise, target).tolist() == [0, 0]
-    assert patch_kl_gradient(noise, target).abs().max() == 0
+    assert PatchKLGradient(target, 0.055)(noise).abs().max() == 0
 
 
 @varied
@@ -162,7 +203,7 @@ def test_constant_patches_and_half_precision_stay_finite(
         kl_loss(noise),
         kl_gradient(noise),
         patch_kl_loss(noise, target),
-        patch_kl_gradient(noise, target),
+        PatchKLGradient(target, 0.055)(noise),
         EVERYTHING.regularize(noise, target, draw_uniform(EVERYTHING, 16, 16, 2)),
     ]
     for result in results:
