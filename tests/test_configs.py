@@ -85,12 +85,15 @@ def test_every_path_in_a_config_exists(config: Path, stand_ins: Callable[[Path],
 def test_an_overlay_holds_only_checkpoints_and_sizes(name: str) -> None:
     overlay = read(REPOSITORY / "configs/tiny" / f"{name}.yaml")
     assert set(overlay) == {"model", "data"}
-    assert set(overlay["model"]) == {"checkpoint", "lora"} if name == "lcm_lora" else {"checkpoint"}
+    model = dict(overlay["model"])
+    latents_of_the_preset = {"regularization": {"reference_size": 128 if name == "sdxl" else 64}}
+    assert model.pop("inversion") == {"init_args": latents_of_the_preset}
+    assert set(model) == {"checkpoint", "lora"} if name == "lcm_lora" else {"checkpoint"}
     init_args = overlay["data"]["init_args"]
     assert set(init_args) == {"root", "resolution", "batch_size", "captioner"}
     assert set(init_args["captioner"]) == {"checkpoint"}
     preset = read(REPOSITORY / "configs/presets" / f"{name}.yaml")
-    assert all(overlay["model"][option] != preset["model"][option] for option in overlay["model"])
+    assert all(model[option] != preset["model"][option] for option in model)
     assert all(init_args[option] != preset["data"]["init_args"].get(option) for option in init_args)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_later_files_override_single_values(tmp_path: Path) -> None:
     assert inversion["class_path"] == "ReNoise"
     assert inversion["init_args"]["iterations"] == 2
     assert inversion["init_args"]["noise_correction"] == {"method": "optimize"}
+
+
+@pytest.mark.parametrize("name", ["lcm_lora", "sd14", "sdxl", "sdxl_turbo"])
+def test_an_overlay_adds_the_reference_size_to_the_weights_of_its_preset(name: str) -> None:
+    overlay = Path(__file__).parents[1] / "configs/tiny" / f"{name}.yaml"
+    paper, tiny = (
+        instantiate(Inverter, read_preset(*sources)["model"]["inversion"]).init_args["regularization"]
+        for sources in ([name], [name, overlay])
+    )
+    assert paper.reference_size is None
+    assert tiny == replace(paper, reference_size=128 if name == "sdxl" else 64)
 
 
 @pytest.mark.parametrize(

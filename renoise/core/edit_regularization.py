@@ -23,6 +23,8 @@ class EditRegularization:
         lambda_kl: Weight of pix2pix-zero's L_KL, which moves the whole prediction to N(0, 1).
         num_reg_steps: Gradient steps on each prediction.
         num_ac_rolls: Random shifts that each gradient step of L_pair averages over.
+        reference_size: Side of the latents that λ_pair and λ_KL are meant for. Their gradients per element go with
+            1/(h · w), so both weights are multiplied by h · w / reference_size². None is the paper's literal formula.
 
     Raises:
         ValueError: A value is out of range, or all weights are 0.
@@ -41,6 +43,7 @@ class EditRegularization:
     lambda_kl: float = 0.0
     num_reg_steps: int = 4
     num_ac_rolls: int = 5
+    reference_size: int | None = None
 
     def __post_init__(self) -> None:
         names = ("lambda_pair", "lambda_patch_kl", "lambda_kl")
@@ -51,6 +54,8 @@ class EditRegularization:
         for name in ("num_reg_steps", "num_ac_rolls"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.reference_size is not None and self.reference_size < 1:
+            raise ValueError(f"reference_size must be 1 or more, got {self.reference_size}; null scales no weight")
         if not any(getattr(self, name) for name in names):
             raise ValueError(f"one of {', '.join(names)} must be above 0, got 0 for all; null turns regularization off")
 
@@ -98,6 +103,7 @@ class EditRegularization:
             [B, C, h, w] in float32 or wider.
         """
         noise = noise.to(wide_dtype(noise))
+        scale = 1.0 if self.reference_size is None else noise[0, 0].numel() / self.reference_size**2
         patch_kl_gradient = self._patch_kl_gradient(target)
         for shifts in self.shifts(uniform, *noise.shape[-2:]):  # [num_ac_rolls, L, 2, B]
             gradient = torch.zeros_like(noise)
@@ -105,13 +111,13 @@ class EditRegularization:
                 clipped = patch_kl_gradient(noise).clamp(-MAX_GRADIENT, MAX_GRADIENT)
                 gradient = gradient + self.lambda_patch_kl * clipped
             if self.lambda_kl:
-                gradient = gradient + self.lambda_kl * kl_gradient(noise).clamp(-MAX_GRADIENT, MAX_GRADIENT)
+                gradient = gradient + scale * self.lambda_kl * kl_gradient(noise).clamp(-MAX_GRADIENT, MAX_GRADIENT)
             noise = noise - gradient
             if self.lambda_pair:
                 # The rolls become part of the batch: [num_ac_rolls · B, C, h, w] with shifts [L, 2, num_ac_rolls · B].
                 rolls = pair_gradient(noise.repeat(self.num_ac_rolls, 1, 1, 1), shifts.permute(1, 2, 0, 3).flatten(2))
                 pair = rolls.unflatten(0, (self.num_ac_rolls, -1)).mean(0)
-                noise = noise - self.lambda_pair * pair.clamp(-MAX_GRADIENT, MAX_GRADIENT)
+                noise = noise - scale * self.lambda_pair * pair.clamp(-MAX_GRADIENT, MAX_GRADIENT)
         return noise
 
     def _patch_kl_gradient(self, target: torch.Tensor | None) -> PatchKLGradient | None:

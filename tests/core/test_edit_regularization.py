@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,6 +112,28 @@ def test_nearly_flat_patches_do_not_become_noisier_than_the_target(exponent: flo
     assert bool((spread(regularized) <= 1.001 * torch.maximum(spread(noise), spread(target))).all())
 
 
+@pytest.mark.parametrize(("size", "factor"), [((16, 16), 1 / 16), ((16, 32), 1 / 8), ((64, 64), 1)])
+def test_the_reference_size_scales_the_weights_whose_gradients_depend_on_the_size(
+    size: tuple[int, int], factor: float
+) -> None:
+    scaled = EditRegularization(lambda_pair=10, lambda_patch_kl=0.05, lambda_kl=20, reference_size=64)
+    literal = replace(scaled, lambda_pair=10 * factor, lambda_kl=20 * factor, reference_size=None)
+    noise, target, uniform = smooth(2, 4, *size), gaussian(2, 4, *size, seed=1), draw_uniform(scaled, *size, 2)
+    expected = literal.regularize(noise, target, uniform)
+    torch.testing.assert_close(scaled.regularize(noise, target, uniform), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_a_reference_size_small_latents_move_as_much_as_large_ones(seed: int) -> None:
+    regularization = EditRegularization(lambda_kl=20, reference_size=64)
+    moved = []
+    for side in (16, 64):
+        noise = 1.5 * gaussian(1, 4, side, side, seed=seed)
+        regularized = regularization.regularize(noise, None, draw_uniform(regularization, side, side, 1))
+        moved.append(float((regularized - noise).std() / noise.std()))
+    assert moved[0] == pytest.approx(moved[1], rel=0.1)
+
+
 def test_gradients_are_clipped_at_100() -> None:
     regularization = EditRegularization(lambda_patch_kl=0.01, num_reg_steps=1)
     noise = gaussian(1, 4, 8, 8)
@@ -144,6 +167,11 @@ def test_an_error_about_a_count_names_it(name: str) -> None:
     counts: dict[str, int] = {name: 0}
     with pytest.raises(ValueError, match=rf"^{name} must be 1 or more, got 0$"):
         EditRegularization(lambda_pair=1, **counts)
+
+
+def test_a_reference_size_below_1_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^reference_size must be 1 or more, got 0; null scales no weight$"):
+        EditRegularization(lambda_pair=1, reference_size=0)
 
 
 def test_regularization_with_all_weights_0_is_refused() -> None:
