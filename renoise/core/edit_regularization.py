@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
-from renoise.core.regularization_losses import PatchKLGradient, kl_gradient, pair_gradient, pyramid_sizes, wide_dtype
+from renoise.core.pair_gradient import PairGradient
+from renoise.core.regularization_losses import PatchKLGradient, kl_gradient, pyramid_sizes, wide_dtype
 
 MAX_GRADIENT = 100.0
 """Gradients are clipped to ± this value, as in the published code."""
@@ -87,9 +89,8 @@ class EditRegularization:
         if tuple(uniform.shape[:-1]) != self.uniform_shape(height, width):
             expected = [*self.uniform_shape(height, width), "B"]
             raise ValueError(f"uniform must be {expected}, got {list(uniform.shape)}")
-        halves = torch.tensor(pyramid_sizes(height, width), device=uniform.device)[..., None] // 2  # [L, 2, 1]
         # In half precision the product could round up to the half itself, and the shift exceed it.
-        return 1 + (uniform.to(wide_dtype(uniform)) * halves.clamp(min=1)).floor().long()
+        return 1 + (uniform.to(wide_dtype(uniform)) * _half_sides(height, width, uniform.device)).long()
 
     def regularize(self, noise: torch.Tensor, target: torch.Tensor | None, uniform: torch.Tensor) -> torch.Tensor:
         """Takes the gradient steps. Each one lowers the KL losses first, then L_pair.
@@ -100,29 +101,49 @@ class EditRegularization:
             uniform: Numbers in [0, 1) that the shifts are made of, [num_reg_steps, num_ac_rolls, L, 2, B].
 
         Returns:
-            [B, C, h, w] in float32 or wider.
+            [B, C, h, w] in the type of `noise`, or in float32 where that is narrower.
         """
-        noise = noise.to(wide_dtype(noise))
-        scale = 1.0 if self.reference_size is None else noise[0, 0].numel() / self.reference_size**2
-        patch_kl_gradient = self._patch_kl_gradient(target)
-        for shifts in self.shifts(uniform, *noise.shape[-2:]):  # [num_ac_rolls, L, 2, B]
-            gradient = torch.zeros_like(noise)
+        with torch.autocast(noise.device.type, enabled=False):  # it would round matrix products to half precision
+            return self._regularize(noise.to(wide_dtype(noise)), target, uniform)
+
+    def _regularize(self, noise: torch.Tensor, target: torch.Tensor | None, uniform: torch.Tensor) -> torch.Tensor:
+        size = (noise.shape[2], noise.shape[3])
+        scale = 1.0 if self.reference_size is None else math.prod(size) / self.reference_size**2
+        patch_kl_gradient = self._patch_kl_gradient(target, noise.dtype)
+        pair_gradient = self._pair_gradient(uniform, noise)
+        for reg_step in range(self.num_reg_steps):
+            steps = []  # the gradients of both KL losses are taken at the same noise
             if patch_kl_gradient is not None:
-                clipped = patch_kl_gradient(noise).clamp(-MAX_GRADIENT, MAX_GRADIENT)
-                gradient = gradient + self.lambda_patch_kl * clipped
+                steps.append((self.lambda_patch_kl, patch_kl_gradient(noise)))
             if self.lambda_kl:
-                gradient = gradient + scale * self.lambda_kl * kl_gradient(noise).clamp(-MAX_GRADIENT, MAX_GRADIENT)
-            noise = noise - gradient
-            if self.lambda_pair:
-                # The rolls become part of the batch: [num_ac_rolls · B, C, h, w] with shifts [L, 2, num_ac_rolls · B].
-                rolls = pair_gradient(noise.repeat(self.num_ac_rolls, 1, 1, 1), shifts.permute(1, 2, 0, 3).flatten(2))
-                pair = rolls.unflatten(0, (self.num_ac_rolls, -1)).mean(0)
-                noise = noise - scale * self.lambda_pair * pair.clamp(-MAX_GRADIENT, MAX_GRADIENT)
+                steps.append((scale * self.lambda_kl, kl_gradient(noise)))
+            for weight, gradient in steps:
+                noise = _descend(noise, weight, gradient)
+            if pair_gradient is not None:
+                noise = _descend(noise, scale * self.lambda_pair, pair_gradient(noise, reg_step))
         return noise
 
-    def _patch_kl_gradient(self, target: torch.Tensor | None) -> PatchKLGradient | None:
+    def _pair_gradient(self, uniform: torch.Tensor, noise: torch.Tensor) -> PairGradient | None:
+        shifts = self.shifts(uniform, *noise.shape[-2:])
+        return PairGradient(shifts, (noise.shape[2], noise.shape[3]), noise.dtype) if self.lambda_pair else None
+
+    def _patch_kl_gradient(self, target: torch.Tensor | None, dtype: torch.dtype) -> PatchKLGradient | None:
         if not self.needs_target:
             return None
         if target is None:
             raise ValueError("target must be given: L_patch-KL needs one")
-        return PatchKLGradient(target, self.lambda_patch_kl)
+        return PatchKLGradient(target.to(dtype), self.lambda_patch_kl)
+
+
+def _descend(noise: torch.Tensor, weight: float, gradient: torch.Tensor) -> torch.Tensor:
+    """Returns the noise after a step down the clipped gradient."""
+    return noise.sub(gradient.clamp(-MAX_GRADIENT, MAX_GRADIENT), alpha=weight)
+
+
+@lru_cache(maxsize=8)
+def _half_sides(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """Returns half of the sides of each level, at least 1, int64 [L, 2, 1].
+
+    They are kept, because copying them to a GPU in every call would make the CPU wait for it.
+    """
+    return (torch.tensor(pyramid_sizes(height, width)) // 2).clamp(min=1)[..., None].to(device)

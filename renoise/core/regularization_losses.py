@@ -1,10 +1,12 @@
-"""The losses of edit regularization and their gradients. They measure how far a prediction is from white noise.
+"""The losses of edit regularization and the gradients of the KL losses.
+
+They measure how far a prediction is from white noise.
 
     L_edit = λ_pair · L_pair + λ_patch-KL · L_patch-KL              (ReNoise, section 3.4; L_KL in the supplement)
 
 Every gradient has a closed form, so a step needs no autograd and no loop over images. The loss of an image does not
 depend on the other images of the batch. Everything is computed in float32 or wider. Predictions are [B, C, h, w] with
-sides of at least 2.
+sides of at least 2. The gradient of L_pair is in `pair_gradient`.
 """
 
 from __future__ import annotations
@@ -47,17 +49,6 @@ def pair_loss(noise: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def pair_gradient(noise: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
-    """Returns ∂L_pair/∂noise, [B, C, h, w]. Takes the arguments of `pair_loss`.
-
-    With a = mean of n · roll(n, s), each level and axis contributes 2a · (roll(n, s) + roll(n, −s)) / (h · w).
-    """
-    total, *finer = [_level_gradient(*level) for level in _levels(noise, shifts)][::-1]
-    for gradient in finer:
-        total = gradient + _unpooled(total, gradient.shape)
-    return total
-
-
 def kl_loss(noise: torch.Tensor) -> torch.Tensor:
     """Returns L_KL = v + m² − 1 − log v, [B]: twice KL(N(m, v) ‖ N(0, 1)), as in pix2pix-zero.
 
@@ -75,7 +66,8 @@ def kl_gradient(noise: torch.Tensor) -> torch.Tensor:
     noise = noise.to(wide_dtype(noise))
     variance, mean = torch.var_mean(noise, dim=(1, 2, 3), keepdim=True)
     count = noise[0].numel()
-    return 2 * mean / count + (1 - 1 / (variance + EPSILON)) * 2 * (noise - mean) / (count - 1)
+    rate = (1 - 1 / (variance + EPSILON)) * (2 / (count - 1))
+    return torch.addcmul(mean * (2 / count), noise - mean, rate)
 
 
 def patch_kl_loss(noise: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -150,23 +142,10 @@ def _rolled(level: torch.Tensor, shift: torch.Tensor, axis: int) -> torch.Tensor
     return level.gather(2 + axis, index.expand_as(level))
 
 
-def _level_gradient(level: torch.Tensor, by_axis: torch.Tensor) -> torch.Tensor:
-    """Returns the gradient of one level's terms of L_pair with respect to that level."""
-    total = torch.zeros_like(level)
-    for axis, shift in enumerate(by_axis):
-        rolled = _rolled(level, shift, axis)
-        mean = (level * rolled).mean((2, 3), keepdim=True)
-        total = total + 2 * mean * (rolled + _rolled(level, -shift, axis)) / (level.shape[2] * level.shape[3])
-    return total
-
-
-def _unpooled(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Transposes 2×2 average pooling to a map of `shape`. Positions that pooling drops get 0."""
-    return _padded(gradient.repeat_interleave(2, 2).repeat_interleave(2, 3) / 4, shape)
-
-
 def _padded(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """Pads with zeros below and to the right, up to `shape`."""
+    if gradient.shape == shape:
+        return gradient  # padding by nothing would copy
     return F.pad(gradient, (0, shape[3] - gradient.shape[3], 0, shape[2] - gradient.shape[2]))
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.gaussians import draw_shifts, draw_uniform, gaussian
+from helpers.gaussians import draw_shifts, draw_uniform, gaussian, pair_gradient_by_autograd
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from renoise.core.edit_regularization import EditRegularization
 from renoise.core.regularization_losses import (
     PatchKLGradient,
     kl_gradient,
     kl_loss,
-    pair_gradient,
     pair_loss,
     patch_kl_loss,
     pyramid_sizes,
@@ -95,8 +95,50 @@ def test_a_gradient_step_follows_the_kl_losses_first_and_then_the_mean_of_the_pa
     expected = noise
     for shifts in regularization.shifts(uniform, 16, 16):
         expected = expected - 0.05 * PatchKLGradient(target, 0.05)(expected) - 2 * kl_gradient(expected)
-        expected = expected - 10 * sum(pair_gradient(expected, one) for one in shifts) / 3
+        expected = expected - 10 * pair_gradient_by_autograd(expected, shifts)
     torch.testing.assert_close(regularization.regularize(noise, target, uniform), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_does_not_round_the_gradients(dtype: torch.dtype) -> None:
+    regularization = EditRegularization(lambda_pair=10, lambda_patch_kl=0.05, lambda_kl=2)
+    noise, target = smooth(2, 4, 16, 16).to(dtype), gaussian(2, 4, 16, 16, dtype=dtype)
+    uniform = draw_uniform(regularization, 16, 16, 2)
+    expected = regularization.regularize(noise.float(), target.float(), uniform)
+    with torch.autocast("cpu", dtype):
+        assert regularization.regularize(noise, target, uniform).equal(expected)
+
+
+@pytest.mark.parametrize(("dtype", "target_dtype"), [(torch.float32, torch.float64), (torch.float64, torch.float16)])
+def test_the_result_has_the_type_of_the_noise_whatever_the_target_has(
+    dtype: torch.dtype, target_dtype: torch.dtype
+) -> None:
+    noise, target = gaussian(1, 4, 16, 16, dtype=dtype), gaussian(1, 4, 16, 16, seed=1, dtype=target_dtype)
+    uniform = draw_uniform(PAPER, 16, 16, 1)
+    expected = PAPER.regularize(noise, target.to(dtype), uniform)
+    assert expected.dtype == dtype
+    assert PAPER.regularize(noise, target, uniform).equal(expected)
+
+
+class LaunchCounter(TorchDispatchMode):
+    """Counts the operations that run a kernel on a GPU. Views and questions about types run none."""
+
+    count = 0
+    no_kernel = frozenset({"promote_types", "_unsafe_view", "_reshape_alias", "detach"})
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view and func.overloadpacket.__name__ not in self.no_kernel
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_regularization_of_sdxl_turbo_launches_at_most_150_kernels(batch: int) -> None:
+    noise, target = gaussian(batch, 4, 64, 64), gaussian(batch, 4, 64, 64, seed=1)
+    uniform = draw_uniform(PAPER, 64, 64, batch)
+    PAPER.regularize(noise, target, uniform)  # makes the bases, which are kept
+    with LaunchCounter() as launches:
+        PAPER.regularize(noise, target, uniform)
+    assert 50 < launches.count <= 150
 
 
 @varied

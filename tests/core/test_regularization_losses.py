@@ -17,7 +17,6 @@ from renoise.core.regularization_losses import (
     PatchKLGradient,
     kl_gradient,
     kl_loss,
-    pair_gradient,
     pair_loss,
     patch_kl_loss,
     pyramid_sizes,
@@ -48,8 +47,6 @@ def assert_same_gradient(gradient: torch.Tensor, expected: torch.Tensor) -> None
 @given(size=sizes, batch=st.integers(1, 3), channels=st.integers(1, 4), seed=st.integers(0, 99))
 def test_gradients_are_those_of_autograd(size: tuple[int, int], batch: int, channels: int, seed: int) -> None:
     noise, target = gaussian(batch, channels, *size, seed=seed), gaussian(batch, channels, *size, seed=seed + 100)
-    shifts = draw_shifts(*size, batch, seed)
-    assert_same_gradient(pair_gradient(noise, shifts), by_autograd(lambda n: pair_loss(n, shifts), noise))
     assert_same_gradient(kl_gradient(noise), by_autograd(kl_loss, noise))
     assert_same_gradient(PatchKLGradient(target, 0.055)(noise), by_autograd(lambda n: patch_kl_loss(n, target), noise))
 
@@ -199,7 +196,6 @@ def test_constant_patches_and_half_precision_stay_finite(
     shifts = draw_shifts(16, 16, 2)
     results = [
         pair_loss(noise, shifts),
-        pair_gradient(noise, shifts),
         kl_loss(noise),
         kl_gradient(noise),
         patch_kl_loss(noise, target),
