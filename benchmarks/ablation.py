@@ -15,14 +15,13 @@ from typing import Any
 import pandas as pd
 from jsonargparse import auto_cli
 
-from benchmarks.shared.evaluation import RoundTrip, evaluate_edits, evaluate_round_trip
+from benchmarks.shared.evaluation import Judges, RoundTrip, evaluate_edits, evaluate_round_trip
 from benchmarks.shared.kept_rows import KeptRows, fingerprint
 from benchmarks.shared.pages import check_block, replace_block
 from benchmarks.shared.presets import load, only_editor, read_tiny
 from benchmarks.shared.scenes import invert_scenes, swapped, unseen_scenes
 from benchmarks.shared.tables import markdown
 from renoise import InversionPipeline, Inverter, NoiseCorrection, PromptEditor, ReNoise
-from tiny_models.judge import SceneJudge
 from tiny_models.scenes import Scene
 
 PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
@@ -36,6 +35,7 @@ COLUMNS = {
     "latent_mean": "mean of z_T",
     "latent_std": "std of z_T",
     "target_share": "target animal",
+    "strict_share": "strict judge",
     "target_psnr": "edit's PSNR (dB)",
 }
 FORMATS = {
@@ -46,6 +46,7 @@ FORMATS = {
     "mean of z_T": "+.3f",
     "std of z_T": ".3f",
     "target animal": ".1%",
+    "strict judge": ".1%",
     "edit's PSNR (dB)": ".2f",
 }
 
@@ -56,10 +57,12 @@ class AblationRow(RoundTrip):
 
     Args:
         target_share: See `EditQuality`. None if nothing was edited.
+        strict_share: Likewise.
         target_psnr: Likewise.
     """
 
     target_share: float | None = None
+    strict_share: float | None = None
     target_psnr: float | None = None
 
 
@@ -71,14 +74,14 @@ class Bench:
         model: `model` of the preset.
         pipeline: The same, loaded.
         scenes: Unseen scenes.
-        judge: Recognizes the animals.
+        judges: Recognize the animals.
         kept: Rows that were measured before.
     """
 
     model: Mapping[str, Any]
     pipeline: InversionPipeline
     scenes: Sequence[Scene]
-    judge: SceneJudge
+    judges: Judges
     kept: KeptRows[AblationRow]
 
     def rows(self, variants: Mapping[str, ReNoise], prompt: str | None = None) -> dict[str, AblationRow]:
@@ -105,8 +108,13 @@ class Bench:
             return AblationRow(**round_trip)
         editor = PromptEditor(guidance_scale=only_editor(self.model)["init_args"]["guidance_scale"])
         targets = swapped(self.scenes)
-        edits = evaluate_edits(editor, self.pipeline.model, inversion, self.scenes, targets, self.judge)
-        return AblationRow(**round_trip, target_share=edits.target_share, target_psnr=edits.target_psnr)
+        edits = evaluate_edits(editor, self.pipeline.model, inversion, self.scenes, targets, self.judges)
+        return AblationRow(
+            **round_trip,
+            target_share=edits.target_share,
+            strict_share=edits.strict_share,
+            target_psnr=edits.target_psnr,
+        )
 
 
 def variants(whole: Inverter) -> dict[str, ReNoise]:
@@ -152,6 +160,7 @@ def main(
     page: Path = Path("docs/results.md"),
     kept: Path = Path("out/ablation.jsonl"),
     classifier: str = "data/models/scene-classifier",
+    strict_classifier: str = "data/models/strict-classifier",
 ) -> None:
     """Measures every row and writes the tables into the page.
 
@@ -162,14 +171,16 @@ def main(
         kept: Rows measured so far, by settings and weights. An interrupted run continues from them. Delete the file
             after a change of the method's code.
         classifier: Folder of the model that recognizes animals.
+        strict_classifier: Folder of the second, to which unfinished edits show no animal.
     """
     settings = {name: read_tiny(name) for name in presets}
     for name in presets:
         check_block(page, name)  # before hours of measuring
-    judge, rows, scenes = SceneJudge.from_pretrained(classifier), KeptRows(kept, AblationRow), unseen_scenes(images)
+    judges, scenes = Judges.from_pretrained(classifier, strict_classifier), unseen_scenes(images)
+    rows = KeptRows(kept, AblationRow)
     for name, model in settings.items():
         print(f"{name}, {images} unseen scenes", flush=True)
-        bench = Bench(model, load(model), scenes, judge, rows)
+        bench = Bench(model, load(model), scenes, judges, rows)
         replace_block(page, name, block(bench.rows(variants(bench.pipeline.inversion))))
         if name == "sdxl":  # Figure 7 of the supplement
             plain_and_one = {f"empty prompt, K = {iterations}": ReNoise(iterations) for iterations in (0, 1)}

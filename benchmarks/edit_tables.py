@@ -19,6 +19,7 @@ COLUMNS = {
     "inversion": "inversion",
     "guidance_scale": "guidance",
     "target_share": "target animal",
+    "strict_share": "strict judge",
     "target_psnr": "PSNR to the true edit (dB)",
     "background_psnr": "background PSNR (dB)",
     "background_ssim": "background SSIM",
@@ -29,6 +30,7 @@ COLUMNS = {
 }
 FORMATS = {
     "guidance": ".2f",
+    "strict judge": ".1%",
     "PSNR to the true edit (dB)": ".2f",
     "background PSNR (dB)": ".2f",
     "background SSIM": ".3f",

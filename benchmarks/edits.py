@@ -16,7 +16,7 @@ from jsonargparse import auto_cli
 from benchmarks.edit_costs import guided_memory, overhead_table, overheads
 from benchmarks.edit_suites import SUITES, EditorSetting, InversionSetting, Suite
 from benchmarks.edit_tables import EQUAL_SHARE, curves, sweeps, table
-from benchmarks.shared.evaluation import EditQuality, evaluate_edits
+from benchmarks.shared.evaluation import EditQuality, Judges, evaluate_edits
 from benchmarks.shared.kept_rows import KeptRows, fingerprint
 from benchmarks.shared.pages import check_block, replace_block
 from benchmarks.shared.plots import plot_curves
@@ -24,7 +24,6 @@ from benchmarks.shared.presets import load
 from benchmarks.shared.scenes import invert_scenes, swapped, unseen_scenes
 from benchmarks.shared.tables import update_csv
 from renoise import InputError, Inversion, InversionPipeline
-from tiny_models.judge import SceneJudge
 from tiny_models.scenes import Scene
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0)
@@ -41,8 +40,8 @@ class Bench:
         suite: What is compared.
         pipeline: Its model and sampler.
         scenes: Unseen scenes.
-        judge: Recognizes the animals.
-        weights: Fingerprint of the weights of model and judge.
+        judges: Recognize the animals.
+        weights: Fingerprint of the weights of model and judges.
         kept: Rows that were measured before.
     """
 
@@ -50,7 +49,7 @@ class Bench:
     suite: Suite
     pipeline: InversionPipeline
     scenes: list[Scene]
-    judge: SceneJudge
+    judges: Judges
     weights: str
     kept: KeptRows[EditQuality]
 
@@ -90,7 +89,7 @@ class Bench:
                 )
                 inverted[inversion_guidance] = made
             targets, model = swapped(self.scenes), self.pipeline.model
-            return evaluate_edits(editor.make(guidance), model, made, self.scenes, targets, self.judge)
+            return evaluate_edits(editor.make(guidance), model, made, self.scenes, targets, self.judges)
 
         depends_on = [self.weights, self.suite.model, inversion.method, inversion_guidance]
         return self.kept.get([len(self.scenes), *depends_on, editor.class_path, editor.init_args, guidance], measure)
@@ -107,6 +106,7 @@ def main(
     page: Path = Path("docs/results.md"),
     kept: Path = Path("out/edits.jsonl"),
     classifier: str = "data/models/scene-classifier",
+    strict_classifier: str = "data/models/strict-classifier",
     costs: bool = True,
 ) -> None:
     """Measures every pair at every guidance. Writes tables into the page, figures and edits.csv beside it.
@@ -118,6 +118,7 @@ def main(
         kept: Rows measured so far, by settings and weights. An interrupted run continues from them. Delete the file
             after a change of the methods' code.
         classifier: Folder of the model that recognizes animals.
+        strict_classifier: Folder of the second, to which unfinished edits show no animal.
         costs: Whether to measure overheads and memory too. They are measured again each time, and need a machine that
             does nothing else.
     """
@@ -126,11 +127,11 @@ def main(
             raise InputError(f"there is no suite {name!r}; there are {', '.join(SUITES)}")
         for block in [f"edits {name}", *([f"costs {name}", "memory"] if costs else [])]:
             check_block(page, block)  # before hours of measuring
-    judge, rows = SceneJudge.from_pretrained(classifier), KeptRows(kept, EditQuality)
+    judges, rows = Judges.from_pretrained(classifier, strict_classifier), KeptRows(kept, EditQuality)
     for name in suites:
         suite = SUITES[name]
-        weights = fingerprint([suite.model["checkpoint"], classifier])
-        bench = Bench(name, suite, load(suite.model), unseen_scenes(images), judge, weights, rows)
+        weights = fingerprint([suite.model["checkpoint"], classifier, strict_classifier])
+        bench = Bench(name, suite, load(suite.model), unseen_scenes(images), judges, weights, rows)
         print(f"{name}, {images} unseen scenes, compared where {EQUAL_SHARE:.0%} of the edits succeed", flush=True)
         points = bench.points()
         replace_block(page, f"edits {name}", _block(name, points))

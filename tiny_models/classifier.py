@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torchmetrics.classification import MulticlassAccuracy
-from transformers import ResNetConfig, ResNetForImageClassification
+from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification
 
 from tiny_models.data import to_model_range
 from tiny_models.optimizer import one_cycle
@@ -48,7 +49,53 @@ def degrade(images: torch.Tensor, generator: torch.Generator | None = None) -> t
     return (images + uniform(0, 0.2) * noise).clamp(-1, 1)
 
 
-class SceneClassifierModule(L.LightningModule):
+def label_options() -> dict[str, Any]:
+    """Returns the labels of the logits, as options of a transformers configuration."""
+    names = dict(enumerate([*SUBJECTS, *COLORS]))
+    return {"id2label": names, "label2id": {name: position for position, name in names.items()}}
+
+
+class ClassifierModule(L.LightningModule):
+    """Validates and saves a classifier. A subclass trains it.
+
+    Args:
+        network: Its logits are those of the subjects and of the colors.
+        output: Folder for the trained network, in transformers layout.
+        learning_rate: Peak of the one-cycle schedule.
+    """
+
+    def __init__(self, network: PreTrainedModel, output: Path, learning_rate: float) -> None:
+        super().__init__()
+        self.network = network
+        self.output = output
+        self.learning_rate = learning_rate
+        self.subject_accuracy = MulticlassAccuracy(len(SUBJECTS), average="micro")
+        self.color_accuracy = MulticlassAccuracy(len(COLORS), average="micro")
+
+    def degrade(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Returns images as bad as those that will be classified. In [-1, 1], float32 [B, 3, H, W]."""
+        raise NotImplementedError
+
+    def validation_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> None:
+        """Logs the accuracy on validation scenes, degraded in the same way every time."""
+        pixels, targets = batch[:2]
+        generator = torch.Generator(self.device).manual_seed(batch_index)
+        subjects, colors = split_logits(self.network(self.degrade(to_model_range(pixels), generator)).logits)
+        self.subject_accuracy(subjects, targets[:, 0])
+        self.color_accuracy(colors, targets[:, 1])
+        self.log("validation/subject_accuracy", self.subject_accuracy, prog_bar=True)
+        self.log("validation/color_accuracy", self.color_accuracy, prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Returns AdamW with a one-cycle learning rate."""
+        return one_cycle(self, self.learning_rate)
+
+    def on_fit_end(self) -> None:
+        """Saves the network in half precision."""
+        self.network.to(torch.float16).save_pretrained(self.output)
+
+
+class SceneClassifierModule(ClassifierModule):
     """Trains a small ResNet to classify subject and color of degraded scenes, since it will classify decoded latents.
 
     Args:
@@ -65,22 +112,20 @@ class SceneClassifierModule(L.LightningModule):
         hidden_sizes: tuple[int, ...] = (24, 48, 96),
         learning_rate: float = 5e-3,
     ) -> None:
-        super().__init__()
-        self.output = output
-        self.learning_rate = learning_rate
-        names = dict(enumerate([*SUBJECTS, *COLORS]))
-        self.network = ResNetForImageClassification(
+        network = ResNetForImageClassification(
             ResNetConfig(
                 embedding_size=embedding_size,
                 hidden_sizes=list(hidden_sizes),
                 depths=[1] * len(hidden_sizes),
                 layer_type="basic",
-                id2label=names,
-                label2id={name: position for position, name in names.items()},
+                **label_options(),
             )
         )
-        self.subject_accuracy = MulticlassAccuracy(len(SUBJECTS), average="micro")
-        self.color_accuracy = MulticlassAccuracy(len(COLORS), average="micro")
+        super().__init__(network, output, learning_rate)
+
+    def degrade(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Returns the images blurred and noisy, see the function `degrade`."""
+        return degrade(images, generator)
 
     def training_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> torch.Tensor:
         """Returns the sum of the cross-entropies of subject and color."""
@@ -89,21 +134,3 @@ class SceneClassifierModule(L.LightningModule):
         loss = F.cross_entropy(subjects, targets[:, 0]) + F.cross_entropy(colors, targets[:, 1])
         self.log("train/loss", loss, prog_bar=True)
         return loss
-
-    def validation_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> None:
-        """Logs the accuracy on validation scenes, degraded in the same way every time."""
-        pixels, targets = batch
-        generator = torch.Generator(self.device).manual_seed(batch_index)
-        subjects, colors = split_logits(self.network(degrade(to_model_range(pixels), generator)).logits)
-        self.subject_accuracy(subjects, targets[:, 0])
-        self.color_accuracy(colors, targets[:, 1])
-        self.log("validation/subject_accuracy", self.subject_accuracy, prog_bar=True)
-        self.log("validation/color_accuracy", self.color_accuracy, prog_bar=True)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Returns AdamW with a one-cycle learning rate."""
-        return one_cycle(self, self.learning_rate)
-
-    def on_fit_end(self) -> None:
-        """Saves the network in half precision."""
-        self.network.to(torch.float16).save_pretrained(self.output)

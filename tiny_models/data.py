@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tiny_models.photographs import random_crops
-from tiny_models.scenes import COLORS, SUBJECTS, TRAINING_SEED, Scene, random_scenes
+from tiny_models.scenes import COLORS, SUBJECTS, TRAINING_SEED, Scene, random_scenes, with_other_subjects
 
 VALIDATION_SEED = 1
 """Seed of the scenes that training is validated on."""
@@ -85,3 +85,33 @@ class ScenesDataModule(InMemoryDataModule):
         validation = random_scenes(self.validation_scenes, VALIDATION_SEED)
         self.training_set = TensorDataset(pixels, targets)
         self.validation_set = TensorDataset(to_pixels(scene.draw() for scene in validation), labels(validation))
+
+
+class SwappedScenesDataModule(InMemoryDataModule):
+    """Batches of scenes and of the same scenes with other animals.
+
+    A batch is (pixels uint8 [B, 3, 64, 64], labels int64 [B, 2], and both again of the other scenes).
+
+    Args:
+        scenes: Number of training scenes.
+        validation_scenes: Number of validation scenes.
+        batch_size: Images per training step.
+    """
+
+    def __init__(self, scenes: int, validation_scenes: int = 256, batch_size: int = 64) -> None:
+        super().__init__(batch_size)
+        self.scenes = scenes
+        self.validation_scenes = validation_scenes
+
+    def setup(self, stage: str) -> None:
+        """Draws all images."""
+        if stage == "fit":
+            self.training_set = _swapped_pairs(self.scenes, TRAINING_SEED)
+            self.validation_set = _swapped_pairs(self.validation_scenes, VALIDATION_SEED)
+
+
+def _swapped_pairs(count: int, seed: int) -> TensorDataset:
+    scenes = random_scenes(count, seed)
+    others = with_other_subjects(scenes, seed)
+    pixels, other_pixels = (to_pixels(scene.draw() for scene in each) for each in (scenes, others))
+    return TensorDataset(pixels, labels(scenes), other_pixels, labels(others))

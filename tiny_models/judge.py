@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 from PIL import Image
 from torchmetrics.image import PeakSignalNoiseRatio
 from torchvision.utils import save_image
-from transformers import ResNetForImageClassification
+from transformers import AutoModelForImageClassification, PreTrainedModel
 
 import renoise
 from tiny_models.classifier import split_logits
@@ -27,7 +27,7 @@ BATCH_SIZE = 64
 
 
 class Verdict(NamedTuple):
-    """What each image shows, as positions in `SUBJECTS` and `COLORS`, both int64 [B]."""
+    """What each image shows, as positions in `SUBJECTS` and `COLORS`, both int64 [B]. No subject is -1."""
 
     subjects: torch.Tensor
     colors: torch.Tensor
@@ -41,22 +41,25 @@ class SceneJudge:
     """Classifies the subject and the color of scenes.
 
     Args:
-        network: The classifier, trained by `SceneClassifierModule`.
+        network: The classifier, trained by a `ClassifierModule`. If its configuration has a `confidence`, an image
+            whose subject is less probable than that shows no subject.
     """
 
-    def __init__(self, network: ResNetForImageClassification) -> None:
+    def __init__(self, network: PreTrainedModel) -> None:
         self.network = network.float().eval()
+        self.confidence: float = getattr(network.config, "confidence", 0.0)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> SceneJudge:
         """Loads the classifier from a folder in transformers layout."""
-        return cls(ResNetForImageClassification.from_pretrained(folder))
+        return cls(AutoModelForImageClassification.from_pretrained(folder))
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> Verdict:
         """Returns the verdict on images, float [B, 3, 64, 64] in [0, 1]."""
         subjects, colors = split_logits(self.network(self._inputs(images)).logits)
-        return Verdict(subjects.argmax(1), colors.argmax(1))
+        shares, found = subjects.softmax(1).max(1)
+        return Verdict(found.where(shares >= self.confidence, -1), colors.argmax(1))
 
     @torch.inference_mode()
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -68,7 +71,7 @@ class SceneJudge:
             images: Float [B, 3, 64, 64] in [0, 1].
 
         Returns:
-            Features, float32 [B, 24, 16, 16].
+            Features, float32 [B, C, 16, 16].
         """
         features: torch.Tensor = self.network(self._inputs(images), output_hidden_states=True).hidden_states[1]
         return features

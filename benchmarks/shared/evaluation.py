@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -53,12 +54,30 @@ class RoundTrip:
     latent_std: float
 
 
+class Judges(NamedTuple):
+    """Two independent classifiers of the results.
+
+    Args:
+        first: Names the most probable animal, and yields the features that layouts are compared by.
+        strict: Names no animal that is less than a share of what it sees.
+    """
+
+    first: SceneJudge
+    strict: SceneJudge
+
+    @classmethod
+    def from_pretrained(cls, classifier: str, strict_classifier: str) -> Judges:
+        """Loads both from folders in transformers layout."""
+        return cls(SceneJudge.from_pretrained(classifier), SceneJudge.from_pretrained(strict_classifier))
+
+
 @dataclass(frozen=True)
 class EditQuality:
     """Means over edited images.
 
     Args:
         target_share: Share of edits that show the animal asked for, in [0, 1].
+        strict_share: The same by the strict judge, to which an unfinished edit shows no animal.
         target_psnr: Of the edit against the scene drawn with that animal, in dB.
         background_psnr: Of the edit against the image, where neither animal is, in dB.
         background_ssim: Of the same pixels, in [-1, 1].
@@ -70,6 +89,7 @@ class EditQuality:
     """
 
     target_share: float
+    strict_share: float
     target_psnr: float
     background_psnr: float
     background_ssim: float
@@ -112,7 +132,7 @@ def evaluate_edits(
     inversion: Inversion,
     scenes: Sequence[Scene],
     targets: Sequence[Scene],
-    judge: SceneJudge,
+    judges: Judges,
     edited_together: int = 32,
 ) -> EditQuality:
     """Edits scenes into others and compares.
@@ -123,7 +143,7 @@ def evaluate_edits(
         inversion: Of the scenes, with all that the editor needs.
         scenes: Scenes that were inverted under their captions.
         targets: The same scenes with other animals.
-        judge: Recognizes the animals.
+        judges: Recognize the animals.
         edited_together: Largest batch.
 
     Raises:
@@ -143,7 +163,7 @@ def evaluate_edits(
             edited = editor.edit(model, part, [requests[index] for index in batch]).float().cpu()
             seconds = time.process_time() - started
         parts.append(
-            compare_edits(edited, [scenes[index] for index in batch], [targets[index] for index in batch], judge)
+            compare_edits(edited, [scenes[index] for index in batch], [targets[index] for index in batch], judges)
         )
         parts[-1]["nfe"] = torch.full((len(batch),), sum(calls) / len(batch))
         parts[-1]["seconds"] = torch.full((len(batch),), seconds / len(batch))
@@ -152,7 +172,7 @@ def evaluate_edits(
 
 
 def compare_edits(
-    edited: torch.Tensor, scenes: Sequence[Scene], targets: Sequence[Scene], judge: SceneJudge
+    edited: torch.Tensor, scenes: Sequence[Scene], targets: Sequence[Scene], judges: Judges
 ) -> dict[str, torch.Tensor]:
     """Returns the quality of each edit, [B] each, by the names of `EditQuality`.
 
@@ -160,15 +180,17 @@ def compare_edits(
         edited: float32 [B, 3, 64, 64] in [0, 1], on the CPU.
         scenes: The scenes that were edited.
         targets: The scenes that were asked for.
-        judge: Recognizes the animals.
+        judges: Recognize the animals.
     """
     images, mask = images_of(scenes), background(scenes, targets)
+    wanted = labels(list(targets))[:, 0]
     return {
-        "target_share": judge(edited).subjects.cpu() == labels(list(targets))[:, 0],
+        "target_share": judges.first(edited).subjects.cpu() == wanted,
+        "strict_share": judges.strict(edited).subjects.cpu() == wanted,
         "target_psnr": psnr(edited, images_of(targets)),
         "background_psnr": masked_psnr(edited, images, mask),
         "background_ssim": masked_ssim(edited, images, mask),
-        "structure_distance": structure_distance(judge.features(edited), judge.features(images)),
+        "structure_distance": structure_distance(judges.first.features(edited), judges.first.features(images)),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ class KeptRows(Generic[Row]):
     """Rows in a file of JSON lines, found by a description of what was measured.
 
     Args:
-        path: The file. It need not exist.
+        path: The file. It need not exist. Rows with other fields, of an older version, are measured again.
         kind: Dataclass of the rows, whose fields are numbers.
     """
 
@@ -24,7 +25,8 @@ class KeptRows(Generic[Row]):
         self.path = path
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         complete = [line for line in lines if line.endswith("\n")]  # a killed run may have cut off the last one
-        self._rows = {key: kind(**values) for key, values in map(json.loads, complete)}
+        fields = inspect.signature(kind).parameters.keys()
+        self._rows = {key: kind(**values) for key, values in map(json.loads, complete) if values.keys() == fields}
 
     def get(self, description: Any, measure: Callable[[], Row]) -> Row:
         """Returns the row of a description. Measures it first if the file does not have it.

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from benchmarks.ablation import PRESETS, AblationRow, Bench, block, main, variants
+from benchmarks.shared.evaluation import Judges
 from benchmarks.shared.kept_rows import KeptRows
 from benchmarks.shared.pages import check_block
 from benchmarks.shared.presets import load, read_tiny
 from benchmarks.shared.scenes import unseen_scenes
 from renoise import Inverter, NoiseCorrection, instantiate
-from tiny_models.judge import SceneJudge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CLASSIFIER = "data/models/scene-classifier"
+CLASSIFIERS = ("data/models/scene-classifier", "data/models/strict-classifier")
 
 
 def method(preset: str) -> Inverter:
@@ -54,7 +54,7 @@ def test_an_interrupted_ablation_continues_and_the_page_gets_its_table(
         measured.append(len(measured))
         if len(measured) == 3:
             raise KeyboardInterrupt
-        return AblationRow(30, 31, 0.9, 1e-3 * len(measured), 8, 0.0, 1.0, 0.5, 20)
+        return AblationRow(30, 31, 0.9, 1e-3 * len(measured), 8, 0.0, 1.0, 0.5, 0.25, 20)
 
     monkeypatch.setattr(Bench, "_measure", measure)
     page, kept = tmp_path / "results.md", tmp_path / "kept/rows.jsonl"
@@ -74,28 +74,30 @@ def test_an_interrupted_ablation_continues_and_the_page_gets_its_table(
 
 def test_a_table_shows_rounded_values_and_the_ceiling() -> None:
     rows = {
-        "plain": AblationRow(18.126, 30.104, 0.5, 3.7e-1, 4, -0.01, 0.42, 1.0, 15.5),
+        "plain": AblationRow(18.126, 30.104, 0.5, 3.7e-1, 4, -0.01, 0.42, 1.0, 0.75, 15.5),
         "no edit": AblationRow(29, 30, 0.9, 1e-3, 8, 0.0, 1.0),
     }
     text = block(rows)
-    assert "| plain | 3.70e-01 | 18.13 | 0.500 | 4 | -0.010 | 0.420 | 100.0% | 15.50 |" in text
-    assert "| no edit | 1.00e-03 | 29.00 | 0.900 | 8 | +0.000 | 1.000 |  |  |" in text
+    assert "| plain | 3.70e-01 | 18.13 | 0.500 | 4 | -0.010 | 0.420 | 100.0% | 75.0% | 15.50 |" in text
+    assert "| no edit | 1.00e-03 | 29.00 | 0.900 | 8 | +0.000 | 1.000 |  |  |  |" in text
     assert "round trip: 30.10 dB" in text
 
 
 def test_variants_are_measured_on_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first variants of the LCM-LoRA preset on one scene: renoising must help."""
     monkeypatch.chdir(REPOSITORY)
-    model, judge = read_tiny("lcm_lora"), SceneJudge.from_pretrained(CLASSIFIER)
-    bench = Bench(model, load(model), unseen_scenes(1), judge, KeptRows(tmp_path / "kept.jsonl", AblationRow))
+    model, judges = read_tiny("lcm_lora"), Judges.from_pretrained(*CLASSIFIERS)
+    bench = Bench(model, load(model), unseen_scenes(1), judges, KeptRows(tmp_path / "kept.jsonl", AblationRow))
     few = dict(list(variants(method("lcm_lora")).items())[:3])
     plain, one, four = bench.rows(few).values()
     assert [plain.nfe, one.nfe, four.nfe] == [4, 8, 20]
     assert four.latent_mse < plain.latent_mse
     assert four.target_share in (0, 1)
+    assert four.strict_share in (0, 1)
     (empty,) = bench.rows({"empty": few["K = 1"]}, prompt="").values()
     assert empty.latent_mse != one.latent_mse
-    assert [name for name, value in asdict(empty).items() if value is None] == ["target_share", "target_psnr"]
+    missing = [name for name, value in asdict(empty).items() if value is None]
+    assert missing == ["target_share", "strict_share", "target_psnr"]
 
 
 def test_every_preset_has_a_place_in_the_page() -> None:

@@ -19,6 +19,7 @@ def points(*rows: tuple[float, float, float], nfe: float = 40, **names: str) -> 
                 **named,
                 "guidance_scale": guidance,
                 "target_share": share,
+                "strict_share": share / 2,
                 "target_psnr": 17 + guidance,
                 "background_psnr": psnr,
                 **kept,
@@ -73,8 +74,8 @@ def test_the_table_has_a_row_per_pair_and_shows_where_the_share_is_not_reached()
     lines = table(pd.concat([points((1, 0.5, 30), (2, 1.0, 25)), poor])).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2:] == [
-        "| Swap | ddim | 1.80 | 90.0% | 18.80 | 26.00 | 0.900 | 0.0500 | 20 | 40 | 4.000 |",
-        "| Swap | bad | 2.00 | *75.0%* | 19.00 | 21.00 | 0.900 | 0.0500 | 20 | 40 | 4.000 |",
+        "| Swap | ddim | 1.80 | 90.0% | 45.0% | 18.80 | 26.00 | 0.900 | 0.0500 | 20 | 40 | 4.000 |",
+        "| Swap | bad | 2.00 | *75.0%* | 37.5% | 19.00 | 21.00 | 0.900 | 0.0500 | 20 | 40 | 4.000 |",
     ]
 
 

@@ -80,7 +80,7 @@ def test_an_interrupted_measurement_continues(
         measured.append(len(measured))
         if len(measured) == 3:
             raise KeyboardInterrupt
-        return EditQuality(0.5, 17, 25, 0.9, 0.05, len(measured), 0.1, 20)
+        return EditQuality(0.5, 0.25, 17, 25, 0.9, 0.05, len(measured), 0.1, 20)
 
     monkeypatch.setattr(edits, "evaluate_edits", evaluate_edits)
     kept = page.parent / "kept/rows.jsonl"

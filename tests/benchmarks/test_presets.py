@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ablation import AblationRow, Bench, variants
+from benchmarks.shared.evaluation import Judges
 from benchmarks.shared.kept_rows import KeptRows
 from benchmarks.shared.presets import load, read_tiny
 from benchmarks.shared.scenes import unseen_scenes
-from tiny_models.judge import SceneJudge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -19,8 +19,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """16 unseen scenes, and the preset that a test names."""
     monkeypatch.chdir(REPOSITORY)
-    model, judge = read_tiny(request.param), SceneJudge.from_pretrained("data/models/scene-classifier")
-    return Bench(model, load(model), unseen_scenes(16), judge, KeptRows(tmp_path / "kept.jsonl", AblationRow))
+    judges = Judges.from_pretrained("data/models/scene-classifier", "data/models/strict-classifier")
+    model = read_tiny(request.param)
+    return Bench(model, load(model), unseen_scenes(16), judges, KeptRows(tmp_path / "kept.jsonl", AblationRow))
 
 
 def measured(bench: Bench, *names: str) -> list[AblationRow]:

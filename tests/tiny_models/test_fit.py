@@ -14,7 +14,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from transformers import ResNetForImageClassification
+from transformers import ConvNextForImageClassification, ResNetForImageClassification
 
 from renoise.data.captioner import Captioner, CaptionerConfig
 from renoise.models.loading import load_model
@@ -72,6 +72,13 @@ def test_the_classifier_trains_and_resumes() -> None:
     fit_and_resume("classifier", Path("trained/classifier/model"))
     network = ResNetForImageClassification.from_pretrained("trained/classifier/model")
     assert list(network.config.id2label.values()) == [*SUBJECTS, *COLORS]
+
+
+def test_the_strict_classifier_trains_and_resumes_and_keeps_its_confidence() -> None:
+    fit_and_resume("strict_classifier", Path("trained/strict-classifier/model"), "--model.init_args.confidence=0.6")
+    network = ConvNextForImageClassification.from_pretrained("trained/strict-classifier/model")
+    assert list(network.config.id2label.values()) == [*SUBJECTS, *COLORS]
+    assert network.config.confidence == 0.6
 
 
 def test_the_autoencoder_and_then_tiny_sd_train_and_resume() -> None:

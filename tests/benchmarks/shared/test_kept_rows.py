@@ -38,6 +38,15 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
     assert kept.get("b", lambda: Row(2.0)) == Row(2.0)
 
 
+def test_a_row_of_a_version_with_other_fields_is_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('["\\"a\\"", {"psnr": 1.0}]\n["\\"b\\"", {"psnr": 2.0, "share": 0.5}]\n')
+    kept = KeptRows(path, Row)
+    assert kept.get("b", never) == Row(2.0, 0.5)
+    assert kept.get("a", lambda: Row(3.0)) == Row(3.0)
+    assert KeptRows(path, Row).get("a", never) == Row(3.0)
+
+
 def test_inversion_methods_with_other_options_are_other_rows(tmp_path: Path) -> None:
     kept = KeptRows(tmp_path / "rows.jsonl", Row)
     weights = [None, AveragingWeights([1.0], [1.0]), AveragingWeights([0.5, 0.5], [1.0])]
