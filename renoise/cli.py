@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from renoise.errors import InputError
 from renoise.presets import describe_presets, preset_path
-from renoise.utils.deferred_imports import defer_torchmetrics
+from renoise.utils.deferred_imports import defer_torchmetrics, without_collection
 from renoise.utils.launchers import is_first_process
 from renoise.utils.progress import status
 from renoise.utils.screen_text import escaped, format_warning
@@ -97,7 +97,7 @@ def _predict(args: list[str] | None) -> None:
         sys.argv[1:] = _with_presets(sys.argv[1:])  # in place, for the processes that Lightning starts with it
     else:
         args = _with_presets(args)
-    with status("starting …"):
+    with status("starting …"), without_collection():
         defer_torchmetrics()
         from renoise.predict import predict
     predict(args)

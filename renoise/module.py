@@ -218,7 +218,8 @@ class ReNoiseModule(Configurable, L.LightningModule):
 
     def _encode(self, images: torch.Tensor) -> Encoded:
         latents = self.model.encode_images(images)
-        return Encoded(latents, self.model.decode_latents(latents))
+        compared = any(metric.uses_decoded for metric in self.metrics.values())
+        return Encoded(latents, self.model.decode_latents(latents) if compared else None)
 
     @property
     def _loaded(self) -> InversionPipeline:
@@ -234,10 +235,9 @@ class ReNoiseModule(Configurable, L.LightningModule):
 
     def _check_size(self, height: int, width: int) -> None:
         """Raises InputError where a data module without `connect` gives images of a size that the model cannot take."""
-        multiple = self.model.size_multiple
-        if height % multiple or width % multiple:
-            text = f"data.resolution must be a multiple of {multiple} for {self.checkpoint}"
-            raise InputError(f"{text}, got {height}×{width}")
+        px = self.model.size_multiple
+        if height % px or width % px:
+            raise InputError(f"data.resolution must be a multiple of {px} for {self.checkpoint}, got {height}×{width}")
 
     def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:
         for record in records:

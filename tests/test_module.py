@@ -315,3 +315,17 @@ def test_a_trainer_without_the_writer_prefetches_captions_and_buckets_as_the_com
     shapes = {name: tuple(result.tensors["latent"].shape[1:]) for name, result in results.items()}
     assert shapes["square.png"] == (8, 8)
     assert shapes["tall.png"] == shapes["wide.png"][::-1] != (8, 8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("metrics", "decoded"), [(["psnr", "latent_mse"], 1), (["psnr_vae"], 2)])
+def test_the_ceiling_is_decoded_only_for_a_metric_that_uses_it(
+    tiny_sd: Path, monkeypatch: pytest.MonkeyPatch, metrics: list[str], decoded: int
+) -> None:
+    made = ReNoiseModule(str(tiny_sd), num_inference_steps=1, metrics=metrics)
+    made.configure_model()
+    calls, decode = [], made.model.decode_latents
+    monkeypatch.setattr(made.model, "decode_latents", lambda latents: calls.append(len(latents)) or decode(latents))
+    (row,) = (result.row for result in made.predict_step(batch().select([0]), 0))
+    assert row["status"] == "ok"
+    assert calls == [1] * decoded

@@ -36,16 +36,21 @@ class Encoded(NamedTuple):
 
     Args:
         latents: z_0, [B, C, h, w].
-        decoded: `latents` decoded: the autoencoder's own round trip, [B, 3, H, W] in [0, 1].
+        decoded: `latents` decoded: the autoencoder's own round trip, [B, 3, H, W] in [0, 1]. None where no metric of
+            the run uses it.
     """
 
     latents: Tensor
-    decoded: Tensor
+    decoded: Tensor | None = None
 
     def select(self, index: Sequence[int]) -> Encoded:
         """Returns the images at these positions of the batch."""
         positions = torch.as_tensor(index, dtype=torch.int64, device=self.latents.device)
-        return Encoded(self.latents[positions], self.decoded[positions])
+        return self.apply(lambda tensor: tensor[positions])
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Encoded:
+        """Returns the same with a function applied to every tensor."""
+        return Encoded(function(self.latents), None if self.decoded is None else function(self.decoded))
 
 
 class ImageBatch:
@@ -114,7 +119,7 @@ class ImageBatch:
             sha256=self.sha256,
             time_ids=function(self.time_ids),
             failures=self.failures,
-            encoded=None if self.encoded is None else Encoded(*map(function, self.encoded)),
+            encoded=None if self.encoded is None else self.encoded.apply(function),
         )
 
 

@@ -22,6 +22,7 @@ class Comparison:
         latents: z_0 as encoded from the originals, [B, C, h, w].
         rebuilt_latents: z_0 as sampling gives it, [B, C, h, w].
         decoded: `latents` decoded, without any inversion: the autoencoder's own round trip, [B, 3, H, W] in [0, 1].
+            None where no metric of the run uses it.
 
     Example:
         >>> import torch
@@ -36,7 +37,7 @@ class Comparison:
     reconstructions: Tensor
     latents: Tensor
     rebuilt_latents: Tensor
-    decoded: Tensor
+    decoded: Tensor | None = None
 
 
 class Metric(ABC):
@@ -61,6 +62,8 @@ class Metric(ABC):
     format: ClassVar[str]
     """Format specification of a value in tables, such as ".2f"."""
     higher_is_better: ClassVar[bool]
+    uses_decoded: ClassVar[bool] = True
+    """Whether it reads `Comparison.decoded`. A run whose metrics do not saves one decoding of every image."""
 
     @abstractmethod
     def __call__(self, comparison: Comparison) -> Tensor:

@@ -24,6 +24,7 @@ class PSNR(Metric):
     title = "PSNR (dB)"
     format = ".2f"
     higher_is_better = True
+    uses_decoded = False
 
     def __call__(self, comparison: Comparison) -> Tensor:
         """See `Metric` and `functional.psnr`."""
@@ -46,6 +47,7 @@ class SSIM(Metric):
     title = "SSIM"
     format = ".3f"
     higher_is_better = True
+    uses_decoded = False
 
     def __call__(self, comparison: Comparison) -> Tensor:
         """See `Metric` and `functional.ssim`."""
@@ -71,6 +73,7 @@ class PSNRVAE(Metric):
 
     def __call__(self, comparison: Comparison) -> Tensor:
         """See `Metric` and `functional.psnr`."""
+        assert comparison.decoded is not None, "a run decodes it for metrics with uses_decoded"
         return functional.psnr(comparison.decoded, comparison.images)
 
 
@@ -90,6 +93,7 @@ class LatentMSE(Metric):
     title = "latent MSE"
     format = ".2e"
     higher_is_better = False
+    uses_decoded = False
 
     def __call__(self, comparison: Comparison) -> Tensor:
         """See `Metric` and `functional.mean_squared_error`."""

@@ -61,7 +61,7 @@ def measure(
 
     Args:
         batch: The images.
-        encoded: The images as latents, and the autoencoder's round trip.
+        encoded: The images as latents, and the autoencoder's round trip where a metric uses it.
         inversion: The inversion of the images.
         rebuilt_latents: z_0 as sampling from the inversion gives it, [B, C, h, w].
         reconstructions: `rebuilt_latents` decoded, [B, 3, H, W] in [0, 1].

@@ -1,9 +1,13 @@
-"""Spares the command line imports that it does not need."""
+"""Spares the command line imports that it does not need, and searching what they made for garbage."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec
@@ -48,3 +52,23 @@ def _add_what_lightning_needs(package: ModuleType) -> None:
     import_module("torchmetrics.utilities")  # before `metric`, which it imports while it is imported itself
     for name, module in LIGHTNING_NEEDS.items():
         attributes[name] = getattr(import_module(module), name)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Imports modules inside the block without garbage collection, which never searches what they made later either.
+
+    Modules stay until the program ends, when all memory is freed at once. The collector would search them again and
+    again while they are imported, and at the end. A second call in the same process changes nothing, because what a
+    run made before it may be garbage.
+    """
+    if not gc.isenabled() or gc.get_freeze_count():
+        yield
+        return
+    atexit.register(gc.freeze)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -38,3 +38,28 @@ assert not [name for name in sys.modules if name.startswith("torchmetrics")]
 
 def test_another_version_of_torchmetrics_is_imported_as_usual() -> None:
     subprocess.run([sys.executable, "-c", FALLBACK], check=True)
+
+
+UNCOLLECTED = """
+import atexit, gc
+from renoise.utils.deferred_imports import without_collection
+
+atexit.register(lambda: print(gc.get_freeze_count() > imported))  # runs after what is registered later
+with without_collection():
+    assert not gc.isenabled()
+    cycle = []
+    cycle.append(cycle)
+assert gc.isenabled()
+imported = gc.get_freeze_count()
+assert not any(each is cycle for each in gc.get_objects()), "what imports made is searched for garbage"
+made = [[cycle] for _ in range(100)]
+with without_collection():
+    assert gc.isenabled()
+assert gc.get_freeze_count() == imported, "what a run makes is collected while it runs"
+assert any(each is made for each in gc.get_objects())
+"""
+
+
+def test_imports_and_the_end_of_the_program_are_not_searched_for_garbage_but_a_run_is() -> None:
+    done = subprocess.run([sys.executable, "-c", UNCOLLECTED], check=True, capture_output=True, text=True)
+    assert done.stdout == "True\n"
