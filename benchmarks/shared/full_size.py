@@ -92,6 +92,15 @@ def parts_of(family: str) -> dict[str, nn.Module]:
     return {name: part.half().requires_grad_(False) for name, part in parts.items()}
 
 
+def random_unet(family: str) -> nn.Module:
+    """Returns the UNet of a family with random weights, in float16 on the CPU.
+
+    Args:
+        family: A name in `FAMILIES`.
+    """
+    return _fill(parts_of(family)["unet"])
+
+
 def write_checkpoint(folder: Path, family: str, tokenizer: Path) -> None:
     """Writes a checkpoint in float16, in diffusers layout.
 

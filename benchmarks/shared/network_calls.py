@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, TypeVar
 
 import torch
@@ -60,12 +61,25 @@ class Call:
                 torch.autograd.grad(output.sum(), inputs)
 
 
-@torch.no_grad()
-def overhead(network: nn.Module, work: Callable[[], object], repeats: int = 5) -> float:
-    """Returns the time of some work divided by the time of its network calls alone.
+@dataclass(frozen=True)
+class Timing:
+    """How long some work takes, and its network calls alone.
 
-    Everything else counts as overhead, such as decoding images. The result is the median of interleaved repeats. Calls
-    that the work takes gradients of are repeated forward and backward.
+    Args:
+        seconds: Median of the work's times.
+        overhead: Median of the work's time divided by the time of its network calls alone.
+    """
+
+    seconds: float
+    overhead: float
+
+
+@torch.no_grad()
+def timed(network: nn.Module, work: Callable[[], object], repeats: int = 5) -> Timing:
+    """Times some work against its network calls alone.
+
+    Everything else counts as overhead, such as decoding images. Repeats of both are interleaved. Calls that the work
+    takes gradients of are repeated forward and backward.
 
     Args:
         network: The network.
@@ -74,15 +88,27 @@ def overhead(network: nn.Module, work: Callable[[], object], repeats: int = 5) -
     """
     with network_calls(network, Call.of) as calls:
         work()
-    ratios = []
+    times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = _now()
         work()
-        done = time.perf_counter()
+        done = _now()
         for call in calls:
             call.repeat(network)
-        ratios.append((done - started) / (time.perf_counter() - done))
-    return sorted(ratios)[repeats // 2]
+        times.append((done - started, _now() - done))
+    return Timing(median(whole for whole, _ in times), median(whole / alone for whole, alone in times))
+
+
+def overhead(network: nn.Module, work: Callable[[], object], repeats: int = 5) -> float:
+    """Returns the time of some work divided by the time of its network calls alone; see `timed`."""
+    return timed(network, work, repeats).overhead
+
+
+def _now() -> float:
+    """Returns the time in seconds once a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _detach(value: Any) -> Any:

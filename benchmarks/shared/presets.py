@@ -25,6 +25,12 @@ def read_model(*sources: str) -> dict[str, Any]:
     return model
 
 
+def tiny_presets() -> list[str]:
+    """Returns the names of the presets that have an overlay in configs/tiny."""
+    overlays = (CHECKOUT / "configs" / "tiny").glob("*.yaml")
+    return sorted(path.stem for path in overlays if (CHECKOUT / "configs" / "presets" / path.name).exists())
+
+
 def read_tiny(preset: str) -> dict[str, Any]:
     """Returns `model` of a preset with the shipped model in place of the real one."""
     return read_model(preset, f"configs/tiny/{preset}.yaml")

@@ -177,8 +177,10 @@ class DiffusionModel(nn.Module, ABC):
         Returns:
             The prediction for each branch, in the type of the latents.
         """
+        inputs = torch.cat(list(latents)).to(self.dtype)
         if isinstance(timestep, torch.Tensor):
             timestep = timestep.repeat(len(branches))
-        inputs = torch.cat(list(latents)).to(self.dtype)
+        else:  # filled on the device: the network would copy a number there, and a GPU waits for such a copy
+            timestep = torch.full((), timestep, dtype=torch.float32, device=inputs.device)
         output: torch.Tensor = self.network(inputs, timestep, return_dict=False, **self.network_inputs(branches))[0]
         return list(output.to(latents[0].dtype).split(len(latents[0])))

@@ -83,3 +83,17 @@ def test_the_networks_move_with_the_module(model: DiffusionModel) -> None:
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         assert {id(parameter) for parameter in part.parameters()} <= mine
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("timestep", [999.0, 13, 0.123456789])
+def test_a_prediction_copies_no_number_to_the_device_and_waits_for_none(model: DiffusionModel, timestep: float) -> None:
+    conditioning = model.encode_prompts(PROMPTS)
+    latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        found = model.predict(latents, timestep, conditioning)
+    operations = {event.key for event in profile.key_averages()}
+    assert "aten::addmm" in operations
+    assert not operations & {"aten::lift_fresh", "aten::_local_scalar_dense", "aten::nonzero"}
+    expected = model.network(latents, timestep, conditioning.prompt_embeds).sample
+    assert torch.equal(found, expected)
