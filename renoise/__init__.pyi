@@ -3,13 +3,14 @@ from .api.inverted_images import InvertedImages as InvertedImages
 from .api.loading import load as load
 from .api.pipeline import InversionPipeline as InversionPipeline
 from .api.saved import load_inversion as load_inversion
+from .core.anderson import Anderson as Anderson
 from .core.edit_regularization import EditRegularization as EditRegularization
 from .core.fixed_point import Solution as Solution
 from .core.fixed_point import Solver as Solver
 from .core.fixed_point import StepEquation as StepEquation
 from .core.noise_correction import NoiseCorrection as NoiseCorrection
 from .core.renoise import AveragingWeights as AveragingWeights
-from .core.renoise import FixedPointIteration as FixedPointIteration
+from .core.renoise import Renoising as Renoising
 from .core.rng import ImageRNG as ImageRNG
 from .core.schedule import Schedule as Schedule
 from .core.step import Step as Step

@@ -225,7 +225,7 @@ def test_mappings_with_spaces_and_json_are_read(value: str, photos: Path, tmp_pa
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--model.inversion.solver=Magic", "'Magic' is neither a class nor a mapping. There are: FixedPointIteration"),
+        ("--model.inversion.solver=Magic", "'Magic' is neither a class nor a mapping. There are: Renoising"),
         ("--model.inversion.averaging_weights=3", "Give a mapping of its options: below, above"),
         ("--model.inversion.noise_correction=Magic", "Give a mapping of its options: method, strength, steps"),
         ("--model.inversion.regularization=[1]", "Give a mapping of its options: lambda_pair, lambda_patch_kl"),

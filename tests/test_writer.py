@@ -25,8 +25,8 @@ from renoise.outputs.manifest import Manifest
 
 PROMPT, EDIT = "a fox on a plain red background", "a wolf on a plain red background"
 COLUMNS = ["file_name", "status", "error", "prompt", "edit_prompt"]
-COLUMNS += ["psnr", "ssim", "psnr_vae", "latent_mse", "nfe", "residual", "converged", "seconds", "inversion", "edits"]
-COLUMNS += ["image_file"]
+COLUMNS += ["psnr", "ssim", "psnr_vae", "latent_mse", "nfe", "residual", "converged", "fell_back"]
+COLUMNS += ["seconds", "inversion", "edits", "image_file"]
 SAMPLERS = ["DDIMScheduler", "EulerAncestralDiscreteScheduler"]
 
 

@@ -17,6 +17,9 @@ Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Regularize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
 """(prediction, the latents it was made at, index, k) -> the regularized prediction, δᵏ − ∇L_edit(δᵏ)."""
 
+Stop = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(residual [n], evaluations of G so far, int64 [n], index int64 [n]) -> whether each image stops now, bool [n]."""
+
 
 @dataclass(frozen=True)
 class StepEquation:
@@ -28,6 +31,7 @@ class StepEquation:
         predict: The network.
         noise: ε_t, [B, C, h, w]. None where ρ = 0.
         regularize: Applied to predictions before they are used. None leaves them as they are.
+        warm_start: z⁰ where it is better than z_{t-1}, [B, C, h, w]. None starts at z_{t-1}, as the paper does.
 
     Example:
         >>> import torch
@@ -45,6 +49,12 @@ class StepEquation:
     predict: Predict
     noise: torch.Tensor | None = None
     regularize: Regularize | None = None
+    warm_start: torch.Tensor | None = None
+
+    @property
+    def start(self) -> torch.Tensor:
+        """z⁰, the estimate that a solver starts from."""
+        return self.previous if self.warm_start is None else self.warm_start
 
     def renoise(self, prediction: torch.Tensor, estimate: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Returns G of some images from the prediction made at their estimates.
@@ -77,6 +87,7 @@ class Solution:
         iterations: How often G was evaluated for each image, int64 [B].
         residual: Of the last evaluation, see `StepEquation.residual`, [B].
         converged: Whether the residual reached the tolerance, bool [B]. None where no tolerance was given.
+        fell_back: Whether an accelerated solver gave up and renoised plainly, bool [B]. None where the solver cannot.
 
     Example:
         >>> import torch
@@ -90,6 +101,7 @@ class Solution:
     iterations: torch.Tensor
     residual: torch.Tensor
     converged: torch.Tensor | None
+    fell_back: torch.Tensor | None = None
 
 
 class Solver(Configurable, ABC):
@@ -97,16 +109,22 @@ class Solver(Configurable, ABC):
 
     Example:
         >>> import torch
-        >>> from renoise import FixedPointIteration, Step, StepEquation
+        >>> from renoise import Renoising, Step, StepEquation
         >>> step = Step(timestep=500, phi=1.2, psi=-0.3, rho=0.0, input_scale=1.0, signal=0.8, sigma=0.6)
         >>> equation = StepEquation(step, torch.ones(1, 4, 8, 8), predict=lambda latents, index: latents.sin())
-        >>> solution = FixedPointIteration().solve(equation, weights=[0.0] * 20 + [1.0], tolerance=1e-4)
+        >>> solution = Renoising().solve(equation, weights=[0.0] * 20 + [1.0], tolerance=1e-4)
         >>> bool(solution.converged)
         True
     """
 
     @abstractmethod
-    def solve(self, equation: StepEquation, weights: Sequence[float], tolerance: float | None = None) -> Solution:
+    def solve(
+        self,
+        equation: StepEquation,
+        weights: Sequence[float],
+        tolerance: float | None = None,
+        stop: Stop | None = None,
+    ) -> Solution:
         """Solves the equation of one step.
 
         Args:
@@ -114,4 +132,5 @@ class Solver(Configurable, ABC):
             weights: w_1 … w_n of the estimates z¹ … zⁿ, of which the result is the mean. Their number is the most
                 evaluations of G for an image. They sum to 1 and the last one is above 0.
             tolerance: An image stops as soon as its residual is at most this. None never stops early.
+            stop: Another reason for an image to stop, such as a budget. None is none.
         """

@@ -7,23 +7,29 @@ from dataclasses import dataclass, field
 
 import torch
 
-from renoise.core.fixed_point import Solution, Solver, StepEquation
+from renoise.core.fixed_point import Solution, Solver, StepEquation, Stop
 from renoise.core.noise_correction import NoiseCorrection
 
 
-class FixedPointIteration(Solver):
+class Renoising(Solver):
     """Renoises again and again from z_{t-1}, and averages the estimates (lines 4 to 9 of Algorithm 1).
 
     Example:
         >>> import torch
-        >>> from renoise import FixedPointIteration, Step, StepEquation
+        >>> from renoise import Renoising, Step, StepEquation
         >>> step = Step(timestep=500, phi=1.0, psi=-0.5, rho=0.0, input_scale=1.0, signal=0.8, sigma=0.6)
         >>> equation = StepEquation(step, torch.ones(1, 4, 8, 8), predict=lambda latents, index: latents)
-        >>> FixedPointIteration().solve(equation, weights=[0.0, 0.0, 1.0]).latents.mean()
+        >>> Renoising().solve(equation, weights=[0.0, 0.0, 1.0]).latents.mean()
         tensor(1.8750)
     """
 
-    def solve(self, equation: StepEquation, weights: Sequence[float], tolerance: float | None = None) -> Solution:
+    def solve(
+        self,
+        equation: StepEquation,
+        weights: Sequence[float],
+        tolerance: float | None = None,
+        stop: Stop | None = None,
+    ) -> Solution:
         """Solves the equation of one step; see `Solver.solve`.
 
         Where an image stops at zᵏ, the estimates after it count as zᵏ. The network is called for the images that have
@@ -33,29 +39,67 @@ class FixedPointIteration(Solver):
         residual = average.new_zeros(len(average))
         iterations = torch.zeros(len(average), dtype=torch.int64, device=average.device)
         index = torch.arange(len(average), device=average.device)
-        estimate = equation.previous  # z⁰ = z_{t-1}
+        estimate = equation.start  # z⁰
+        acceleration = self.acceleration(equation)
         for k, weight in enumerate(weights):
             prediction = equation.predict(estimate, index)  # δᵏ = ε_θ(zᵏ⁻¹, t, c)
             if equation.regularize is not None and weight > 0:
                 prediction = equation.regularize(prediction, estimate, index, k)  # δᵏ ← δᵏ − ∇L_edit(δᵏ)
-            renoised = equation.renoise(prediction, estimate, index)  # zᵏ = (z_{t-1} − ψ δᵏ − ρ ε) / φ
+                if not any(weights[:k]):
+                    acceleration.restart()  # G changes here
+            renoised = equation.renoise(prediction, estimate, index)  # (z_{t-1} − ψ δᵏ − ρ ε) / φ
             residual[index] = equation.residual(estimate, renoised, index)
             iterations[index] += 1
-            if tolerance is None:
-                average += weight * renoised  # z_t = Σ_k w_k zᵏ
-                estimate = renoised
+            following = acceleration.next_estimate(estimate, renoised, index)  # zᵏ
+            if tolerance is None and stop is None:
+                average += weight * following  # z_t = Σ_k w_k zᵏ
+                estimate = following
                 continue
-            stops = residual[index] <= tolerance
-            final = renoised[stops]
+            stops = _stops(residual[index], iterations[index], index, tolerance, stop)
+            final = following[stops]
             if equation.regularize is not None and weight == 0 and len(final):  # this estimate is used after all
                 regular = equation.regularize(prediction[stops], estimate[stops], index[stops], k)
                 final = equation.renoise(regular, estimate[stops], index[stops])
             average[index[stops]] += sum(weights[k:]) * final
-            average[index[~stops]] += weight * renoised[~stops]
-            estimate, index = renoised[~stops], index[~stops]
+            average[index[~stops]] += weight * following[~stops]
+            estimate, index = following[~stops], index[~stops]
             if len(index) == 0:
                 break
-        return Solution(average, iterations, residual, None if tolerance is None else residual <= tolerance)
+        converged = None if tolerance is None else residual <= tolerance
+        return Solution(average, iterations, residual, converged, acceleration.fell_back)
+
+    def acceleration(self, equation: StepEquation) -> Acceleration:
+        """Returns what finds the next estimate from the renoised ones. Plain renoising takes the last of them."""
+        return Acceleration()
+
+
+class Acceleration:
+    """Finds the next estimate of one step. This one takes zᵏ = G(zᵏ⁻¹), which is plain renoising."""
+
+    fell_back: torch.Tensor | None = None
+
+    def next_estimate(self, estimate: torch.Tensor, renoised: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Returns zᵏ from zᵏ⁻¹ and G(zᵏ⁻¹), all [n, C, h, w], for the images at `index`, int64 [n]."""
+        return renoised
+
+    def restart(self) -> None:
+        """Forgets earlier estimates, because G has changed."""
+
+
+def _stops(
+    residual: torch.Tensor,
+    iterations: torch.Tensor,
+    index: torch.Tensor,
+    tolerance: float | None,
+    stop: Stop | None,
+) -> torch.Tensor:
+    """Returns whether each image stops, bool [n]."""
+    stops = torch.zeros_like(index, dtype=torch.bool)
+    if tolerance is not None:
+        stops |= residual <= tolerance
+    if stop is not None:
+        stops |= stop(residual, iterations, index)
+    return stops
 
 
 @dataclass(frozen=True)
@@ -119,36 +163,53 @@ class ReNoiseStep:
         tolerance: An image stops as soon as its residual is at most this. None never stops early.
         solver: Of the step's equation.
         noise_correction: Of the noise of a stochastic step. None leaves the noise as it was drawn.
+        stochastic_iterations: K of the steps that draw noise. None is `iterations`.
 
     Raises:
-        ValueError: `iterations` is negative, or `tolerance` is not positive.
+        ValueError: A number of iterations is negative, or `tolerance` is not positive.
     """
 
     iterations: int = 1
     averaging_weights: AveragingWeights | None = None
     tolerance: float | None = None
-    solver: Solver = field(default_factory=FixedPointIteration)
+    solver: Solver = field(default_factory=Renoising)
     noise_correction: NoiseCorrection | None = None
+    stochastic_iterations: int | None = None
 
     def __post_init__(self) -> None:
         if self.iterations < 0:
             raise ValueError(f"iterations must be 0 or more, got {self.iterations}")
+        if self.stochastic_iterations is not None and self.stochastic_iterations < 0:
+            raise ValueError(f"stochastic_iterations must be 0 or more, or null, got {self.stochastic_iterations}")
         if self.tolerance is not None and not self.tolerance > 0:
             raise ValueError(f"tolerance must be positive, or null, got {self.tolerance}")
 
-    def weights(self, timestep: float) -> list[float]:
-        """Returns w_1 … w_n of the estimates at a step, one for each network call."""
-        if self.averaging_weights is None:
-            return [0.0] * self.iterations + [1.0]
-        return self.averaging_weights.at(timestep, self.iterations)
+    @property
+    def max_estimates(self) -> int:
+        """Most estimates of a step, K + 1."""
+        return 1 + max(self.iterations, self.stochastic_iterations or 0)
 
-    def invert(self, equation: StepEquation) -> tuple[Solution, torch.Tensor | None]:
+    def weights(self, timestep: float, draws_noise: bool = False) -> list[float]:
+        """Returns w_1 … w_n of the estimates at a step, one for each network call."""
+        iterations = self.iterations
+        if draws_noise and self.stochastic_iterations is not None:
+            iterations = self.stochastic_iterations
+        if self.averaging_weights is None:
+            return [0.0] * iterations + [1.0]
+        return self.averaging_weights.at(timestep, iterations)
+
+    def invert(self, equation: StepEquation, stop: Stop | None = None) -> tuple[Solution, torch.Tensor | None]:
         """Finds z_t, and the noise under which the sampler's step leads from it back to z_{t-1}.
+
+        Args:
+            equation: Of B images.
+            stop: See `Solver.solve`.
 
         Returns:
             The solution, and the corrected noise ε_t, [B, C, h, w]. None where the step has no noise.
         """
-        solution = self.solver.solve(equation, self.weights(equation.step.timestep), self.tolerance)
+        weights = self.weights(equation.step.timestep, equation.step.rho != 0)
+        solution = self.solver.solve(equation, weights, self.tolerance, stop)
         if self.noise_correction is None or equation.noise is None or equation.step.rho == 0:
             return solution, equation.noise
         everyone = torch.arange(len(solution.latents), device=solution.latents.device)

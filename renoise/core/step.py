@@ -5,6 +5,7 @@ z_{t-1} = φ_t · z_t + ψ_t · ε_θ(z_t, t, c) + ρ_t · ε_t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -81,8 +82,15 @@ class Step:
         """
         if self.noise_from_prediction == 0:
             return self.renoise(previous, prediction, noise)
-        epsilon = self.predicted_noise(estimate, prediction)
+        return self.renoise_under(previous, self.predicted_noise(estimate, prediction), noise)
+
+    def renoise_under(self, previous: torch.Tensor, epsilon: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Returns z_t from z_{t-1} and the noise ε in the prediction, whatever the network predicts."""
         return self._add(previous - self.psi_of_noise * epsilon, -self.rho, noise) / self.phi_of_noise
+
+    def solved_noise(self, previous: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Returns the ε under which z_t leads to z_{t-1}, the inverse of `renoise_under`."""
+        return self._add(previous - self.phi_of_noise * latents, -self.rho, noise) / self.psi_of_noise
 
     def defect(self, estimate: torch.Tensor, renoised: torch.Tensor) -> torch.Tensor:
         """Returns by how much the sampler's step from an estimate of z_t misses z_{t-1}: φ · (z^{k+1} − z^k).
@@ -117,6 +125,19 @@ class Step:
     def phi_of_noise(self) -> float:
         """φ of the step written in terms of ε instead of the network's output."""
         return self.phi if self.noise_from_prediction == 0 else self.phi - self.psi_of_noise * self.noise_from_latents
+
+    @property
+    def kept_noise(self) -> float:
+        """Factor in z_{t-1} of the noise that is in z_t."""
+        if self.noise_from_prediction == 0:  # a level of pure noise, where the prediction is of z_0
+            return self.phi * self.sigma
+        return self.phi_of_noise * self.sigma + self.psi_of_noise
+
+    @property
+    def cleaner_level(self) -> tuple[float, float]:
+        """Factors of z_0 and of the noise, kept and fresh together, in z_{t-1}."""
+        signal = abs(self.psi) if self.noise_from_prediction == 0 else self.phi_of_noise * self.signal
+        return signal, math.hypot(self.kept_noise, self.rho)
 
     def _add(self, latents: torch.Tensor, scale: float, noise: torch.Tensor | None) -> torch.Tensor:
         if self.rho == 0:

@@ -43,6 +43,7 @@ class Inversion:
         residual: Largest residual over the steps that were solved, [B], see `Solution.residual`. None where the method
             solves no equation.
         converged: Whether every step reached the tolerance, bool [B]. None where no tolerance was given.
+        fell_back: Whether an accelerated solver had to renoise plainly in any step, bool [B]. None for other solvers.
         failures: What went wrong, by position in the batch.
         trajectory: z_T … z_0 as the inversion found them, [S + 1, B, C, h, w]. None where it was not kept.
         follows_trajectory: Whether reconstruction takes its latents from the trajectory, as in direct inversion.
@@ -68,6 +69,7 @@ class Inversion:
     nfe: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     residual: torch.Tensor | None = None
     converged: torch.Tensor | None = None
+    fell_back: torch.Tensor | None = None
     failures: dict[int, str] = field(default_factory=dict)
     trajectory: torch.Tensor | None = None
     follows_trajectory: bool = False
@@ -86,6 +88,7 @@ class Inversion:
             nfe=self.nfe[images],
             residual=None if self.residual is None else self.residual[images],
             converged=None if self.converged is None else self.converged[images],
+            fell_back=None if self.fell_back is None else self.fell_back[images],
             failures={new: self.failures[old] for new, old in enumerate(index) if old in self.failures},
             trajectory=None if self.trajectory is None else self.trajectory[:, images],
             null_embeddings=None if self.null_embeddings is None else self.null_embeddings[:, images],

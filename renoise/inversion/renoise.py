@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+from typing import Literal, get_args
+
 import torch
 
+from renoise.core.budget import CallBudget
 from renoise.core.edit_regularization import EditRegularization
-from renoise.core.edit_regularizer import EditRegularizer
-from renoise.core.fixed_point import Solver, StepEquation
+from renoise.core.fixed_point import Solver
 from renoise.core.noise_correction import NoiseCorrection
-from renoise.core.renoise import AveragingWeights, FixedPointIteration, ReNoiseStep
+from renoise.core.renoise import AveragingWeights, ReNoiseStep, Renoising
 from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
+from renoise.core.step import Step
+from renoise.errors import InputWarning
 from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.renoise_run import RenoiseRun
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
 from renoise.utils.progress import track
+
+StochasticSteps = Literal["solve", "posterior"]
 
 
 class ReNoise(Inverter):
     """ReNoise: Real Image Inversion Through Iterative Noising (arXiv 2403.14602).
 
+    `warm_start`, `solver`, `max_nfe` and `stochastic_steps` go beyond the paper, and are off by default.
+
     Args:
-        iterations: K of the paper. A step takes at most K + 1 network calls. 0 is plain reversal of the sampler.
+        iterations: K of the paper. A step takes at most K + 1 network calls. 0 is plain reversal of the sampler. Null
+            is 1, or as many as the budget allows where there is `max_nfe`.
         averaging_weights: Weights of the last estimates of every step (the paper's Table 1). Null takes the last one.
         tolerance: An image stops renoising a step once the sampler's step leaves a relative error of at most this. Null
-            never stops early.
-        solver: Solver of a step's equation. Null is FixedPointIteration, Algorithm 1.
+            never stops early. It is raised to what the precision of the run can reach.
+        solver: Solver of a step's equation. Null is Renoising, Algorithm 1. Anderson leaves a smaller error.
         regularization: Edit regularization of the predictions (L_edit of the paper). Null leaves them as they are.
         noise_correction: Correction of a stochastic sampler's noise once a step is solved. Null leaves it as drawn.
+        warm_start: Whether a step starts at an estimate of the right noise level, found from the cleaner steps, and not
+            at the latents of the step before (see `WarmStart`).
+        max_nfe: Most function evaluations of an image. They go where the error is largest. Null is no limit.
+        stochastic_iterations: K of the steps that draw noise, where it is to differ. Their corrected noise absorbs the
+            error that is left. Null is `iterations`.
+        stochastic_steps: How steps that draw noise are inverted. `solve` is the paper's way: the noise is drawn first.
+            `posterior` draws the latents and takes the noise that makes the step exact, so that it costs one network
+            call and both look like noise (see `draw_latents`). The cleanest step is solved in either case.
 
     Raises:
-        ValueError: `iterations` is negative, or `tolerance` is not positive.
+        ValueError: A value is out of range, or `posterior` is combined with an option that it has no use for.
 
     Example:
         >>> import renoise
@@ -38,25 +58,57 @@ class ReNoise(Inverter):
         >>> pipeline = renoise.load("data/models/tiny-sd", num_inference_steps=2, inversion=inversion)
         >>> pipeline.invert("data/images/scenes/00-cat.png", "a cat", resolution=64).names
         ['00-cat']
+        >>> inversion = renoise.ReNoise(warm_start=True, solver=renoise.Anderson(), max_nfe=8)
+        >>> pipeline = renoise.load("data/models/tiny-sd", num_inference_steps=2, inversion=inversion)
+        >>> pipeline.invert("data/images/scenes/00-cat.png", "a cat", resolution=64).inversion.nfe
+        tensor([8])
     """
 
     def __init__(
         self,
-        iterations: int = 1,
+        iterations: int | None = None,
         averaging_weights: AveragingWeights | None = None,
         tolerance: float | None = None,
         solver: Solver | None = None,
         regularization: EditRegularization | None = None,
         noise_correction: NoiseCorrection | None = None,
+        warm_start: bool = False,
+        max_nfe: int | None = None,
+        stochastic_iterations: int | None = None,
+        stochastic_steps: StochasticSteps = "solve",
     ) -> None:
-        solver = solver or FixedPointIteration()
-        self.step = ReNoiseStep(iterations, averaging_weights, tolerance, solver, noise_correction)
+        if max_nfe is not None and max_nfe < 1:
+            raise ValueError(f"max_nfe must be 1 or more, or null, got {max_nfe}")
+        if stochastic_steps not in get_args(StochasticSteps):
+            raise ValueError(f"stochastic_steps must be solve or posterior, got {stochastic_steps!r}")
+        self.draws_latents = stochastic_steps == "posterior"
+        if self.draws_latents:
+            if noise_correction is not None or stochastic_iterations is not None:
+                raise ValueError(
+                    "noise_correction and stochastic_iterations must be null with stochastic_steps posterior, "
+                    "which solves no step that draws noise and makes every noise exact"
+                )
+            noise_correction = NoiseCorrection("override")  # of the cleanest step, should it draw noise
+        if iterations is None:
+            iterations = 1 if max_nfe is None else max_nfe
+        solver = solver or Renoising()
+        self.step = ReNoiseStep(
+            iterations, averaging_weights, tolerance, solver, noise_correction, stochastic_iterations
+        )
         self.regularization = regularization
+        self.warm_start = warm_start
+        self.max_nfe = max_nfe
 
     def check(self, model: DiffusionModel, schedule: Schedule, guidance_scale: float) -> None:
-        """Raises ValueError where there is no noise to correct."""
-        if self.step.noise_correction is not None:
-            schedule.check_stochastic("noise_correction")
+        """Raises ValueError where there is no noise to correct or draw, or where `max_nfe` is too small."""
+        needs_noise = {
+            "stochastic_steps posterior": self.draws_latents,
+            "noise_correction": self.step.noise_correction is not None,
+            "stochastic_iterations": self.step.stochastic_iterations is not None,
+        }
+        for name in (name for name, needed in needs_noise.items() if needed):
+            schedule.check_stochastic(name)
+        self._evaluations(schedule, 1 if guidance_scale == 1 or model.takes_guidance_scale else 2)
 
     @torch.no_grad()
     def invert(
@@ -69,100 +121,70 @@ class ReNoise(Inverter):
         keep_trajectory: bool = False,
     ) -> Inversion:
         """Inverts B images; see `Inverter.invert`."""
-        run = _Run(self.step, model, schedule, latents, conditioning, rng)
+        step = replace(self.step, tolerance=_reachable(self.step.tolerance, latents, model))
+        run = RenoiseRun(step, model, schedule, latents, conditioning, rng)
         if self.regularization is not None:
-            max_estimates = self.step.iterations + 1
-            run.regularizer = EditRegularizer(self.regularization, schedule, max_estimates, latents, rng)
-        inversion = run.inversion
+            run.regularize(self.regularization)
+        if self.warm_start:
+            run.start_warm()
+        evaluations = self._evaluations(schedule, conditioning.nfe)
+        if evaluations is not None:
+            solved = [step for step in schedule if not self._draws(schedule, step)]
+            run.budget = CallBudget(solved, evaluations, len(latents), latents.device, self.warm_start)
         if keep_trajectory:
-            inversion.trajectory = torch.full((len(schedule) + 1, *latents.shape), torch.nan).to(latents)
-            inversion.trajectory[-1] = latents
-        images = torch.arange(len(latents), device=latents.device)
+            run.keep_trajectory()
         for step_index in track(range(len(schedule))[::-1], "inverting"):
-            if len(images) > 0:
-                images = run.invert_step(step_index, images)
-                if inversion.trajectory is not None:
-                    inversion.trajectory[step_index] = inversion.latents
-        return inversion
+            if self._draws(schedule, schedule.steps[step_index]):
+                run.draw_step(step_index)
+            else:
+                run.solve_step(step_index)
+        return run.finish()
 
+    def _draws(self, schedule: Schedule, step: Step) -> bool:
+        """Returns whether the latents of a step are drawn. The cleanest step leads to the image, so it is solved."""
+        return self.draws_latents and step.rho != 0 and step is not schedule.steps[-1]
 
-class _Run:
-    """The inversion of one batch. `inversion.latents` goes from z_0 to z_T, step by step."""
+    def _evaluations(self, schedule: Schedule, nfe: int) -> int | None:
+        """Returns how many evaluations of G an image has for all its steps. None where there is no budget.
 
-    def __init__(
-        self,
-        renoise_step: ReNoiseStep,
-        model: DiffusionModel,
-        schedule: Schedule,
-        latents: torch.Tensor,
-        conditioning: Conditioning,
-        rng: ImageRNG,
-    ) -> None:
-        self.renoise_step = renoise_step
-        self.model = model
-        self.regularizer: EditRegularizer | None = None
-        noise = None
-        if schedule.is_stochastic:
-            drawn = rng.normal("noise", (len(schedule), *latents.shape[1:]))  # [B, S, C, h, w]
-            noise = drawn.transpose(0, 1).to(latents)
-        self.inversion = Inversion(
-            latents.clone(),
-            schedule,
-            conditioning,
-            noise,
-            nfe=torch.zeros(len(latents), dtype=torch.int64, device=latents.device),
-            residual=latents.new_zeros(len(latents)),
-        )
-        if renoise_step.tolerance is not None:
-            self.inversion.converged = torch.ones(len(latents), dtype=torch.bool, device=latents.device)
+        Args:
+            schedule: The sampler's steps.
+            nfe: Function evaluations of one network call for one image.
 
-    def invert_step(self, step_index: int, images: torch.Tensor) -> torch.Tensor:
-        """Inverts one step of the images at these positions, int64 [n]. Returns the positions that did not fail."""
-        inversion = self.inversion
-        assert inversion.residual is not None
-        equation = self._equation(step_index, images)
-        solution, noise = self.renoise_step.invert(equation)
-        inversion.latents[images] = solution.latents
-        inversion.residual[images] = torch.maximum(inversion.residual[images], solution.residual)
-        if inversion.converged is not None and solution.converged is not None:
-            inversion.converged[images] &= solution.converged
-        if inversion.noise is not None and noise is not None:
-            inversion.noise[step_index, images] = noise
-        return self._without_failed(step_index, images)
-
-    def _equation(self, step_index: int, images: torch.Tensor) -> StepEquation:
-        """Returns the equation of one step. Its index is a position in `images`."""
-        inversion, step = self.inversion, self.inversion.schedule.steps[step_index]
-
-        def network(latents: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-            """Predicts images by their positions in the batch. A position may occur more than once."""
-            conditioning = inversion.conditioning.select(positions)
-            inversion.nfe.index_add_(0, positions, torch.full_like(positions, conditioning.nfe))
-            return self.model.predict(step.input_scale * latents, step.timestep, conditioning)
-
-        previous = inversion.latents[images]
-        noise = None if inversion.noise is None else inversion.noise[step_index, images]
-        if self.regularizer is None:
-            return StepEquation(
-                step,
-                previous,
-                lambda latents, index: network(latents, images[index]),
-                noise,
+        Raises:
+            ValueError: There is not one for each step.
+        """
+        if self.max_nfe is None:
+            return None
+        drawn = [step for step in schedule if self._draws(schedule, step)]
+        solved = [step for step in schedule if not self._draws(schedule, step)]
+        other = len(drawn)
+        if self.step.noise_correction is not None:
+            other += sum(step.rho != 0 for step in solved)
+        if self.regularization is not None and self.regularization.needs_target:
+            other += sum(step.noise_from_prediction != 0 for step in solved)
+        evaluations = self.max_nfe // nfe - other
+        if evaluations < len(solved):
+            least = nfe * (other + len(solved))
+            raise ValueError(
+                f"max_nfe must be at least {least} for {len(schedule)} steps with these options, got {self.max_nfe}"
             )
-        regularizer = self.regularizer.at(step_index, images, network)
-        return StepEquation(step, previous, regularizer.predict, noise, regularizer.regularize)
+        return evaluations
 
-    def _without_failed(self, step_index: int, images: torch.Tensor) -> torch.Tensor:
-        """Records the images whose latents are no longer finite, and returns the others."""
-        inversion = self.inversion
-        finite = inversion.latents[images].isfinite().flatten(1).all(dim=1)
-        if finite.all():
-            return images
-        steps = len(inversion.schedule)
-        for image in images[~finite].tolist():
-            inversion.failures[image] = (
-                f"the latents turned NaN or infinite at inversion step {steps - step_index} of {steps} "
-                f"(timestep {inversion.schedule.steps[step_index].timestep:g})"
-            )
-        inversion.latents[images[~finite]] = torch.nan
-        return images[finite]
+
+def _reachable(tolerance: float | None, latents: torch.Tensor, model: DiffusionModel) -> float | None:
+    """Returns the tolerance, or what the precision of the run can reach where that is larger, with a warning."""
+    if tolerance is None:
+        return None
+    device = latents.device.type
+    network = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    coarsest = max((latents.dtype, network), key=lambda dtype: torch.finfo(dtype).eps)
+    floor = torch.finfo(coarsest).eps
+    if tolerance >= floor:
+        return tolerance
+    warnings.warn(
+        f"tolerance {tolerance:g} is beyond the precision of {coarsest}: steps are solved to {floor:.1e} instead",
+        InputWarning,
+        stacklevel=3,
+    )
+    return floor

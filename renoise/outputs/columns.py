@@ -13,8 +13,10 @@ from renoise.metrics import METRICS
 
 PREFIX = "data_"
 """What is put before the names of columns of the data that are the program's own."""
+SOLVED = ("nfe", "residual", "converged", "fell_back")
+"""The columns that say how an image was inverted, by the names of the fields of `Inversion`."""
 OWN_COLUMNS = {
-    *("file_name", "status", "error", "prompt", "edit_prompt", "nfe", "residual", "converged", "seconds"),
+    *("file_name", "status", "error", "prompt", "edit_prompt", *SOLVED, "seconds"),
     *("inversion", "edits", "members", "image_file"),
 }
 

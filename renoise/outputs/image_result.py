@@ -12,7 +12,7 @@ from torch import Tensor
 from renoise.data import Encoded, ImageBatch, ImageRecord
 from renoise.inversion.base import Inversion
 from renoise.metrics import Comparison, Metric
-from renoise.outputs.columns import renamed
+from renoise.outputs.columns import SOLVED, renamed
 from renoise.outputs.inversion_file import inversion_metadata, inversion_tensors
 
 
@@ -70,7 +70,7 @@ def measure(
     """
     comparison = Comparison(batch.images, reconstructions, encoded.latents, rebuilt_latents, encoded.decoded)
     measured = {name: metric(comparison) for name, metric in metrics.items()}
-    solved = {"nfe": inversion.nfe, "residual": inversion.residual, "converged": inversion.converged}
+    solved = {name: getattr(inversion, name) for name in SOLVED}
     columns = {name: values.tolist() for name, values in (measured | solved).items() if values is not None}
     results = []
     for position, record in enumerate(batch.records):
@@ -112,7 +112,7 @@ def not_finite(tensor: Tensor) -> list[int]:
 
 def _row(record: ImageRecord, metrics: Iterable[str]) -> dict[str, Any]:
     """Returns a row with all columns in order; what has to be measured is null. The data's columns come first."""
-    measured = dict.fromkeys((*metrics, "nfe", "residual", "converged", "seconds", "inversion"))
+    measured = dict.fromkeys((*metrics, *SOLVED, "seconds", "inversion"))
     return {
         **renamed(record.extra, metrics),
         "file_name": record.file_name,

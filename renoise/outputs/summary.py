@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from renoise.metrics import Metric
+from renoise.outputs.columns import SOLVED
 
 
 def summarize(rows: Iterable[Mapping[str, Any]], metrics: Iterable[str]) -> dict[str, Any]:
@@ -19,7 +20,8 @@ def summarize(rows: Iterable[Mapping[str, Any]], metrics: Iterable[str]) -> dict
 
     Returns:
         `images`, `failed`, the mean of each metric, of `nfe`, `residual`, `converged` (the share of images that
-        reached the tolerance) and `seconds`, and `images_per_second`. A mean is None where no image has a value.
+        reached the tolerance), `fell_back` (the share that an accelerated solver gave up on) and `seconds`, and
+        `images_per_second`. A mean is None where no image has a value.
 
     Example:
         >>> from renoise.outputs.summary import summarize
@@ -31,7 +33,7 @@ def summarize(rows: Iterable[Mapping[str, Any]], metrics: Iterable[str]) -> dict
     rows = list(rows)
     done = [row for row in rows if row["status"] == "ok"]
     summary: dict[str, Any] = {"images": len(rows), "failed": len(rows) - len(done)}
-    for name in (*metrics, "nfe", "residual", "converged", "seconds"):
+    for name in (*metrics, *SOLVED, "seconds"):
         values = [row[name] for row in done if row.get(name) is not None]
         summary[name] = sum(values) / len(values) if values else None
     summary["images_per_second"] = 1 / summary["seconds"] if summary["seconds"] else None

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, LCMScheduler, SchedulerMixin
 
 from renoise.core.fixed_point import StepEquation
-from renoise.core.renoise import FixedPointIteration
+from renoise.core.renoise import Renoising
 from renoise.core.schedule import Schedule
 from renoise.core.step import Step
 
@@ -59,7 +59,7 @@ def test_the_residual_is_the_error_of_the_samplers_step_from_the_last_evaluated_
             return network(latents, index)
 
         equation = StepEquation(step, random(3, 4, 8, 8), predict, random(3, 4, 8, 8, seed=1))
-        solution = FixedPointIteration().solve(equation, [0.0] * iterations + [1.0])
+        solution = Renoising().solve(equation, [0.0] * iterations + [1.0])
         assert len(evaluated) == iterations + 1
         expected = relative_error(step, equation, evaluated[-1])
         torch.testing.assert_close(solution.residual, expected, rtol=1e-6, atol=1e-12)

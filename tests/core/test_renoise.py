@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renoise.core.fixed_point import Predict, Regularize, Solution, StepEquation
-from renoise.core.renoise import FixedPointIteration
+from renoise.core.renoise import Renoising
 from renoise.core.step import Step
 
 
@@ -27,7 +27,7 @@ def network(latents: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def solve(equation: StepEquation, weights: Sequence[float], tolerance: float | None = None) -> Solution:
-    return FixedPointIteration().solve(equation, weights, tolerance)
+    return Renoising().solve(equation, weights, tolerance)
 
 
 def last_of(iterations: int) -> list[float]:

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from renoise.core.fixed_point import Solution, Solver, StepEquation
-from renoise.core.renoise import AveragingWeights, FixedPointIteration, ReNoiseStep
+from renoise.core.fixed_point import Solution, Solver, StepEquation, Stop
+from renoise.core.renoise import AveragingWeights, ReNoiseStep, Renoising
 from renoise.core.step import Step
 from renoise.presets import preset_names, read_preset
 
@@ -109,7 +109,7 @@ def test_a_step_makes_one_network_call_per_weight(timestep: float, calls: int) -
 def test_a_step_is_solved_with_its_weights_and_tolerance() -> None:
     one, _ = equation()
     solution, _ = ReNoiseStep(9, TURBO, tolerance=1e-2).invert(one)
-    expected = FixedPointIteration().solve(one, TURBO.at(500, 9), tolerance=1e-2)
+    expected = Renoising().solve(one, TURBO.at(500, 9), tolerance=1e-2)
     assert torch.equal(solution.latents, expected.latents)
     assert torch.equal(solution.iterations, expected.iterations)
     assert solution.converged is not None
@@ -120,15 +120,21 @@ def test_a_step_can_have_another_solver() -> None:
     class Unchanged(Solver):
         """Returns z_{t-1} and records what it is called with."""
 
-        def solve(self, equation: StepEquation, weights: Sequence[float], tolerance: float | None = None) -> Solution:
-            self.arguments = list(weights), tolerance
+        def solve(
+            self,
+            equation: StepEquation,
+            weights: Sequence[float],
+            tolerance: float | None = None,
+            stop: Stop | None = None,
+        ) -> Solution:
+            self.arguments = list(weights), tolerance, stop
             count = torch.ones(len(equation.previous))
             return Solution(equation.previous, count.long(), count, None)
 
     one, calls = equation()
     solver = Unchanged()
     solution, _ = ReNoiseStep(2, tolerance=0.5, solver=solver).invert(one)
-    assert solver.arguments == ([0.0, 0.0, 1.0], 0.5)
+    assert solver.arguments == ([0.0, 0.0, 1.0], 0.5, None)
     assert torch.equal(solution.latents, one.previous)
     assert not calls
 

@@ -37,7 +37,7 @@ def results(names: list[str], residual: torch.Tensor | None = None, converged: t
 def test_a_failed_row_has_every_column_of_a_good_one(names: list[str]) -> None:
     good, _ = results(names)
     failed = ImageResult.failed(RECORDS[0], "no such thing", make_metrics(names))
-    columns = [*names, "nfe", "residual", "converged", "seconds", "inversion", "edits"]
+    columns = [*names, "nfe", "residual", "converged", "fell_back", "seconds", "inversion", "edits"]
     assert list(good.row) == list(failed.row)
     own = ["file_name", "status", "error", "prompt", "edit_prompt", *columns]
     assert list(good.row) == ["license", "data_status", *own]

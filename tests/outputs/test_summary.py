@@ -12,7 +12,7 @@ METRICS = make_metrics(["psnr", "ssim", "psnr_vae", "latent_mse"])
 
 
 def row(status: str = "ok", **values: float | None) -> dict[str, Any]:
-    columns = dict.fromkeys((*METRICS, "nfe", "residual", "converged", "seconds"))
+    columns = dict.fromkeys((*METRICS, "nfe", "residual", "converged", "fell_back", "seconds"))
     return {"file_name": "a", "status": status} | columns | values
 
 
