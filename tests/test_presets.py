@@ -31,7 +31,7 @@ def test_later_files_override_single_values(tmp_path: Path) -> None:
     inversion = read_preset("sdxl_turbo", overlay)["model"]["inversion"]
     assert inversion["class_path"] == "ReNoise"
     assert inversion["init_args"]["iterations"] == 2
-    assert inversion["init_args"]["noise_correction"] == {"method": "optimize"}
+    assert inversion["init_args"]["noise_correction"] == {"method": "optimize", "steps": 3}
 
 
 @pytest.mark.parametrize("name", ["lcm_lora", "sd14", "sdxl", "sdxl_turbo"])
