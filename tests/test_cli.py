@@ -60,7 +60,7 @@ def test_presets_are_listed_with_a_line_each(run_cli: Callable[..., Any]) -> Non
     run = run_cli("presets")
     assert run.status == 0
     lines = run.out.splitlines()
-    for name in ("lcm_lora", "sd14", "sdxl", "sdxl_turbo"):
+    for name in ("lcm_lora", "sd_fast", "sdxl", "sdxl_turbo_fast"):
         assert any(re.match(rf"{name} +\S", line) for line in lines)
 
 
@@ -80,7 +80,7 @@ def test_an_unknown_preset_is_answered_with_those_there_are(run_cli: Callable[..
     for arguments in (["--preset", "turbo"], ["--preset=turbo"]):
         run = run_cli("predict", *arguments)
         assert (run.status, run.err.count("\n")) == (2, 1)
-        assert "preset: there is no 'turbo'; there are lcm_lora, sd14, sdxl, sdxl_turbo" in run.err
+        assert "preset: there is no 'turbo'; there are lcm_lora, lcm_lora_fast, sd14, " in run.err
 
 
 def test_without_a_command_it_says_which_there_are(run_cli: Callable[..., Any]) -> None:

@@ -14,14 +14,18 @@ from renoise.presets import describe_presets, instantiate, preset_names, preset_
 
 
 def test_the_presets_are_files_with_a_line_about_each() -> None:
-    assert preset_names() == ["lcm_lora", "sd14", "sdxl", "sdxl_turbo"]
+    paper, own = (
+        ["lcm_lora", "sd14", "sdxl", "sdxl_turbo"],
+        ["lcm_lora_fast", "sd_fast", "sdxl_fast", "sdxl_turbo_fast"],
+    )
+    assert preset_names() == sorted(paper + own)
     for name, line in describe_presets().items():
         assert preset_path(name).is_file()
-        assert "settings of the paper" in line
+        assert ("faster and more exact than the paper's" if name in own else "settings of the paper") in line
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"^preset: there is no 'turbo'; there are lcm_lora, sd14, sdxl, sdxl_turbo"):
+    with pytest.raises(InputError, match=r"^preset: there is no 'turbo'; there are lcm_lora, lcm_lora_fast, sd14, "):
         read_preset("turbo")
 
 

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import torch
 
+from renoise.core.anderson import Anderson  # noqa: F401 - a class that is imported can be named in YAML
 from renoise.core.budget import CallBudget
 from renoise.core.edit_regularization import EditRegularization
 from renoise.core.fixed_point import Solver
