@@ -26,9 +26,10 @@ class Anderson(Renoising):
         zᵏ = G(zᵏ⁻¹) − Σ_j γ_j (G(zᵏ⁻¹) − G(zᵏ⁻¹⁻ʲ)),  γ = argmin ‖f_k − Σ_j γ_j (f_k − f_{k−j})‖,
 
     for each image by itself. It takes no network call more than `Renoising`, and leaves a smaller error. The safeguard:
-    where an image's residual rises, its memory is emptied and the estimate is G(zᵏ⁻¹). The same is taken where
-    Σ|γ_j| > 4. After a second rise the image is renoised plainly for the rest of the step (`Solution.fell_back`). Where
-    a step starts at z_{t-1}, which is at the wrong noise level, the first residual is left out.
+    an estimate whose residual is above the image's least so far is mixed with the best estimate alone, and is not
+    remembered. Where Σ|γ_j| > 4, the next estimate is G(zᵏ⁻¹). After a third rise the image is renoised plainly for the
+    rest of the step, from its best estimate (`Solution.fell_back`). Where a step starts at z_{t-1}, which is at the
+    wrong noise level, the first residual is left out.
 
     Args:
         memory: How many earlier estimates are mixed, 1 to 5.
@@ -56,76 +57,74 @@ class Anderson(Renoising):
 
 
 class _Mixing(Acceleration):
-    """The last estimates of one step, for all B images."""
+    """The best estimates of one step, for all B images. Each is better than the one before it."""
 
     def __init__(self, equation: StepEquation, memory: int) -> None:
         previous = equation.previous
-        self.memory = memory
-        self.skip = 1 if equation.warm_start is None else 0  # the first residual of a cold start
-        self.renoised: list[torch.Tensor] = []  # G of the last estimates, newest last, each [B, C, h, w]
-        self.defects: list[torch.Tensor] = []  # f of the same
-        self.usable = torch.zeros(len(previous), dtype=torch.int64, device=previous.device)  # of them, by image
-        self.norm = torch.full((len(previous),), torch.inf, dtype=torch.float64, device=previous.device)
-        self.rises = torch.zeros_like(self.usable)
-        self.rounding = ROUNDING * torch.finfo(previous.dtype).eps * previous.flatten(1).double().norm(dim=1)
+        norm = previous.flatten(1).double().norm(dim=1)
+        self.skip = equation.warm_start is None  # the first residual of a cold start
+        self.renoised = previous.new_zeros(memory, *previous.shape)  # G of them, newest first
+        self.defects = torch.zeros_like(self.renoised)  # f of the same
+        self.known = torch.zeros(len(previous), dtype=torch.int64, device=previous.device)  # how many, by image
+        self.least = torch.full_like(norm, torch.inf)  # norm of the newest f
+        self.rises = torch.zeros_like(self.known)
+        self.rounding = ROUNDING * torch.finfo(previous.dtype).eps * norm
 
     @property
     def fell_back(self) -> torch.Tensor:  # type: ignore[override]
         """Whether the safeguard failed, bool [B]."""
-        return self.rises >= MAX_RISES
+        return self.rises > MAX_RISES
 
     def next_estimate(self, estimate: torch.Tensor, renoised: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Mixes G(zᵏ⁻¹) with the earlier ones; see `Anderson`."""
+        """Mixes G(zᵏ⁻¹) with those of better estimates; see `Anderson`."""
+        if self.skip:
+            self.skip = False
+            return renoised
         defect = renoised - estimate
         norm = defect.flatten(1).double().norm(dim=1)
-        rose = (norm > self.norm[index]) & (norm > self.rounding[index])
+        rose = (norm > self.least[index]) & (norm > self.rounding[index])
         self.rises[index] += rose
-        usable = self.usable[index].masked_fill(rose, 0)
-        mixed = renoised
-        if self.defects:
-            mixed = self._mixed(renoised, defect, usable.masked_fill(self.fell_back[index], 0), index)
-        self._remember(renoised, defect, norm, usable, index)
+        usable = torch.where(rose, self.known[index].clamp(max=1), self.known[index])
+        mixed = self._mixed(renoised, defect, usable, index)
+        plain = torch.where(_column(rose), self.renoised[0, index], renoised)
+        mixed = torch.where(_column(self.fell_back[index]), plain, mixed)
+        self._remember(renoised, defect, norm, rose, index)
         return mixed
 
     def restart(self) -> None:
         """Forgets earlier estimates."""
-        self.usable.zero_()
-        self.norm.fill_(torch.inf)
+        self.known.zero_()
+        self.least.fill_(torch.inf)
 
     def _mixed(
         self, renoised: torch.Tensor, defect: torch.Tensor, usable: torch.Tensor, index: torch.Tensor
     ) -> torch.Tensor:
         """Returns the mix, or G itself where the safeguard does not let it pass, [n, C, h, w]."""
-        ages = torch.arange(1, len(self.defects) + 1, device=index.device)
-        known = (ages <= usable[:, None])[..., None]  # [n, m, 1]
-        earlier = torch.stack([kept[index] for kept in self.defects[::-1]], dim=1)  # [n, m, C, h, w]
-        changes = (defect[:, None] - earlier).flatten(2).double() * known
+        positions = torch.arange(len(self.defects), device=index.device)
+        used = (positions < usable[:, None])[..., None]  # [n, m, 1]
+        changes = (defect - self.defects[:, index]).transpose(0, 1).flatten(2).double() * used
         gram = changes @ changes.mT
         trace = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
         ridge = RIDGE * trace + torch.finfo(gram.dtype).tiny
-        identity = torch.eye(len(ages), dtype=gram.dtype, device=gram.device)
+        identity = torch.eye(len(positions), dtype=gram.dtype, device=gram.device)
         right = changes @ defect.flatten(1).double()[..., None]
-        gamma = torch.linalg.solve_ex(gram + ridge * identity, right)[0] * known  # [n, m, 1]
-        earlier = torch.stack([kept[index] for kept in self.renoised[::-1]], dim=1)
-        step = (gamma * (renoised[:, None] - earlier).flatten(2)).sum(1).to(renoised).view_as(renoised)
+        gamma = torch.linalg.solve_ex(gram + ridge * identity, right)[0] * used  # [n, m, 1]
+        moves = (renoised - self.renoised[:, index]).transpose(0, 1).flatten(2)
+        step = (gamma * moves).sum(1).to(renoised).view_as(renoised)
         passes = gamma.abs().sum((1, 2)) <= MAX_MIXING  # false where γ is NaN
-        return torch.where(passes[:, None, None, None], renoised - step, renoised)
+        return torch.where(_column(passes), renoised - step, renoised)
 
     def _remember(
-        self,
-        renoised: torch.Tensor,
-        defect: torch.Tensor,
-        norm: torch.Tensor,
-        usable: torch.Tensor,
-        index: torch.Tensor,
+        self, renoised: torch.Tensor, defect: torch.Tensor, norm: torch.Tensor, rose: torch.Tensor, index: torch.Tensor
     ) -> None:
-        if self.skip:
-            self.skip -= 1
-            return
+        """Keeps the estimates that are better than all before them."""
         for kept, new in ((self.renoised, renoised), (self.defects, defect)):
-            whole = new.new_zeros(len(self.usable), *new.shape[1:])
-            whole[index] = new
-            kept.append(whole)
-            del kept[: -self.memory]
-        self.usable[index] = (usable + 1).clamp(max=self.memory)
-        self.norm[index] = norm
+            shifted = torch.cat([new[None], kept[:-1, index]])
+            kept[:, index] = torch.where(_column(rose), kept[:, index], shifted)
+        self.known[index] = torch.where(rose, self.known[index], (self.known[index] + 1).clamp(max=len(self.renoised)))
+        self.least[index] = torch.where(rose, self.least[index], norm)
+
+
+def _column(values: torch.Tensor) -> torch.Tensor:
+    """Returns values of images, [n], such that they broadcast against latents, [n, 1, 1, 1]."""
+    return values[:, None, None, None]

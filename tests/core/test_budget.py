@@ -40,11 +40,11 @@ def solve(schedule: Schedule, evaluations: int, warm: bool, rates: torch.Tensor)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@given(steps=st.integers(1, 8), more=st.integers(0, 60), warm=st.booleans())
+@given(steps=st.integers(1, 8), more=st.integers(0, 40), warm=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_every_image_spends_its_budget_and_every_step_has_a_part(name: str, steps: int, more: int, warm: bool) -> None:
     schedule = Schedule.from_scheduler(SCHEDULES[name], steps)
-    rates = torch.tensor([0.9, 0.7, 0.5, 0.2], dtype=torch.float64)
+    rates = torch.tensor([0.9, 0.8, 0.7, 0.6], dtype=torch.float64)
     found = torch.stack([each.iterations for each in solve(schedule, steps + more, warm, rates)])
     assert found.sum(0).tolist() == [steps + more] * 4
     assert int(found.min()) >= 1
@@ -78,6 +78,15 @@ def test_nan_and_a_solved_equation_stop_at_once() -> None:
     stop = CallBudget(steps, 30, 3, CPU, warm=True).stop(steps[-1])
     residual = torch.tensor([torch.nan, 0.0, 1.0])
     assert stop(residual, torch.ones(3, dtype=torch.int64), torch.arange(3)).tolist() == [True, True, False]
+
+
+def test_an_image_whose_residual_falls_no_more_leaves_the_step() -> None:
+    steps = Schedule.from_scheduler(SCHEDULES["DDIM"], 3).steps
+    stop = CallBudget(steps, 100, 2, CPU, warm=True).stop(steps[-1])
+    index, stopped = torch.arange(2), []
+    for number, residuals in enumerate([(1.0, 1.0), (0.5, 0.5), (0.5, 0.6), (0.6, 0.4), (0.51, 0.5)], start=1):
+        stopped.append(stop(torch.tensor(residuals), torch.full((2,), number), index).tolist())
+    assert stopped == [[False, False]] * 4 + [[True, False]]
 
 
 def test_the_contraction_of_ddim_follows_from_its_noise_levels() -> None:
