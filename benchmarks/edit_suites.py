@@ -90,9 +90,11 @@ TINY_SD = {
     "num_inference_steps": 20,
 }
 TURBO = read_tiny("sdxl_turbo")
-PRESET = instantiate(Inverter, TURBO["inversion"])
+PRESET, SD_FAST, TURBO_FAST = (
+    instantiate(Inverter, read_tiny(name)["inversion"]) for name in ("sdxl_turbo", "sd_fast", "sdxl_turbo_fast")
+)
 OVERRIDE = NoiseCorrection("override")
-PLAIN = ("ddim", "pix2pix_zero", "renoise, K = 1")
+PLAIN = ("ddim", "pix2pix_zero", "renoise, K = 1", "renoise, sd_fast")
 """For editors that do not sample the image beside its edit: for them direct inversion is the same as `ddim`."""
 
 SUITES = {
@@ -105,6 +107,7 @@ SUITES = {
             "null_text": InversionSetting(NullTextInversion(), at_edit_guidance=True),
             "renoise, K = 1": InversionSetting(ReNoise(1)),
             "renoise, K = 4": InversionSetting(ReNoise(4)),
+            "renoise, sd_fast": InversionSetting(SD_FAST),
         },
         {
             "PromptSwap": EditorSetting.of("prompt_swap", (*PLAIN, "renoise, K = 4"), strength=1.0),
@@ -123,10 +126,12 @@ SUITES = {
             "ddim, noise overridden": InversionSetting(DDIM(noise_correction=OVERRIDE)),
             "pix2pix_zero": InversionSetting(Pix2PixZeroInversion()),
             "edit_friendly": InversionSetting(EditFriendlyInversion(iterations=0)),
-            "renoise, the preset": InversionSetting(PRESET),
+            "renoise, sdxl_turbo": InversionSetting(PRESET),
             "renoise, noise overridden": InversionSetting(
                 ReNoise(**{**PRESET.init_args, "noise_correction": OVERRIDE})
             ),
+            "renoise, sdxl_turbo_fast": InversionSetting(TURBO_FAST),
+            "renoise, at temperature 1": InversionSetting(ReNoise(**{**TURBO_FAST.init_args, "temperature": 1.0})),
         },
         {
             "PromptSwap": EditorSetting("PromptSwap"),

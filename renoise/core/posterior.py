@@ -27,7 +27,7 @@ def draw_latents(step: Step, previous: torch.Tensor, image: torch.Tensor, fresh:
         step: A step with ρ other than 0.
         previous: z_{t-1}, at a level with noise.
         image: z_0.
-        fresh: ξ, standard normal.
+        fresh: ξ, standard normal. Times a temperature below 1, latents are closer to the mean of the posterior.
     """
     cleaner_signal, cleaner_sigma = step.cleaner_level
     kept = step.kept_noise / cleaner_sigma

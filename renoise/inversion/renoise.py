@@ -49,9 +49,11 @@ class ReNoise(Inverter):
         stochastic_steps: How steps that draw noise are inverted. `solve` is the paper's way: the noise is drawn first.
             `posterior` draws the latents and takes the noise that makes the step exact, so that it costs one network
             call and both look like noise (see `draw_latents`). The cleanest step is solved in either case.
+        temperature: Scale of what `posterior` draws, from 0 to 1. At 1, z_T is as wide as noise. Below, latents are
+            closer to the mean of the posterior: edits keep more of the image, and z_T is narrower than noise.
 
     Raises:
-        ValueError: A value is out of range, or `posterior` is combined with an option that it has no use for.
+        ValueError: A value is out of range, or options are combined of which one has no use for the other.
 
     Example:
         >>> import renoise
@@ -77,12 +79,18 @@ class ReNoise(Inverter):
         max_nfe: int | None = None,
         stochastic_iterations: int | None = None,
         stochastic_steps: StochasticSteps = "solve",
+        temperature: float = 1.0,
     ) -> None:
         if max_nfe is not None and max_nfe < 1:
             raise ValueError(f"max_nfe must be 1 or more, or null, got {max_nfe}")
         if stochastic_steps not in get_args(StochasticSteps):
             raise ValueError(f"stochastic_steps must be solve or posterior, got {stochastic_steps!r}")
+        if not 0 <= temperature <= 1:
+            raise ValueError(f"temperature must be from 0 to 1, got {temperature}")
         self.draws_latents = stochastic_steps == "posterior"
+        if temperature != 1 and not self.draws_latents:
+            raise ValueError(f"temperature needs stochastic_steps posterior, got {temperature} with {stochastic_steps}")
+        self.temperature = temperature
         if self.draws_latents:
             if noise_correction is not None or stochastic_iterations is not None:
                 raise ValueError(
@@ -136,7 +144,7 @@ class ReNoise(Inverter):
             run.keep_trajectory()
         for step_index in track(range(len(schedule))[::-1], "inverting"):
             if self._draws(schedule, schedule.steps[step_index]):
-                run.draw_step(step_index)
+                run.draw_step(step_index, self.temperature)
             else:
                 run.solve_step(step_index)
         return run.finish()

@@ -98,11 +98,11 @@ class RenoiseRun:
             inversion.fell_back = solution.fell_back | before
         self._advance(step_index, solution.latents, noise)
 
-    def draw_step(self, step_index: int) -> None:
-        """Inverts one step that draws noise by drawing its latents; see `draw_latents`."""
+    def draw_step(self, step_index: int, temperature: float) -> None:
+        """Inverts one step that draws noise by drawing its latents, at a temperature; see `draw_latents`."""
         inversion, step = self.inversion, self.inversion.schedule.steps[step_index]
         assert inversion.noise is not None
-        latents = draw_latents(step, inversion.latents, self.image, inversion.noise[step_index])
+        latents = draw_latents(step, inversion.latents, self.image, temperature * inversion.noise[step_index])
         prediction = self._network(step_index)(latents, self.everyone)
         self._advance(step_index, latents, exact_noise(step, latents, inversion.latents, prediction))
 

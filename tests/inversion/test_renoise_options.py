@@ -109,12 +109,26 @@ def test_with_posterior_steps_latents_and_noise_look_like_noise_and_the_image_is
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     pipeline = load(read_tiny(preset))
-    inversion = invert_scenes(pipeline, SCENES)
+    inversion = invert_scenes(pipeline, SCENES, ReNoise(stochastic_steps="posterior", solver=Anderson(), max_nfe=10))
     assert inversion.noise is not None
     assert float((inversion.latents / pipeline.schedule.init_noise_sigma).std()) == pytest.approx(1, abs=0.05)
     assert float(inversion.noise[:-1].std()) == pytest.approx(1.1, abs=0.15)
     assert float((sample(pipeline.model, inversion) - encode(pipeline.model, SCENES)).square().mean()) < 5e-3
     assert inversion.nfe.tolist() == [10] * len(SCENES)
+
+
+@torch.no_grad()
+def test_a_lower_temperature_narrows_the_latents_and_leaves_the_reconstruction_as_exact(
+    model: DiffusionModel, latents: torch.Tensor
+) -> None:
+    steps, spreads, errors = schedule(model), [], []
+    for temperature in (0.0, 0.5, 1.0):
+        inversion = invert(ReNoise(5, stochastic_steps="posterior", temperature=temperature), model, latents, steps)
+        spreads.append(float(inversion.latents.std()) / steps.init_noise_sigma)
+        errors.append(float((sample(model, inversion) - latents).square().mean()))
+    assert spreads[0] < 0.2
+    assert spreads[1] == pytest.approx(0.5, abs=0.05)
+    assert errors == pytest.approx([errors[0]] * 3, rel=1e-3), "only the cleanest step leaves an error"
 
 
 @pytest.mark.parametrize("steps", [5, 20])
@@ -178,6 +192,8 @@ BAD: list[tuple[Callable[[], ReNoise], str]] = [
         lambda: ReNoise(stochastic_steps="posterior", noise_correction=NoiseCorrection()),
         r"^noise_correction and stochastic_iterations must be null with stochastic_steps posterior",
     ),
+    (lambda: ReNoise(stochastic_steps="posterior", temperature=1.5), r"^temperature must be from 0 to 1, got 1\.5$"),
+    (lambda: ReNoise(temperature=0.5), r"^temperature needs stochastic_steps posterior, got 0\.5 with solve$"),
 ]
 
 
