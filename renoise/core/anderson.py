@@ -12,7 +12,7 @@ RIDGE = 1e-10
 """Of the least squares, relative to the trace of the Gram matrix."""
 MAX_MIXING = 4.0
 """Largest Σ|γ|. Beyond it the estimates are nearly linearly dependent, and the mix would be far outside them."""
-MAX_RISES = 2
+MAX_RISES = 5
 """How often the residual of an image may rise in a step before the image is renoised plainly for the rest of it."""
 ROUNDING = 16
 """Residuals below so many units of rounding rise and fall by chance."""
@@ -26,10 +26,11 @@ class Anderson(Renoising):
         zᵏ = G(zᵏ⁻¹) − Σ_j γ_j (G(zᵏ⁻¹) − G(zᵏ⁻¹⁻ʲ)),  γ = argmin ‖f_k − Σ_j γ_j (f_k − f_{k−j})‖,
 
     for each image by itself. It takes no network call more than `Renoising`, and leaves a smaller error. The safeguard:
-    an estimate whose residual is above the image's least so far is mixed with the best estimate alone, and is not
-    remembered. Where Σ|γ_j| > 4, the next estimate is G(zᵏ⁻¹). After a third rise the image is renoised plainly for the
-    rest of the step, from its best estimate (`Solution.fell_back`). Where a step starts at z_{t-1}, which is at the
-    wrong noise level, the first residual is left out.
+    where an image's residual rises, its memory is emptied and the next estimate is G(zᵏ⁻¹). The same is taken where
+    Σ|γ_j| > 4. At the fifth rise the image is renoised plainly for the rest of the step (`Solution.fell_back`). A rise
+    often passes, so nothing is taken back at once, but a step never ends on one: its solution is G of the estimate
+    with the least residual where that is not the last. Where a step starts at z_{t-1}, which is at the wrong noise
+    level, the first residual is left out.
 
     Args:
         memory: How many earlier estimates are mixed, 1 to 5.
@@ -57,49 +58,58 @@ class Anderson(Renoising):
 
 
 class _Mixing(Acceleration):
-    """The best estimates of one step, for all B images. Each is better than the one before it."""
+    """The last estimates of one step, for all B images."""
 
     def __init__(self, equation: StepEquation, memory: int) -> None:
         previous = equation.previous
-        norm = previous.flatten(1).double().norm(dim=1)
         self.skip = equation.warm_start is None  # the first residual of a cold start
         self.renoised = previous.new_zeros(memory, *previous.shape)  # G of them, newest first
         self.defects = torch.zeros_like(self.renoised)  # f of the same
         self.known = torch.zeros(len(previous), dtype=torch.int64, device=previous.device)  # how many, by image
-        self.least = torch.full_like(norm, torch.inf)  # norm of the newest f
+        self.residual = previous.new_full((len(previous),), torch.inf)  # of the newest
         self.rises = torch.zeros_like(self.known)
-        self.rounding = ROUNDING * torch.finfo(previous.dtype).eps * norm
+        self.best = torch.zeros_like(previous)  # G of the estimate with the least residual
+        self.least = torch.full_like(self.residual, torch.inf)
+        self.rounding = ROUNDING * torch.finfo(previous.dtype).eps
 
     @property
     def fell_back(self) -> torch.Tensor:  # type: ignore[override]
         """Whether the safeguard failed, bool [B]."""
-        return self.rises > MAX_RISES
+        return self.rises >= MAX_RISES
 
-    def next_estimate(self, estimate: torch.Tensor, renoised: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Mixes G(zᵏ⁻¹) with those of better estimates; see `Anderson`."""
+    def next_estimate(
+        self, estimate: torch.Tensor, renoised: torch.Tensor, residual: torch.Tensor, index: torch.Tensor
+    ) -> torch.Tensor:
+        """Mixes G(zᵏ⁻¹) with the earlier ones; see `Anderson`."""
         if self.skip:
             self.skip = False
             return renoised
         defect = renoised - estimate
-        norm = defect.flatten(1).double().norm(dim=1)
-        rose = (norm > self.least[index]) & (norm > self.rounding[index])
+        rose = (residual > self.residual[index]) & (residual > self.rounding)
         self.rises[index] += rose
-        usable = torch.where(rose, self.known[index].clamp(max=1), self.known[index])
-        mixed = self._mixed(renoised, defect, usable, index)
-        plain = torch.where(_column(rose), self.renoised[0, index], renoised)
-        mixed = torch.where(_column(self.fell_back[index]), plain, mixed)
-        self._remember(renoised, defect, norm, rose, index)
-        return mixed
+        usable = self.known[index].masked_fill(rose, 0)
+        mixed, passes = self._mixed(renoised, defect, usable, index)
+        passes &= ~self.fell_back[index] & (usable > 0)
+        self._remember(renoised, defect, residual, usable, index)
+        return torch.where(_column(passes), mixed, renoised)
+
+    def answer(
+        self, following: torch.Tensor, residual: torch.Tensor, index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns G of the estimate with the least residual where that is not the newest one."""
+        least = self.least[index]
+        return torch.where(_column(residual > least), self.best[index], following), torch.minimum(residual, least)
 
     def restart(self) -> None:
         """Forgets earlier estimates."""
         self.known.zero_()
+        self.residual.fill_(torch.inf)
         self.least.fill_(torch.inf)
 
     def _mixed(
         self, renoised: torch.Tensor, defect: torch.Tensor, usable: torch.Tensor, index: torch.Tensor
-    ) -> torch.Tensor:
-        """Returns the mix, or G itself where the safeguard does not let it pass, [n, C, h, w]."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the mix, [n, C, h, w], and whether its Σ|γ| is small enough, bool [n]."""
         positions = torch.arange(len(self.defects), device=index.device)
         used = (positions < usable[:, None])[..., None]  # [n, m, 1]
         changes = (defect - self.defects[:, index]).transpose(0, 1).flatten(2).double() * used
@@ -111,18 +121,23 @@ class _Mixing(Acceleration):
         gamma = torch.linalg.solve_ex(gram + ridge * identity, right)[0] * used  # [n, m, 1]
         moves = (renoised - self.renoised[:, index]).transpose(0, 1).flatten(2)
         step = (gamma * moves).sum(1).to(renoised).view_as(renoised)
-        passes = gamma.abs().sum((1, 2)) <= MAX_MIXING  # false where γ is NaN
-        return torch.where(_column(passes), renoised - step, renoised)
+        return renoised - step, gamma.abs().sum((1, 2)) <= MAX_MIXING  # false where γ is NaN
 
     def _remember(
-        self, renoised: torch.Tensor, defect: torch.Tensor, norm: torch.Tensor, rose: torch.Tensor, index: torch.Tensor
+        self,
+        renoised: torch.Tensor,
+        defect: torch.Tensor,
+        residual: torch.Tensor,
+        usable: torch.Tensor,
+        index: torch.Tensor,
     ) -> None:
-        """Keeps the estimates that are better than all before them."""
         for kept, new in ((self.renoised, renoised), (self.defects, defect)):
-            shifted = torch.cat([new[None], kept[:-1, index]])
-            kept[:, index] = torch.where(_column(rose), kept[:, index], shifted)
-        self.known[index] = torch.where(rose, self.known[index], (self.known[index] + 1).clamp(max=len(self.renoised)))
-        self.least[index] = torch.where(rose, self.least[index], norm)
+            kept[:, index] = torch.cat([new[None], kept[:-1, index]])
+        self.known[index] = (usable + 1).clamp(max=len(self.renoised))
+        self.residual[index] = residual
+        is_best = residual <= self.least[index]
+        self.best[index] = torch.where(_column(is_best), renoised, self.best[index])
+        self.least[index] = torch.minimum(residual, self.least[index])
 
 
 def _column(values: torch.Tensor) -> torch.Tensor:

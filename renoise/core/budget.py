@@ -13,8 +13,6 @@ from renoise.core.step import Step
 KEPT_SHARE = 0.75
 """Least share of an equal part that is kept for a step that starts cold or draws noise. Its need is hard to foresee."""
 CONTRACTION_RANGE = (0.05, 0.95)
-MAX_STALLED = 3
-"""How many evaluations in a row may leave the residual above its least before an image leaves the step."""
 
 
 class CallBudget:
@@ -22,7 +20,7 @@ class CallBudget:
 
     How fast a step converges follows from its noise levels, roughly. With s = sigma / signal, G contracts by about
     c = 1 − s_{t-1} / s_t, because ∂ε/∂z is about 1 / sigma. An image leaves a step once the steps after it would need
-    all evaluations that are left to reach the same residual, and once its own residual falls no more.
+    all evaluations that are left to reach the same residual.
 
     Args:
         steps: The steps that are solved, noisiest first.
@@ -46,22 +44,14 @@ class CallBudget:
         rates = [-math.log(contraction(noisier)) for noisier in self.steps[:position]]
         reserves = self.reserves[:position]
         first = torch.zeros(len(self.left), device=self.left.device)
-        least = torch.full_like(first, torch.inf)
-        stalled = torch.zeros_like(self.left)
 
         def stop(residual: torch.Tensor, evaluations: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-            residual = residual.float()
-            first[index] = torch.where(evaluations == 1, residual, first[index])
-            stalled[index] = torch.where(residual < least[index], 0, stalled[index] + 1)
-            least[index] = torch.minimum(least[index], residual)
+            first[index] = torch.where(evaluations == 1, residual.float(), first[index])
             fall = (first[index] / residual).log()
             needed = torch.zeros_like(fall)
             for rate, reserve in zip(rates, reserves, strict=True):
                 needed += (1 + fall / rate).clamp(min=reserve)
-            goes_on = self.left[index] - evaluations > needed  # false where the residual is NaN
-            if position == 0:
-                return ~goes_on  # no step is left that could use the rest
-            return ~goes_on | (stalled[index] >= MAX_STALLED)
+            return ~(self.left[index] - evaluations > needed)  # stops where the residual is NaN, too
 
         return stop
 

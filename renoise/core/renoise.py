@@ -50,17 +50,22 @@ class Renoising(Solver):
             renoised = equation.renoise(prediction, estimate, index)  # (z_{t-1} − ψ δᵏ − ρ ε) / φ
             residual[index] = equation.residual(estimate, renoised, index)
             iterations[index] += 1
-            following = acceleration.next_estimate(estimate, renoised, index)  # zᵏ
+            following = acceleration.next_estimate(estimate, renoised, residual[index], index)  # zᵏ
+            is_last = k == len(weights) - 1
             if tolerance is None and stop is None:
+                if is_last:
+                    following, residual = acceleration.answer(following, residual, index)
                 average += weight * following  # z_t = Σ_k w_k zᵏ
                 estimate = following
                 continue
-            stops = _stops(residual[index], iterations[index], index, tolerance, stop)
-            final = following[stops]
-            if equation.regularize is not None and weight == 0 and len(final):  # this estimate is used after all
-                regular = equation.regularize(prediction[stops], estimate[stops], index[stops], k)
-                final = equation.renoise(regular, estimate[stops], index[stops])
-            average[index[stops]] += sum(weights[k:]) * final
+            stops = _stops(residual[index], iterations[index], index, tolerance, stop) | is_last
+            ends = index[stops]
+            if equation.regularize is not None and weight == 0 and len(ends):  # this estimate is used after all
+                regular = equation.regularize(prediction[stops], estimate[stops], ends, k)
+                final = equation.renoise(regular, estimate[stops], ends)
+            else:
+                final, residual[ends] = acceleration.answer(following[stops], residual[ends], ends)
+            average[ends] += sum(weights[k:]) * final
             average[index[~stops]] += weight * following[~stops]
             estimate, index = following[~stops], index[~stops]
             if len(index) == 0:
@@ -78,9 +83,17 @@ class Acceleration:
 
     fell_back: torch.Tensor | None = None
 
-    def next_estimate(self, estimate: torch.Tensor, renoised: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Returns zᵏ from zᵏ⁻¹ and G(zᵏ⁻¹), all [n, C, h, w], for the images at `index`, int64 [n]."""
+    def next_estimate(
+        self, estimate: torch.Tensor, renoised: torch.Tensor, residual: torch.Tensor, index: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns zᵏ from zᵏ⁻¹, G(zᵏ⁻¹) and its residual, [n], for the images at `index`, int64 [n]."""
         return renoised
+
+    def answer(
+        self, following: torch.Tensor, residual: torch.Tensor, index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the estimates of a step's solution and their residuals, from the last zᵏ and its residual."""
+        return following, residual
 
     def restart(self) -> None:
         """Forgets earlier estimates, because G has changed."""

@@ -80,15 +80,6 @@ def test_nan_and_a_solved_equation_stop_at_once() -> None:
     assert stop(residual, torch.ones(3, dtype=torch.int64), torch.arange(3)).tolist() == [True, True, False]
 
 
-def test_an_image_whose_residual_falls_no_more_leaves_the_step() -> None:
-    steps = Schedule.from_scheduler(SCHEDULES["DDIM"], 3).steps
-    stop = CallBudget(steps, 100, 2, CPU, warm=True).stop(steps[-1])
-    index, stopped = torch.arange(2), []
-    for number, residuals in enumerate([(1.0, 1.0), (0.5, 0.5), (0.5, 0.6), (0.6, 0.4), (0.51, 0.5)], start=1):
-        stopped.append(stop(torch.tensor(residuals), torch.full((2,), number), index).tolist())
-    assert stopped == [[False, False]] * 4 + [[True, False]]
-
-
 def test_the_contraction_of_ddim_follows_from_its_noise_levels() -> None:
     scheduler = SCHEDULES["DDIM"]
     schedule = Schedule.from_scheduler(scheduler, 4)
