@@ -15,39 +15,43 @@ from typing import Any
 import pandas as pd
 from jsonargparse import auto_cli
 
-from benchmarks.shared.evaluation import Judges, RoundTrip, evaluate_edits, evaluate_round_trip
+from benchmarks.shared.evaluation import EditQuality, Judges, RoundTrip, evaluate_edits, evaluate_round_trip
 from benchmarks.shared.kept_rows import KeptRows, fingerprint
 from benchmarks.shared.pages import check_block, replace_block
 from benchmarks.shared.presets import load, only_editor, read_tiny
 from benchmarks.shared.scenes import invert_scenes, swapped, unseen_scenes
 from benchmarks.shared.tables import markdown
-from renoise import InversionPipeline, Inverter, NoiseCorrection, PromptEditor, ReNoise
+from renoise import Inversion, InversionPipeline, Inverter, NoiseCorrection, PromptEditor, ReNoise
 from tiny_models.scenes import Scene
 
 PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
 KL_WEIGHT = 20.0
 """λ of L_KL where it replaces L_patch-KL, as in pix2pix-zero."""
+PARTIAL_STRENGTH = 0.75
+"""Of edits that start from the trajectory, where fewer succeed, and rows differ."""
 COLUMNS = {
     "latent_mse": "latent MSE",
     "psnr": "PSNR (dB)",
-    "ssim": "SSIM",
     "nfe": "NFE",
     "latent_mean": "mean of z_T",
     "latent_std": "std of z_T",
     "target_share": "target animal",
     "strict_share": "strict judge",
     "target_psnr": "edit's PSNR (dB)",
+    "partial_share": "at strength 0.75",
+    "partial_strict_share": "strict judge there",
 }
 FORMATS = {
     "latent MSE": ".2e",
     "PSNR (dB)": ".2f",
-    "SSIM": ".3f",
     "NFE": ".0f",
     "mean of z_T": "+.3f",
     "std of z_T": ".3f",
     "target animal": ".1%",
     "strict judge": ".1%",
     "edit's PSNR (dB)": ".2f",
+    "at strength 0.75": ".1%",
+    "strict judge there": ".1%",
 }
 
 
@@ -59,11 +63,15 @@ class AblationRow(RoundTrip):
         target_share: See `EditQuality`. None if nothing was edited.
         strict_share: Likewise.
         target_psnr: Likewise.
+        partial_share: `target_share` of edits at `PARTIAL_STRENGTH`.
+        partial_strict_share: `strict_share` of the same.
     """
 
     target_share: float | None = None
     strict_share: float | None = None
     target_psnr: float | None = None
+    partial_share: float | None = None
+    partial_strict_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,19 +110,26 @@ class Bench:
     def _measure(self, variant: ReNoise, prompt: str | None) -> AblationRow:
         """Inverts the scenes, reconstructs them and swaps their animals."""
         prompts = None if prompt is None else [prompt] * len(self.scenes)
-        inversion = invert_scenes(self.pipeline, self.scenes, variant, prompts)
+        inversion = invert_scenes(self.pipeline, self.scenes, variant, prompts, keep_trajectory=True)
         round_trip = asdict(evaluate_round_trip(self.pipeline.model, inversion, self.scenes))
         if prompt is not None:
             return AblationRow(**round_trip)
-        editor = PromptEditor(guidance_scale=only_editor(self.model)["init_args"]["guidance_scale"])
-        targets = swapped(self.scenes)
-        edits = evaluate_edits(editor, self.pipeline.model, inversion, self.scenes, targets, self.judges)
+        whole, partial_edits = (self._edits(inversion, strength) for strength in (1.0, PARTIAL_STRENGTH))
         return AblationRow(
             **round_trip,
-            target_share=edits.target_share,
-            strict_share=edits.strict_share,
-            target_psnr=edits.target_psnr,
+            target_share=whole.target_share,
+            strict_share=whole.strict_share,
+            target_psnr=whole.target_psnr,
+            partial_share=partial_edits.target_share,
+            partial_strict_share=partial_edits.strict_share,
         )
+
+    def _edits(self, inversion: Inversion, strength: float) -> EditQuality:
+        """Swaps the animals of the inverted scenes."""
+        guidance_scale = only_editor(self.model)["init_args"]["guidance_scale"]
+        editor = PromptEditor(guidance_scale=guidance_scale, strength=strength)
+        targets = swapped(self.scenes)
+        return evaluate_edits(editor, self.pipeline.model, inversion, self.scenes, targets, self.judges)
 
 
 def variants(whole: Inverter) -> dict[str, ReNoise]:
