@@ -73,12 +73,12 @@ def test_an_interrupted_ablation_continues_and_the_page_gets_its_table(
 
 def test_a_table_shows_rounded_values_and_the_ceiling() -> None:
     rows = {
-        "plain": AblationRow(18.126, 30.104, 0.5, 3.7e-1, 4, -0.01, 0.42, 1.0, 0.75, 15.5),
+        "plain": AblationRow(18.126, 30.104, 0.5, 3.7e-1, 4, -0.01, 0.42, 1.0, 0.75, 15.5, 0.875, 0.5),
         "no edit": AblationRow(29, 30, 0.9, 1e-3, 8, 0.0, 1.0),
     }
     text = block(rows)
-    assert "| plain | 3.70e-01 | 18.13 | 0.500 | 4 | -0.010 | 0.420 | 100.0% | 75.0% | 15.50 |" in text
-    assert "| no edit | 1.00e-03 | 29.00 | 0.900 | 8 | +0.000 | 1.000 |  |  |  |" in text
+    assert "| plain | 3.70e-01 | 18.13 | 4 | -0.010 | 0.420 | 100.0% | 75.0% | 15.50 | 87.5% | 50.0% |" in text
+    assert "| no edit | 1.00e-03 | 29.00 | 8 | +0.000 | 1.000 |  |  |  |  |  |" in text
     assert "round trip: 30.10 dB" in text
 
 
@@ -96,7 +96,7 @@ def test_variants_are_measured_on_the_model(tmp_path: Path, monkeypatch: pytest.
     (empty,) = bench.rows({"empty": few["K = 1"]}, prompt="").values()
     assert empty.latent_mse != one.latent_mse
     missing = [name for name, value in asdict(empty).items() if value is None]
-    assert missing == ["target_share", "strict_share", "target_psnr"]
+    assert missing == ["target_share", "strict_share", "target_psnr", "partial_share", "partial_strict_share"]
 
 
 def test_every_preset_has_a_place_in_the_page() -> None:
