@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.shared.presets import only_editor, read_model, read_tiny
 from renoise import (
     DDIM,
+    Anderson,
     DirectInversion,
     EditFriendlyInversion,
     Editor,
@@ -94,6 +95,13 @@ PRESET, SD_FAST, TURBO_FAST = (
     instantiate(Inverter, read_tiny(name)["inversion"]) for name in ("sdxl_turbo", "sd_fast", "sdxl_turbo_fast")
 )
 OVERRIDE = NoiseCorrection("override")
+
+
+def _posterior(temperature: float) -> ReNoise:
+    """Returns ReNoise with 30 calls for 20 steps that draw noise: 11 for the cleanest, one for each of the others."""
+    return ReNoise(stochastic_steps="posterior", temperature=temperature, solver=Anderson(), max_nfe=30)
+
+
 PLAIN = ("ddim", "pix2pix_zero", "renoise, K = 1", "renoise, sd_fast")
 """For editors that do not sample the image beside its edit: for them direct inversion is the same as `ddim`."""
 
@@ -147,6 +155,8 @@ SUITES = {
             "edit_friendly": InversionSetting(EditFriendlyInversion(iterations=0)),
             "ddim, noise overridden": InversionSetting(DDIM(noise_correction=OVERRIDE)),
             "renoise, K = 1, noise overridden": InversionSetting(ReNoise(1, noise_correction=OVERRIDE)),
+            "renoise, at temperature 0.1": InversionSetting(_posterior(temperature=0.1)),
+            "renoise, at temperature 1": InversionSetting(_posterior(temperature=1.0)),
         },
         {
             "EditFriendly": EditorSetting.of("edit_friendly"),

@@ -11,7 +11,7 @@ from benchmarks.shared.plots import Curve
 from benchmarks.shared.tables import markdown
 
 EQUAL_SHARE = 0.9
-"""Pairs are compared where this share of edits shows the animal asked for. Without edits every image is kept."""
+"""Pairs are compared where the strict judge accepts this share of the edits. Without edits every image is kept."""
 COSTS = ["nfe", "seconds"]
 """Jump where guidance begins, so they are not interpolated."""
 COLUMNS = {
@@ -30,7 +30,7 @@ COLUMNS = {
 }
 FORMATS = {
     "guidance": ".2f",
-    "strict judge": ".1%",
+    "target animal": ".1%",
     "PSNR to the true edit (dB)": ".2f",
     "background PSNR (dB)": ".2f",
     "background SSIM": ".3f",
@@ -60,15 +60,15 @@ def at_share(sweep: pd.DataFrame, wanted: float = EQUAL_SHARE) -> pd.Series | No
 
     Args:
         sweep: Points of one pair by rising guidance.
-        wanted: Share of edits that succeed, in [0, 1].
+        wanted: Share of edits that the strict judge accepts, in [0, 1].
 
     Returns:
         The point. None if the share is never reached.
     """
     points = [point for _, point in sweep.iterrows()]
-    reached = [point for point in points if point.target_share >= wanted]
+    reached = [point for point in points if point.strict_share >= wanted]
     for first, second in pairwise(points):
-        low, high = first.target_share, second.target_share
+        low, high = first.strict_share, second.strict_share
         if min(low, high) < wanted < max(low, high):
             reached.append(_between(first, second, (wanted - low) / (high - low)))
     return max(reached, key=lambda point: point.background_psnr, default=None)
@@ -92,17 +92,17 @@ def table(points: pd.DataFrame) -> str:
     for _, sweep in sweeps(points):
         point, style = at_share(sweep), "{:.1%}"
         if point is None:
-            point, style = sweep.sort_values(["target_share", "background_psnr"]).iloc[-1], "*{:.1%}*"
-        rows.append({**point, "target_share": style.format(point.target_share)})
+            point, style = sweep.sort_values(["strict_share", "background_psnr"]).iloc[-1], "*{:.1%}*"
+        rows.append({**point, "strict_share": style.format(point.strict_share)})
     return markdown(pd.DataFrame(rows)[list(COLUMNS)].rename(columns=COLUMNS), FORMATS)
 
 
 def curves(points: pd.DataFrame) -> dict[str, dict[str, Curve]]:
-    """Returns background PSNR over the share of target animals: a panel per editor, a curve per inversion."""
+    """Returns background PSNR over the share that the strict judge accepts: panels by editor, curves by inversion."""
     panels: dict[str, dict[str, Curve]] = {}
     for (editor, inversion), sweep in sweeps(points):
         panels.setdefault(editor, {})[inversion] = [
-            (100 * point.target_share, point.background_psnr, f"{point.guidance_scale:g}")
+            (100 * point.strict_share, point.background_psnr, f"{point.guidance_scale:g}")
             for point in sweep.itertuples()
         ]
     return panels

@@ -132,10 +132,12 @@ def main(
         suite = SUITES[name]
         weights = fingerprint([suite.model["checkpoint"], classifier, strict_classifier])
         bench = Bench(name, suite, load(suite.model), unseen_scenes(images), judges, weights, rows)
-        print(f"{name}, {images} unseen scenes, compared where {EQUAL_SHARE:.0%} of the edits succeed", flush=True)
+        print(f"{name}, {images} unseen scenes, compared where {EQUAL_SHARE:.0%} of the edits are accepted", flush=True)
         points = bench.points()
         replace_block(page, f"edits {name}", _block(name, points))
-        plot_curves(page.parent / _figure_name(name), curves(points), "target animal (%)", "background PSNR (dB)")
+        plot_curves(
+            page.parent / _figure_name(name), curves(points), "accepted by the strict judge (%)", "background PSNR (dB)"
+        )
         update_csv(page.parent / "edits.csv", points, "suite", list(SUITES))
         if costs:
             replace_block(page, f"costs {name}", bench.overheads())
@@ -145,7 +147,7 @@ def main(
 
 def _block(name: str, points: pd.DataFrame) -> str:
     """Returns what the page shows of a suite, in Markdown."""
-    title = "background PSNR over the share of target animals, a panel per editing method"
+    title = "background PSNR over the share of accepted edits, a panel per editing method"
     return f"{table(points)}\n![{title}]({_figure_name(name)})\n\n*Numbers beside the points are guidances.*\n"
 
 

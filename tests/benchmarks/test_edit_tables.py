@@ -9,7 +9,7 @@ from benchmarks.edit_tables import at_share, curves, sweeps, table
 
 
 def points(*rows: tuple[float, float, float], nfe: float = 40, **names: str) -> pd.DataFrame:
-    """A sweep of guidance, share of target animals and background PSNR."""
+    """A sweep of guidance, share that the strict judge accepts, and background PSNR."""
     named = {"suite": "tiny", "editor": "Swap", "inversion": "ddim", **names}
     costs = {"nfe": nfe, "seconds": 0.1 * nfe, "inversion_nfe": 20.0}
     kept = {"background_ssim": 0.9, "structure_distance": 0.05}
@@ -18,8 +18,8 @@ def points(*rows: tuple[float, float, float], nfe: float = 40, **names: str) -> 
             {
                 **named,
                 "guidance_scale": guidance,
-                "target_share": share,
-                "strict_share": share / 2,
+                "target_share": (1 + share) / 2,
+                "strict_share": share,
                 "target_psnr": 17 + guidance,
                 "background_psnr": psnr,
                 **kept,
@@ -40,7 +40,7 @@ def test_the_best_point_is_where_the_wanted_share_is_crossed_if_the_background_f
     sweep = pd.concat([points((1, 0.5, 30), nfe=20), points((2, 1.0, 25), (3, 1.0, 20))])
     point = found(sweep)
     assert point.guidance_scale == pytest.approx(1.8)
-    assert point.target_share == pytest.approx(0.9)
+    assert point.strict_share == pytest.approx(0.9)
     assert point.background_psnr == pytest.approx(26)
     assert point.target_psnr == pytest.approx(18.8)
     assert (point.nfe, point.seconds) == (40, 4), "costs are not interpolated"
@@ -74,8 +74,8 @@ def test_the_table_has_a_row_per_pair_and_shows_where_the_share_is_not_reached()
     lines = table(pd.concat([points((1, 0.5, 30), (2, 1.0, 25)), poor])).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2:] == [
-        "| Swap | ddim | 1.80 | 90.0% | 45.0% | 18.80 | 26.00 | 0.900 | 0.0500 | 20 | 40 | 4.000 |",
-        "| Swap | bad | 2.00 | *75.0%* | 37.5% | 19.00 | 21.00 | 0.900 | 0.0500 | 20 | 40 | 4.000 |",
+        "| Swap | ddim | 1.80 | 95.0% | 90.0% | 18.80 | 26.00 | 0.900 | 0.0500 | 20 | 40 | 4.000 |",
+        "| Swap | bad | 2.00 | 87.5% | *75.0%* | 19.00 | 21.00 | 0.900 | 0.0500 | 20 | 40 | 4.000 |",
     ]
 
 
