@@ -40,7 +40,7 @@ class NullText(PromptEditor):
             self.optimization = NullTextOptimization(iterations, learning_rate)
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from error
-        if guidance_scale != 1:
+        if self.guidance_scale != 1:
             self.needs |= {"trajectory", "steps"}
 
     def check(self, model: DiffusionModel, schedule: Schedule) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -27,6 +27,8 @@ from .direction import TEMPLATES, Direction, add_directions, read_bank
 
 CACHED_DIRECTIONS = 64
 """How many edit directions are kept. Every image of a data set may have its own."""
+
+Negative = Literal["source", "empty"]
 
 Banks = tuple[tuple[str, ...], tuple[str, ...]]
 """Sentences about the source and sentences about the target of an edit."""
@@ -58,7 +60,7 @@ class Pix2PixZero(PromptEditor):
         replace: dict[str, str] | None = None,
         guidance_scale: float = 1.5,
         strength: float = 1.0,
-        negative: Literal["source", "empty"] = "source",
+        negative: Negative = "source",
         cross_attention_guidance_amount: float = 0.1,
         source_sentences: Path | None = None,
         target_sentences: Path | None = None,
@@ -68,6 +70,8 @@ class Pix2PixZero(PromptEditor):
         amount = cross_attention_guidance_amount
         if not (math.isfinite(amount) and amount >= 0):
             raise ValueError(f"{self.name}: cross_attention_guidance_amount must be 0 or more, got {amount}")
+        if negative not in get_args(Negative):
+            raise ValueError(f"{self.name}: negative must be {' or '.join(get_args(Negative))}, got {negative!r}")
         self.negative = negative
         self.cross_attention_guidance_amount = amount
         self.needs |= {"attention", "steps"} if amount > 0 else {"steps"}
@@ -75,6 +79,8 @@ class Pix2PixZero(PromptEditor):
         if not self.templates or not all("{}" in template for template in self.templates):
             raise ValueError(f"{self.name}: templates must be sentences that contain {{}}, got {list(self.templates)}")
         self.banks = self._read_banks(source_sentences, target_sentences)
+        if self.banks is not None and templates is not None:
+            raise ValueError(f"{self.name}: templates cannot be combined with source_sentences and target_sentences")
         self._model: DiffusionModel | None = None
 
     def _read_banks(self, source_sentences: Path | None, target_sentences: Path | None) -> Banks | None:

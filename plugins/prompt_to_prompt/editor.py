@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 
@@ -60,6 +61,8 @@ class PromptToPrompt(PromptEditor):
         blend_threshold: float = 0.3,
     ) -> None:
         super().__init__(replace, guidance_scale, strength)
+        if mode not in get_args(Mode):
+            raise ValueError(f"{self.name}: mode must be {' or '.join(get_args(Mode))}, got {mode!r}")
         for name, share in (("cross_replace_steps", cross_replace_steps), ("self_replace_steps", self_replace_steps)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{self.name}: {name} must be in [0, 1], got {share}")

@@ -6,6 +6,9 @@ import torch
 
 from renoise.core.step import Step
 
+MIN_PSI = 1e-6
+"""A step whose ψ is smaller hardly depends on the noise, so its solution says nothing about it."""
+
 
 class WarmStart:
     """Extrapolates the solved noise of one inversion from step to step (compare IFE, arXiv 2512.08547).
@@ -44,5 +47,5 @@ class WarmStart:
             latents: z_t as it was solved.
             noise: ε_t that it was solved with. None where ρ = 0.
         """
-        if step.noise_from_prediction != 0:
+        if step.noise_from_prediction != 0 and abs(step.psi_of_noise) > MIN_PSI:
             self.solved = [*self.solved[-1:], (step.timestep, step.solved_noise(previous, latents, noise))]

@@ -34,8 +34,14 @@ class DirectInversion(Inverter):
         self.path = path or DDIM()
 
     def check(self, model: DiffusionModel, schedule: Schedule, guidance_scale: float) -> None:
-        """Checks the path's requirements."""
-        check_path(self.path, type(self).__name__)
+        """Checks the path's requirements, and raises ValueError with guidance, which would not be used."""
+        name = type(self).__name__
+        check_path(self.path, name)
+        if guidance_scale != 1:
+            raise ValueError(
+                f"{name} inverts and reconstructs without guidance, so guidance_scale must be 1, got "
+                f"{guidance_scale:g}; the guidance of an edit is an option of its editor"
+            )
         self.path.check(model, schedule, guidance_scale=1.0)
 
     def invert(

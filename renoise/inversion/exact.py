@@ -81,9 +81,11 @@ class ExactInversion(Inverter):
         """Raises ValueError where a step draws noise, or starts from pure noise."""
         name = type(self).__name__
         if schedule.is_stochastic:
+            drawing = sum(step.rho != 0 for step in schedule)
             raise ValueError(
                 f"{name} needs a sampler that draws no noise, such as DDIMScheduler with eta 0 or "
-                "EulerDiscreteScheduler; for a sampler that draws noise take ReNoise or EditFriendlyInversion"
+                f"EulerDiscreteScheduler, and this one draws noise at {drawing} of {len(schedule)} steps; for such a "
+                "sampler take ReNoise or EditFriendlyInversion"
             )
         for step in schedule:
             if step.noise_from_prediction == 0:

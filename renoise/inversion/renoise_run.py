@@ -113,6 +113,9 @@ class RenoiseRun:
         for image, step_index in enumerate(self.failed_at.tolist()):
             if step_index >= 0:
                 inversion.latents[image] = torch.nan
+                for kept in (inversion.noise, inversion.trajectory):
+                    if kept is not None:
+                        kept[:, image] = torch.nan
                 inversion.failures[image] = (
                     f"the latents turned NaN or infinite at inversion step {steps - step_index} of {steps} "
                     f"(timestep {inversion.schedule.steps[step_index].timestep:g})"
@@ -128,6 +131,8 @@ class RenoiseRun:
         if inversion.trajectory is not None:
             inversion.trajectory[step_index] = latents
         failed = ~latents.isfinite().flatten(1).all(dim=1)
+        if noise is not None:  # drawn latents stay finite where the prediction, and so the noise, does not
+            failed |= ~noise.isfinite().flatten(1).all(dim=1)
         self.failed_at = torch.where(failed & (self.failed_at < 0), step_index, self.failed_at)
 
     def _network(self, step_index: int) -> Predict:

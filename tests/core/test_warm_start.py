@@ -58,6 +58,14 @@ def test_the_second_step_takes_the_noise_of_the_first_as_it_is() -> None:
     torch.testing.assert_close(start, invert(second, latents, epsilon, None))
 
 
+def test_a_step_that_does_not_depend_on_the_noise_says_nothing_about_it() -> None:
+    scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False)  # its last step goes from timestep 0 to 0
+    second, idle = Schedule.from_scheduler(scheduler, 2)
+    warm = WarmStart()
+    warm.record(idle, random(0), random(0) * (1 + 1e-7), None)
+    assert warm.start(second, random(0), None) is None
+
+
 def test_a_level_of_pure_noise_has_no_warm_start() -> None:
     scheduler: SchedulerMixin = DDIMScheduler(
         clip_sample=False, rescale_betas_zero_snr=True, timestep_spacing="trailing", **V

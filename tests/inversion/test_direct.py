@@ -49,6 +49,12 @@ def test_the_inversion_does_not_use_guidance(
     assert guided.conditioning.nfe == 1, "sampling is without guidance too"
 
 
+def test_guidance_that_it_would_not_use_is_refused(model: DiffusionModel, direct: BoundInverter) -> None:
+    with pytest.raises(ValueError, match=r"^DirectInversion inverts .* guidance_scale must be 1, got 3; the guidance"):
+        direct.method.check(model, direct.schedule, guidance_scale=3.0)
+    direct.method.check(model, direct.schedule, guidance_scale=1.0)
+
+
 def test_it_is_exact_with_guidance_and_a_stochastic_sampler(model: DiffusionModel, latents: torch.Tensor) -> None:
     schedule = Schedule.from_scheduler(DDIMScheduler.from_config(model.scheduler.config), STEPS, eta=1.0)
     conditioning = model.encode_prompts([scene.caption for scene in SCENES], 3.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, LCMScheduler, StableDiffusionPipeline
 from helpers.inversions import BoundInverter
 
 from benchmarks.inversion import accuracy
@@ -14,6 +14,7 @@ from benchmarks.shared.scenes import UNSEEN_SEED, images_of, prompts_of
 from renoise.core.edit_regularization import EditRegularization
 from renoise.core.noise_correction import NoiseCorrection
 from renoise.core.renoise import AveragingWeights
+from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
 from renoise.inversion.renoise import ReNoise
 from renoise.inversion.sampling import sample
@@ -163,6 +164,39 @@ def test_latents_that_turn_nan_fail_alone_and_name_the_step(
         torch.testing.assert_close(inversion.latents[neighbor], healthy.latents[neighbor], rtol=0, atol=1e-5)
     assert inversion.latents[1].isnan().all()
     assert inversion.select([1, 2]).failures == {0: inversion.failures[1]}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [ReNoise(1, stochastic_steps="posterior"), ReNoise(1, noise_correction=NoiseCorrection("override"))],
+    ids=["posterior", "override"],
+)
+@torch.no_grad()
+def test_noise_that_turns_nan_while_the_latents_do_not_fails_alone_too(
+    model: DiffusionModel, latents: torch.Tensor, method: ReNoise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditioning, names = prompts_of(model, SCENES[:2])
+    steps = Schedule.from_scheduler(DDIMScheduler.from_config(model.scheduler.config), 4, eta=1.0)
+    calls = 0
+    predict = model.predict
+
+    def poisoned(inputs: torch.Tensor, timestep: float, conditioning: Conditioning) -> torch.Tensor:
+        nonlocal calls
+        calls += timestep == 751
+        prediction = predict(inputs, timestep, conditioning)
+        if timestep == 751 and calls == (1 if method.draws_latents else 3):  # the call for the noise
+            prediction[1] = torch.nan
+        return prediction
+
+    monkeypatch.setattr(model, "predict", poisoned)
+    inversion = method.invert(model, steps, latents[:2], conditioning, ImageRNG(0, names), keep_trajectory=True)
+    assert list(inversion.failures) == [1]
+    assert "inversion step 4 of 4 (timestep 751)" in inversion.failures[1]
+    assert inversion.noise is not None
+    assert inversion.trajectory is not None
+    for tensors in (inversion.latents[None], inversion.noise, inversion.trajectory):
+        assert tensors[:, 0].isfinite().all()
+        assert tensors[:, 1].isnan().all()
 
 
 TURBO_WEIGHTS = AveragingWeights(below=[0.25] * 4, above=[1 / 3] * 3, max_iterations_below=3)

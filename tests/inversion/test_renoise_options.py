@@ -170,14 +170,14 @@ def test_a_tolerance_beyond_the_precision_is_raised_with_one_warning(
     model: DiffusionModel, latents: torch.Tensor
 ) -> None:
     steps = schedule(model, 10, DDIMScheduler)
-    with pytest.warns(InputWarning, match=r"tolerance 1e-09 is beyond the precision of torch\.float32: .* 1\.2e-07"):
+    with pytest.warns(InputWarning, match=r"tolerance 1e-09 is beyond the precision of torch\.float32: .* 2\.4e-07"):
         inversion = invert(ReNoise(2, tolerance=1e-9), model, latents, steps)
-    reachable = invert(ReNoise(2, tolerance=torch.finfo(torch.float32).eps), model, latents, steps)
+    reachable = invert(ReNoise(2, tolerance=2 * torch.finfo(torch.float32).eps), model, latents, steps)
     assert inversion.nfe.tolist() == reachable.nfe.tolist()
     with torch.autocast("cpu", torch.bfloat16):
         with pytest.warns(InputWarning, match=r"precision of torch\.bfloat16"):
             coarse = invert(ReNoise(2, tolerance=1e-4), model, latents, steps)
-        reachable = invert(ReNoise(2, tolerance=torch.finfo(torch.bfloat16).eps), model, latents, steps)
+        reachable = invert(ReNoise(2, tolerance=torch.finfo(torch.bfloat16).eps * 1.001), model, latents, steps)
     assert coarse.nfe.tolist() == reachable.nfe.tolist()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -114,6 +114,10 @@ def test_without_guidance_it_equals_prompt_swap_and_optimizes_nothing(
     assert not optimizations
 
 
+def test_a_guidance_scale_of_0_needs_no_more_of_an_inversion_than_1_does() -> None:
+    assert NullText(guidance_scale=0).needs == NullText(guidance_scale=1).needs == frozenset()
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

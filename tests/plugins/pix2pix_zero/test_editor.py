@@ -233,6 +233,8 @@ def test_banks_cannot_be_combined_with_words_to_replace(tmp_path: Path) -> None:
     bank.write_text("a cat\n")
     with pytest.raises(ValueError, match=r"^Pix2PixZero: replace cannot be combined with source_sentences"):
         Pix2PixZero({"cat": "dog"}, source_sentences=bank, target_sentences=bank)
+    with pytest.raises(ValueError, match=r"^Pix2PixZero: templates cannot be combined with source_sentences"):
+        Pix2PixZero(source_sentences=bank, target_sentences=bank, templates=["a {}"])
 
 
 @pytest.mark.parametrize("option", ["source_sentences", "target_sentences"])
@@ -246,6 +248,12 @@ def test_one_bank_without_the_other_is_an_error(option: str, tmp_path: Path) -> 
 def test_templates_without_a_placeholder_are_an_error(templates: list[str]) -> None:
     with pytest.raises(ValueError, match=r"^Pix2PixZero: templates must be sentences that contain \{\}, got"):
         Pix2PixZero(templates=templates)
+
+
+def test_an_unknown_negative_is_an_error() -> None:
+    unknown: Any = "soruce"
+    with pytest.raises(ValueError, match=r"^Pix2PixZero: negative must be source or empty, got 'soruce'"):
+        Pix2PixZero(negative=unknown)
 
 
 @pytest.mark.parametrize("amount", [-0.1, float("nan"), float("inf")])

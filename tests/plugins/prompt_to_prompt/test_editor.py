@@ -125,6 +125,7 @@ def test_a_word_that_the_prompt_lacks_is_named() -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        ({"mode": "swop"}, "mode must be swap or refine, got 'swop'"),
         ({"cross_replace_steps": 1.5}, r"cross_replace_steps must be in \[0, 1\], got 1.5"),
         ({"self_replace_steps": -0.1}, r"self_replace_steps must be in \[0, 1\], got -0.1"),
         ({"blend_threshold": 1.0}, r"blend_threshold must be in \(0, 1\), got 1.0"),
