@@ -28,29 +28,38 @@ class CallBudget:
         batch_size: B.
         device: Of the images.
         warm: Whether the steps have a warm start.
+        most: Most evaluations that each step can use. None is no limit.
     """
 
     def __init__(
-        self, steps: Sequence[Step], evaluations: int, batch_size: int, device: torch.device, warm: bool
+        self,
+        steps: Sequence[Step],
+        evaluations: int,
+        batch_size: int,
+        device: torch.device,
+        warm: bool,
+        most: Sequence[int] | None = None,
     ) -> None:
         self.steps = list(steps)
         self.left = torch.full((batch_size,), evaluations, dtype=torch.int64, device=device)
         reserve = math.ceil(KEPT_SHARE * (evaluations // len(self.steps)))
-        self.reserves = [1 if warm and step.rho == 0 else reserve for step in self.steps]
+        self.most = [evaluations] * len(self.steps) if most is None else list(most)
+        wanted = [1 if warm and step.rho == 0 else reserve for step in self.steps]
+        self.reserves = [min(pair) for pair in zip(wanted, self.most, strict=True)]
 
     def stop(self, step: Step) -> Stop:
         """Returns the stopping test of one step."""
         position = self.steps.index(step)
         rates = [-math.log(contraction(noisier)) for noisier in self.steps[:position]]
-        reserves = self.reserves[:position]
+        bounds = list(zip(self.reserves, self.most, strict=True))[:position]
         first = torch.zeros(len(self.left), device=self.left.device)
 
         def stop(residual: torch.Tensor, evaluations: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
             first[index] = torch.where(evaluations == 1, residual.float(), first[index])
             fall = (first[index] / residual).log()
             needed = torch.zeros_like(fall)
-            for rate, reserve in zip(rates, reserves, strict=True):
-                needed += (1 + fall / rate).clamp(min=reserve)
+            for rate, (reserve, most) in zip(rates, bounds, strict=True):
+                needed += (1 + fall / rate).clamp(reserve, most)
             return ~(self.left[index] - evaluations > needed)  # stops where the residual is NaN, too
 
         return stop

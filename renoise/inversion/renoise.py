@@ -139,7 +139,8 @@ class ReNoise(Inverter):
         evaluations = self._evaluations(schedule, conditioning.nfe)
         if evaluations is not None:
             solved = [step for step in schedule if not self._draws(schedule, step)]
-            run.budget = CallBudget(solved, evaluations, len(latents), latents.device, self.warm_start)
+            most = [len(self.step.weights(step.timestep, step.rho != 0)) for step in solved]
+            run.budget = CallBudget(solved, evaluations, len(latents), latents.device, self.warm_start, most)
         if keep_trajectory:
             run.keep_trajectory()
         for step_index in track(range(len(schedule))[::-1], "inverting"):

@@ -80,6 +80,7 @@ def test_at_equal_calls_it_leaves_a_fraction_of_plain_renoisings_error_for_every
         ({"noise_correction": NoiseCorrection("override")}, 1.0, 13),
         ({"regularization": LOSSES}, 1.0, 13),
         ({"stochastic_steps": "posterior"}, 1.0, 9),
+        ({"stochastic_iterations": 0, "noise_correction": NoiseCorrection("override")}, 1.0, 20),
         ({"warm_start": True, "noise_correction": NoiseCorrection()}, 2.0, 26),
     ],
 )
