@@ -93,3 +93,6 @@ def _record_failures(inversion: Inversion) -> None:
     for image in (~finite).nonzero().flatten().tolist():
         inversion.failures[image] = "the noise turned NaN or infinite in edit-friendly inversion"
         inversion.latents[image] = torch.nan
+        for kept in (inversion.noise, inversion.trajectory):
+            if kept is not None:
+                kept[:, image] = torch.nan

@@ -88,7 +88,10 @@ def test_an_image_whose_noise_turns_nan_fails_alone(
     monkeypatch.setattr(DiffusionModel, "predict", poisoned)
     inversion = inverter(model, "ddim").invert(latents, *prompts_of(model, SCENES))
     assert list(inversion.failures) == [0]
-    assert inversion.latents[1].isfinite().all()
+    assert inversion.noise is not None
+    for tensors in (inversion.latents[None], inversion.noise):
+        assert tensors[:, 0].isnan().all()
+        assert tensors[:, 1].isfinite().all()
 
 
 def test_a_sampler_without_noise_is_refused_with_the_names_of_stochastic_ones(model: DiffusionModel) -> None:
