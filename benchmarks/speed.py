@@ -152,7 +152,7 @@ def main(
 
     Args:
         batches: Batch sizes, increasing.
-        steps: Most steps of a preset. Null takes the preset's own.
+        steps: Most steps of a preset, 2 or more, because the last step draws no noise. Null takes the preset's own.
         repeats: Measurements, of which the median is taken.
         page: Its marked blocks are replaced. Null writes no page.
     """
