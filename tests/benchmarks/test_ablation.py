@@ -80,6 +80,7 @@ def test_a_table_shows_rounded_values_and_the_ceiling() -> None:
     assert "| plain | 3.70e-01 | 18.13 | 4 | -0.010 | 0.420 | 100.0% | 75.0% | 15.50 | 87.5% | 50.0% |" in text
     assert "| no edit | 1.00e-03 | 29.00 | 8 | +0.000 | 1.000 |  |  |  |  |  |" in text
     assert "round trip: 30.10 dB" in text
+    assert "target animal" not in block({"no edit": rows["no edit"]})
 
 
 def test_variants_are_measured_on_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
