@@ -44,7 +44,10 @@ from .inversion.renoise import ReNoise as ReNoise
 from .inversion.sampling import sample as sample
 from .inversion.sampling import walk as walk
 from .metrics import Comparison as Comparison
+from .metrics import EditComparison as EditComparison
+from .metrics import EditMetric as EditMetric
 from .metrics import Metric as Metric
+from .metrics import make_edit_metrics as make_edit_metrics
 from .metrics import make_metrics as make_metrics
 from .metrics.functional import masked_psnr as masked_psnr
 from .metrics.functional import masked_ssim as masked_ssim

@@ -1,15 +1,13 @@
-"""The interface of a metric, and the registry that rows, summary, table and documentation are made from."""
+"""The interface of a metric, and what it compares."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from torch import Tensor
-
-from renoise.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,60 @@ class Comparison:
     rebuilt_latents: Tensor
     decoded: Tensor | None = None
 
+    @property
+    def results(self) -> Tensor:
+        """The images that are compared with the originals: the reconstructions."""
+        return self.reconstructions
 
-class Metric(ABC):
+
+@dataclass(frozen=True)
+class EditComparison:
+    """B images and their edits: everything that a metric of an edit may compare.
+
+    Args:
+        images: The originals, float32 [B, 3, H, W] in [0, 1].
+        edits: The edited images, [B, 3, H, W] in [0, 1]. Published tables compare images as they are saved, with values
+            that are multiples of 1/255.
+        prompts: What each original shows.
+        edit_prompts: What each edited image should show.
+        masks: The region that the edit should change, bool [B, H, W]; the rest is the background. None where the data
+            has no masks.
+
+    Example:
+        >>> import torch
+        >>> from renoise import EditComparison, make_edit_metrics
+        >>> images, masks = torch.zeros(1, 3, 32, 32), torch.zeros(1, 32, 32, dtype=torch.bool)
+        >>> edits = images + 0.1
+        >>> comparison = EditComparison(images, edits, ["a cat"], ["a dog"], masks)
+        >>> make_edit_metrics(["background_psnr"])["background_psnr"](comparison)
+        tensor([20.])
+    """
+
+    images: Tensor
+    edits: Tensor
+    prompts: Sequence[str]
+    edit_prompts: Sequence[str]
+    masks: Tensor | None = None
+
+    @property
+    def results(self) -> Tensor:
+        """The images that are compared with the originals: the edits."""
+        return self.edits
+
+
+class AnyMetric(ABC):
+    """What a metric of reconstructions and one of edits have in common: a column."""
+
+    name: ClassVar[str]
+    """The column of the manifest, the key in summary.json and the name in `model.metrics`."""
+    title: ClassVar[str]
+    """Heading in tables, with the unit."""
+    format: ClassVar[str]
+    """Format specification of a value in tables, such as ".2f"."""
+    higher_is_better: ClassVar[bool]
+
+
+class Metric(AnyMetric):
     """A number for each image of a batch. A metric is one subclass with the attributes below and `@register`.
 
     Example:
@@ -55,13 +105,6 @@ class Metric(ABC):
         'largest error'
     """
 
-    name: ClassVar[str]
-    """The column of the manifest, the key in summary.json and the name in `model.metrics`."""
-    title: ClassVar[str]
-    """Heading in tables, with the unit."""
-    format: ClassVar[str]
-    """Format specification of a value in tables, such as ".2f"."""
-    higher_is_better: ClassVar[bool]
     uses_decoded: ClassVar[bool] = True
     """Whether it reads `Comparison.decoded`. A run whose metrics do not saves one decoding of every image."""
 
@@ -74,60 +117,52 @@ class Metric(ABC):
         """
 
 
-METRICS: dict[str, type[Metric]] = {}
-"""All registered metrics by name."""
+class EditMetric(AnyMetric):
+    """A number for each edited image of a batch. A subclass has the attributes of `Metric`, and `@register`.
 
-Registered = TypeVar("Registered", bound=type[Metric])
-
-
-def register(metric: Registered) -> Registered:
-    """Adds a class to `METRICS`; a decorator.
-
-    Args:
-        metric: The class of the metric.
-
-    Raises:
-        ValueError: Another metric has the same name.
-    """
-    if METRICS.get(metric.name, metric) is not metric:
-        raise ValueError(f"two metrics are called {metric.name!r}: {METRICS[metric.name].__name__}, {metric.__name__}")
-    METRICS[metric.name] = metric
-    return metric
-
-
-def make_metrics(names: Sequence[str]) -> dict[str, Metric]:
-    """Returns registered metrics by name, in the order given.
-
-    Args:
-        names: Names of metrics, each once.
-
-    Raises:
-        InputError: There is no such metric, or a name is given twice.
+    A value is NaN where an image has none, such as an empty background, and infinite for the PSNR of equal images.
 
     Example:
-        >>> from renoise.metrics import make_metrics
-        >>> [metric.title for metric in make_metrics(["psnr", "ssim"]).values()]
-        ['PSNR (dB)', 'SSIM']
+        >>> from renoise import EditMetric
+        >>> from renoise.metrics import EDIT_METRICS, register
+        >>> @register
+        ... class EditedShare(EditMetric):
+        ...     name, title, format, higher_is_better, uses_mask = "edited_share", "edited share", ".2f", False, True
+        ...
+        ...     def __call__(self, comparison):
+        ...         return comparison.masks.float().mean(dim=(1, 2))
+        >>> EDIT_METRICS.pop("edited_share").uses_mask
+        True
     """
-    metrics: dict[str, Metric] = {}
-    for name in names:
-        if name not in METRICS:
-            raise InputError(f"metrics: there is no {name!r}; there are {', '.join(METRICS)}")
-        if name in metrics:
-            raise InputError(f"metrics: {name!r} is given twice; give each metric once")
-        metrics[name] = METRICS[name]()
-    return metrics
+
+    uses_mask: ClassVar[bool] = False
+    """Whether it reads `EditComparison.masks`. It cannot be computed for data without masks."""
+    uses_prompts: ClassVar[bool] = False
+    """Whether it reads the prompts."""
+
+    @abstractmethod
+    def __call__(self, comparison: EditComparison) -> Tensor:
+        """Returns the metric of each edited image, [B].
+
+        Args:
+            comparison: B images and their edits.
+        """
 
 
-def as_markdown(metrics: Iterable[type[Metric]]) -> str:
-    """Returns a Markdown table of metrics for the documentation. The docstrings' first lines say what they measure.
+class PairMetric(Metric, EditMetric):
+    """A metric that compares reconstructions, or edits, with the originals, and reads nothing else."""
 
-    Args:
-        metrics: Classes of metrics.
-    """
-    lines = ["| metric | column | what it measures |", "|---|---|---|"]
-    for metric in metrics:
-        measures = (metric.__doc__ or "").strip().splitlines()[0]
-        better = "Higher" if metric.higher_is_better else "Lower"
-        lines.append(f"| {metric.title} | `{metric.name}` | {measures} {better} is better. |")
-    return "".join(f"{line}\n" for line in lines)
+    uses_decoded = False
+
+    @abstractmethod
+    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Returns the metric of each image, [B].
+
+        Args:
+            images: Reconstructions or edits, [B, 3, H, W] in [0, 1].
+            targets: The originals, [B, 3, H, W] in [0, 1].
+        """
+
+    def __call__(self, comparison: Comparison | EditComparison) -> Tensor:
+        """See `Metric` and `EditMetric`."""
+        return self.compare(comparison.results, comparison.images)

@@ -1,15 +1,16 @@
-"""How close the reconstructions of a run are to the images."""
+"""How close images are to others: reconstructions, and also edits, to the originals."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from renoise.metrics import functional
-from renoise.metrics.base import Comparison, Metric, register
+from renoise.metrics.base import Comparison, Metric, PairMetric
+from renoise.metrics.registry import register
 
 
 @register
-class PSNR(Metric):
+class PSNR(PairMetric):
     """Peak signal-to-noise ratio of the reconstruction. The autoencoder's share of the error is included.
 
     Example:
@@ -24,15 +25,14 @@ class PSNR(Metric):
     title = "PSNR (dB)"
     format = ".2f"
     higher_is_better = True
-    uses_decoded = False
 
-    def __call__(self, comparison: Comparison) -> Tensor:
-        """See `Metric` and `functional.psnr`."""
-        return functional.psnr(comparison.reconstructions, comparison.images)
+    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See `PairMetric` and `functional.psnr`."""
+        return functional.psnr(images, targets)
 
 
 @register
-class SSIM(Metric):
+class SSIM(PairMetric):
     """Structural similarity of the reconstruction.
 
     Example:
@@ -47,11 +47,10 @@ class SSIM(Metric):
     title = "SSIM"
     format = ".3f"
     higher_is_better = True
-    uses_decoded = False
 
-    def __call__(self, comparison: Comparison) -> Tensor:
-        """See `Metric` and `functional.ssim`."""
-        return functional.ssim(comparison.reconstructions, comparison.images)
+    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See `PairMetric` and `functional.ssim`."""
+        return functional.ssim(images, targets)
 
 
 @register
@@ -98,3 +97,25 @@ class LatentMSE(Metric):
     def __call__(self, comparison: Comparison) -> Tensor:
         """See `Metric` and `functional.mean_squared_error`."""
         return functional.mean_squared_error(comparison.rebuilt_latents, comparison.latents)
+
+
+@register
+class MSE(PairMetric):
+    """Mean squared error of the pixels in [0, 1]: the ReNoise paper's L2.
+
+    Example:
+        >>> import torch
+        >>> from renoise.metrics import MSE, Comparison
+        >>> images, latents = torch.zeros(2, 3, 32, 32), torch.zeros(2, 4, 8, 8)
+        >>> MSE()(Comparison(images, images + 0.5, latents, latents))
+        tensor([0.2500, 0.2500])
+    """
+
+    name = "mse"
+    title = "MSE"
+    format = ".2e"
+    higher_is_better = False
+
+    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See `PairMetric` and `functional.mean_squared_error`."""
+        return functional.mean_squared_error(images, targets)

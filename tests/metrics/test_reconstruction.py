@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from renoise.metrics import PSNR, PSNRVAE, SSIM, Comparison, LatentMSE, functional
+from renoise.metrics import MSE, PSNR, PSNRVAE, SSIM, Comparison, LatentMSE, functional
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES, RECONSTRUCTIONS, DECODED = torch.rand(3, 2, 3, 32, 32, generator=GENERATOR)
@@ -21,3 +21,7 @@ def test_psnr_vae_compares_the_autoencoders_round_trip_with_the_images() -> None
 
 def test_latent_mse_compares_latents_before_and_after() -> None:
     torch.testing.assert_close(LatentMSE()(COMPARISON), functional.mean_squared_error(REBUILT, LATENTS))
+
+
+def test_mse_compares_reconstructions_with_the_images() -> None:
+    torch.testing.assert_close(MSE()(COMPARISON), (RECONSTRUCTIONS - IMAGES).square().mean(dim=(1, 2, 3)))

@@ -7,11 +7,21 @@ import pytest
 import torch
 
 from renoise.errors import InputError
-from renoise.metrics import METRICS, Comparison, Metric, make_metrics, register
-from renoise.metrics.base import as_markdown
+from renoise.metrics import (
+    EDIT_METRICS,
+    METRICS,
+    Comparison,
+    EditComparison,
+    Metric,
+    make_edit_metrics,
+    make_metrics,
+    register,
+)
+from renoise.metrics.registry import as_markdown
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
-BEGIN, END = "<!-- begin metrics -->\n", "<!-- end metrics -->"
+WITHOUT_NETWORK = ["psnr", "ssim", "psnr_vae", "latent_mse", "mse"]
+EDITS_WITHOUT_NETWORK = ["psnr", "ssim", "mse", "background_psnr", "background_ssim", "background_mse"]
 
 
 @pytest.fixture
@@ -41,6 +51,8 @@ def test_metrics_are_made_in_the_order_asked_for() -> None:
 def test_an_unknown_metric_is_an_error_that_lists_those_that_exist() -> None:
     with pytest.raises(InputError, match="metrics: there is no 'lpips'; there are psnr, ssim, psnr_vae, latent_mse"):
         make_metrics(["psnr", "lpips"])
+    with pytest.raises(InputError, match="metrics: there is no 'psnr_vae'; there are psnr, ssim, mse"):
+        make_edit_metrics(["psnr_vae"])
 
 
 def test_a_metric_given_twice_is_an_error() -> None:
@@ -62,19 +74,41 @@ def test_two_metrics_cannot_have_one_name(brightness: type[Metric]) -> None:
 def test_every_metric_gives_one_number_per_image() -> None:
     images, latents = torch.rand(3, 3, 32, 32), torch.zeros(3, 4, 8, 8)
     comparison = Comparison(images, images.flip(0), latents, latents + 1, images.roll(1, 0))
-    for name, metric in make_metrics(list(METRICS)).items():
+    for name, metric in make_metrics(WITHOUT_NETWORK).items():
         assert metric(comparison).shape == (3,), name
 
 
-def test_every_metric_has_a_documented_format_and_title() -> None:
-    assert len({metric.title for metric in METRICS.values()}) == len(METRICS)
-    for name, metric in METRICS.items():
+def test_every_metric_of_edits_gives_one_number_per_image() -> None:
+    images, masks = torch.rand(3, 3, 32, 32), torch.rand(3, 32, 32) < 0.5
+    comparison = EditComparison(images, images.flip(0), ["a cat"] * 3, ["a dog"] * 3, masks)
+    for name, metric in make_edit_metrics(EDITS_WITHOUT_NETWORK).items():
+        assert metric(comparison).shape == (3,), name
+
+
+def test_metrics_that_compare_two_images_measure_reconstructions_and_edits_alike() -> None:
+    images, others, latents = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.zeros(2, 4, 8, 8)
+    both = ["psnr", "ssim", "mse"]
+    rebuilt = Comparison(images, others, latents, latents)
+    edited = EditComparison(images, others, [], [])
+    for of_rebuilt, of_edits in zip(make_metrics(both).values(), make_edit_metrics(both).values(), strict=True):
+        torch.testing.assert_close(of_rebuilt(rebuilt), of_edits(edited))
+
+
+@pytest.mark.parametrize("registry", [METRICS, EDIT_METRICS])
+def test_every_metric_has_a_documented_format_and_title(registry: dict[str, type[Metric]]) -> None:
+    assert len({metric.title for metric in registry.values()}) == len(registry)
+    for name, metric in registry.items():
         assert metric.name == name
         assert format(0.5, metric.format)
         assert metric.__doc__
 
 
-def test_the_table_in_the_documentation_is_up_to_date() -> None:
-    table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-    expected = as_markdown(METRICS.values())
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [("metrics", list(METRICS)), ("metrics of edits", [name for name in EDIT_METRICS if name not in METRICS])],
+)
+def test_the_tables_in_the_documentation_are_up_to_date(heading: str, names: list[str]) -> None:
+    begin, end = f"<!-- begin {heading} -->\n", f"<!-- end {heading} -->"
+    table = PAGE.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    expected = as_markdown((METRICS | EDIT_METRICS)[name] for name in names)
     assert table == expected, f"replace the table in docs/metrics.md by this one:\n{expected}"
