@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
-from io import StringIO
 from typing import ClassVar
 
 from torch import Tensor
@@ -34,8 +32,7 @@ class STLPIPS(PairMetric):
                 f"metrics: {self.name} needs the package stlpips-pytorch, which contains its weights ({error}): "
                 'pip install "renoise[stlpips]"'
             ) from error
-        with redirect_stdout(StringIO()):  # it prints while it makes its layers
-            self.lpips = LPIPS(net=self.kind, variant="shift_tolerant", verbose=False).requires_grad_(False)
+        self.lpips = LPIPS(net=self.kind, variant="shift_tolerant", verbose=False).requires_grad_(False)
 
     def compare(self, images: Tensor, targets: Tensor) -> Tensor:
         """See `PairMetric`."""

@@ -63,7 +63,10 @@ def test_st_lpips_is_that_of_its_paper() -> None:
         assert metric.compare(IMAGES, OTHERS).equal(found)
 
 
-def test_loading_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_vgg_variant_has_weights_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("stlpips_pytorch")
-    STLPIPSVGG()
+    images, others = IMAGES[:1, :, :32, :32], OTHERS[:1, :, :32, :32]
+    metric = STLPIPSVGG()
+    assert metric.compare(images, images).tolist() == [0]
+    assert (metric.compare(images, others) > 0.01).all()
     assert capsys.readouterr().out == ""
