@@ -6,6 +6,7 @@ import torch
 
 from renoise.core.fixed_point import StepEquation
 from renoise.core.renoise import Acceleration, Renoising
+from renoise.utils.precision import widest_float
 
 MAX_MEMORY = 5
 RIDGE = 1e-10
@@ -112,12 +113,13 @@ class _Mixing(Acceleration):
         """Returns the mix, [n, C, h, w], and whether its Σ|γ| is small enough, bool [n]."""
         positions = torch.arange(len(self.defects), device=index.device)
         used = (positions < usable[:, None])[..., None]  # [n, m, 1]
-        changes = (defect - self.defects[:, index]).transpose(0, 1).flatten(2).double() * used
+        dtype = widest_float(index.device)
+        changes = (defect - self.defects[:, index]).transpose(0, 1).flatten(2).to(dtype) * used
         gram = changes @ changes.mT
         trace = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
         ridge = RIDGE * trace + torch.finfo(gram.dtype).tiny
         identity = torch.eye(len(positions), dtype=gram.dtype, device=gram.device)
-        right = changes @ defect.flatten(1).double()[..., None]
+        right = changes @ defect.flatten(1).to(dtype)[..., None]
         gamma = torch.linalg.solve_ex(gram + ridge * identity, right)[0] * used  # [n, m, 1]
         moves = (renoised - self.renoised[:, index]).transpose(0, 1).flatten(2)
         step = (gamma * moves).sum(1).to(renoised).view_as(renoised)

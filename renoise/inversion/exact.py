@@ -14,6 +14,7 @@ from renoise.core.step import Step
 from renoise.inversion.base import Inversion, Inverter
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
+from renoise.utils.precision import widest_float
 from renoise.utils.progress import track
 
 NoiseAt = Callable[[int, torch.Tensor], torch.Tensor]
@@ -104,8 +105,8 @@ class ExactInversion(Inverter):
         rng: ImageRNG,
         keep_trajectory: bool = False,
     ) -> Inversion:
-        """Inverts B images; see `Inverter.invert`. The result is in float64, but on MPS, which has none."""
-        dtype = torch.float32 if latents.device.type == "mps" else torch.float64
+        """Inverts B images; see `Inverter.invert`. The result is in `widest_float`."""
+        dtype = widest_float(latents.device)
         latents = latents.to(dtype).contiguous()  # as after loading: convolutions round by memory format
         nfe = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
 

@@ -43,3 +43,8 @@ def check_half_precision(device: torch.device) -> None:
             f"trainer.precision: this {device.type} cannot run the model in float16 ({error}); use 32-true, "
             "bf16-true or bf16-mixed"
         ) from error
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Returns float64, or float32 on Apple's GPUs (MPS), which have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from renoise.errors import InputError
-from renoise.utils.precision import check_half_precision, default_device_and_dtype
+from renoise.utils.precision import check_half_precision, default_device_and_dtype, widest_float
 
 
 def test_new_tensors_are_float32_on_the_cpu_inside_the_block_and_as_before_after_it() -> None:
@@ -27,3 +27,8 @@ def test_a_device_without_float16_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.nn.functional, "conv2d", conv2d)
     with pytest.raises(InputError, match=r"trainer\.precision: this cpu cannot run the model in float16 .*bf16-true"):
         check_half_precision(torch.device("cpu"))
+
+
+def test_only_mps_has_no_float64() -> None:
+    assert [widest_float(torch.device(name)) for name in ("cpu", "cuda")] == [torch.float64] * 2
+    assert widest_float(torch.device("mps")) == torch.float32
