@@ -185,10 +185,12 @@ class ReNoise(Inverter):
     def _reachable_tolerance(self, latents: torch.Tensor, model: DiffusionModel) -> float | None:
         """Returns the tolerance, or what the precision of the run can reach where that is larger, with a warning."""
         tolerance, device = self.step.tolerance, latents.device.type
+        if tolerance is None:
+            return None
         network = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
         # Both round. The floors that were measured are 0.4 to 0.7 of the sum.
         floor = torch.finfo(network).eps + torch.finfo(latents.dtype).eps
-        if tolerance is None or tolerance >= floor:
+        if tolerance >= floor:
             return tolerance
         if not self._warned:
             self._warned = True
