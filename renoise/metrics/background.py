@@ -7,14 +7,12 @@ background alone instead.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 
-from renoise.metrics import functional
-from renoise.metrics.base import EditComparison, EditMetric
+from renoise.metrics.base import EditComparison, EditMetric, PairMetric
 from renoise.metrics.lpips import LPIPSSqueeze
+from renoise.metrics.reconstruction import MSE, PSNR, SSIM
 from renoise.metrics.registry import register
 from renoise.utils.configurable import Configurable
 
@@ -35,23 +33,16 @@ def masks_of(comparison: EditComparison, name: str) -> Tensor:
 
 
 class BackgroundMetric(EditMetric):
-    """Compares edit and original where nothing was to change. An image without background has NaN."""
+    """Compares edit and original where nothing was to change, by another metric. An image without background has NaN."""
 
     uses_mask = True
-
-    @abstractmethod
-    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Returns the metric of each image, [B].
-
-        Args:
-            images: Edits, black outside of the background, [B, 3, H, W] in [0, 1].
-            targets: The originals, black in the same place, [B, 3, H, W] in [0, 1].
-        """
+    metric: PairMetric
+    """Compares the edit with the original, both black outside of the background."""
 
     def __call__(self, comparison: EditComparison) -> Tensor:
         """See `EditMetric`."""
         background = 1 - masks_of(comparison, self.name)
-        values = self.compare(comparison.edits * background, comparison.images * background)
+        values = self.metric.compare(comparison.edits * background, comparison.images * background)
         return values.where(background.flatten(1).any(dim=1), torch.nan)
 
 
@@ -70,42 +61,24 @@ class BackgroundPSNR(BackgroundMetric):
         tensor([23.0103])
     """
 
-    name = "background_psnr"
-    title = "background PSNR (dB)"
-    format = ".2f"
-    higher_is_better = True
-
-    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
-        """See `BackgroundMetric` and `functional.psnr`."""
-        return functional.psnr(images, targets)
+    name, title, metric = "background_psnr", "background PSNR (dB)", PSNR()
+    format, higher_is_better = PSNR.format, PSNR.higher_is_better
 
 
 @register
 class BackgroundSSIM(BackgroundMetric):
     """Structural similarity of the background, the edited region black in both images: `ssim_unedit_part`."""
 
-    name = "background_ssim"
-    title = "background SSIM"
-    format = ".3f"
-    higher_is_better = True
-
-    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
-        """See `BackgroundMetric` and `functional.ssim`."""
-        return functional.ssim(images, targets)
+    name, title, metric = "background_ssim", "background SSIM", SSIM()
+    format, higher_is_better = SSIM.format, SSIM.higher_is_better
 
 
 @register
 class BackgroundMSE(BackgroundMetric):
     """Mean squared error of the background, the edited region black in both images: `mse_unedit_part`."""
 
-    name = "background_mse"
-    title = "background MSE"
-    format = ".2e"
-    higher_is_better = False
-
-    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
-        """See `BackgroundMetric` and `functional.mean_squared_error`."""
-        return functional.mean_squared_error(images, targets)
+    name, title, metric = "background_mse", "background MSE", MSE()
+    format, higher_is_better = MSE.format, MSE.higher_is_better
 
 
 @register
@@ -121,14 +94,8 @@ class BackgroundLPIPS(BackgroundMetric, Configurable):
         InputError: See `LPIPS`.
     """
 
-    name = "background_lpips"
-    title = "background LPIPS"
-    format = ".4f"
-    higher_is_better = False
+    name, title = "background_lpips", "background LPIPS"
+    format, higher_is_better = LPIPSSqueeze.format, LPIPSSqueeze.higher_is_better
 
     def __init__(self, weights: str | None = None) -> None:
-        self.lpips = LPIPSSqueeze(weights=weights)
-
-    def compare(self, images: Tensor, targets: Tensor) -> Tensor:
-        """See `BackgroundMetric` and `LPIPS`."""
-        return self.lpips.compare(images, targets)
+        self.metric = LPIPSSqueeze(weights=weights)
