@@ -33,7 +33,7 @@ def masks_of(comparison: EditComparison, name: str) -> Tensor:
 
 
 class BackgroundMetric(EditMetric):
-    """Compares edit and original where nothing was to change, by another metric. An image without background has NaN."""
+    """Compares edit and original where nothing was to change. An image without background has NaN."""
 
     uses_mask = True
     metric: PairMetric
