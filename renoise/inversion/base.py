@@ -95,6 +95,19 @@ class Inversion:
             companion=None if self.companion is None else self.companion[:, images],
         )
 
+    def fail(self, image: int, problem: str) -> None:
+        """Records that an image could not be inverted, and makes its tensors NaN.
+
+        Args:
+            image: Position in the batch.
+            problem: What went wrong.
+        """
+        self.failures[image] = problem
+        self.latents[image] = torch.nan
+        for kept in (self.noise, self.trajectory, self.companion):
+            if kept is not None:
+                kept[:, image] = torch.nan
+
     def start(self, strength: float = 1.0) -> tuple[range, torch.Tensor]:
         """Returns the positions in `schedule` of the steps to take, and the latents to start from.
 

@@ -91,8 +91,4 @@ def _record_failures(inversion: Inversion) -> None:
     assert inversion.noise is not None
     finite = inversion.noise.isfinite().transpose(0, 1).flatten(1).all(dim=1)  # [B]
     for image in (~finite).nonzero().flatten().tolist():
-        inversion.failures[image] = "the noise turned NaN or infinite in edit-friendly inversion"
-        inversion.latents[image] = torch.nan
-        for kept in (inversion.noise, inversion.trajectory):
-            if kept is not None:
-                kept[:, image] = torch.nan
+        inversion.fail(image, "the noise turned NaN or infinite in edit-friendly inversion")

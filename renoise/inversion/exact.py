@@ -219,8 +219,4 @@ def _record_failures(inversion: Inversion) -> None:
     assert inversion.companion is not None
     pairs = torch.stack([inversion.latents, inversion.companion[0]], dim=1)
     for image in (~pairs.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist():
-        inversion.failures[image] = f"the latents turned NaN or infinite in {type(inversion.sampler).__name__}"
-        inversion.latents[image] = torch.nan
-        for kept in (inversion.companion, inversion.trajectory):
-            if kept is not None:
-                kept[:, image] = torch.nan
+        inversion.fail(image, f"the latents turned NaN or infinite in {type(inversion.sampler).__name__}")

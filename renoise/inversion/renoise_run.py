@@ -112,13 +112,10 @@ class RenoiseRun:
         steps = len(inversion.schedule)
         for image, step_index in enumerate(self.failed_at.tolist()):
             if step_index >= 0:
-                inversion.latents[image] = torch.nan
-                for kept in (inversion.noise, inversion.trajectory):
-                    if kept is not None:
-                        kept[:, image] = torch.nan
-                inversion.failures[image] = (
+                inversion.fail(
+                    image,
                     f"the latents turned NaN or infinite at inversion step {steps - step_index} of {steps} "
-                    f"(timestep {inversion.schedule.steps[step_index].timestep:g})"
+                    f"(timestep {inversion.schedule.steps[step_index].timestep:g})",
                 )
         return inversion
 
