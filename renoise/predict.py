@@ -126,11 +126,15 @@ def _instantiator(prefix: str) -> Any:
     return instantiate
 
 
-def predict(args: list[str] | None = None) -> None:
+def predict(args: list[str] | None = None, command_line: type[ReNoiseCLI] = ReNoiseCLI) -> ReNoiseCLI:
     """Runs `renoise predict`.
 
     Args:
         args: Take the place of `sys.argv[1:]`.
+        command_line: What runs once the options are read. A subclass of `ReNoiseCLI` can do something else with them.
+
+    Returns:
+        The command line, with the module, the data module and the Trainer.
 
     Raises:
         InputError: A mistake of the user.
@@ -141,7 +145,7 @@ def predict(args: list[str] | None = None) -> None:
     check_spaces(sys.argv[1:] if args is None else args)
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)  # `${model.seed}` means predict's
     try:
-        ReNoiseCLI(
+        return command_line(
             ReNoiseModule,
             ImagesDataModule,
             args=args,
