@@ -1,4 +1,4 @@
-"""The command line: `renoise predict` inverts images, `renoise presets` lists the presets.
+"""The command line: `renoise predict` inverts images, `renoise advise` says with which settings.
 
 This file imports no slow library, so that something is on the screen at once.
 """
@@ -25,6 +25,7 @@ DESCRIPTION = (
 COMMANDS = {
     "predict": "Invert, reconstruct and edit images; see renoise predict --help.",
     "presets": "List the presets, which hold the settings of the paper.",
+    "advise": "Try settings on a few images, and say which ones your model needs; see renoise advise --help.",
 }
 
 
@@ -42,7 +43,7 @@ def main(args: list[str] | None = None) -> None:
             _print_help()
         else:
             _check(command)
-            _predict(args)
+            (_advise if command == ["advise"] else _predict)(args)
     except InputError as error:
         print("\n".join(map(escaped, f"error: {error}".split("\n"))), file=sys.stderr)
         sys.exit(2)
@@ -101,6 +102,14 @@ def _predict(args: list[str] | None) -> None:
         defer_torchmetrics()
         from renoise.predict import predict
     predict(args)
+
+
+def _advise(args: list[str] | None) -> None:
+    options = _with_presets((sys.argv[1:] if args is None else args)[1:])
+    with status("starting …"), without_collection():
+        defer_torchmetrics()
+        from renoise.evaluation.convergence.advise import advise
+    advise(options)
 
 
 def _with_presets(arguments: list[str]) -> list[str]:

@@ -141,8 +141,9 @@ def _explanations(has_norms: bool, inexact: float) -> Iterator[str]:
     known = f" (here to a residual of {inexact:.0e} at worst)" if inexact > INEXACT else ""
     yield (
         "- `averages`: distances to z*, the fixed point that Anderson acceleration finds with at most "
-        f"{REFERENCE_CALLS} more network calls{known}. Averages tend to the same point as the estimates. *averaging two* is "
-        "the distance of the mean of the last two estimates relative to that of the later one; below 1 averaging helps."
+        f"{REFERENCE_CALLS} more network calls{known}. Averages tend to the same point as the estimates. *averaging "
+        "two* is the distance of the mean of two successive estimates relative to that of the later one; below 1 "
+        "averaging helps."
     )
     yield (
         "- `toy`: data whose noise is known. For the flow of a shifted Gaussian one renoising iteration is exact. For "
