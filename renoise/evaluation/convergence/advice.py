@@ -10,7 +10,7 @@ from typing import Any
 
 from renoise.core.anderson import Anderson
 from renoise.core.renoise import AveragingWeights
-from renoise.evaluation.convergence.increments import averaging_factor, contraction, mean_cosine
+from renoise.evaluation.convergence.rates import averaging_factor, contraction, mean_cosine
 from renoise.evaluation.convergence.round_trips import RoundTrip, RoundTrips
 
 ITERATIONS = (0, 1, 2, 4, 9, 19)

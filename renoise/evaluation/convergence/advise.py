@@ -53,7 +53,7 @@ class AdviceModule(MeasuringModule):
     def on_predict_epoch_end(self) -> None:
         """Tries the settings, once all images are read."""
         if self.images:
-            with self.forward_context():
+            with self.trainer.precision_plugin.forward_context():  # as around `predict_step`
                 self.advice = find_advice(RoundTrips(self._loaded, self.images), self.wanted)
 
 
