@@ -45,7 +45,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         inversion: The inversion method: ReNoise, DDIM, Pix2PixZeroInversion, EditFriendlyInversion, NullTextInversion,
             DirectInversion, EDICT, BDIA, OBELM, or one of another package.
         editors: Editing methods to apply to every inversion.
-        metrics: Names of the metrics to compute for every reconstruction.
+        metrics: What to compute for every reconstruction: names, or mappings of a name to its options.
         seed: Seed of all random numbers. They depend on the seed and the image's name, not on the batch.
         **memory: Options of `MemoryOptions`, such as offload.
 
@@ -76,7 +76,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         guidance_scale: float = 1.0,
         inversion: Inverter | None = None,
         editors: Sequence[Editor] = (),
-        metrics: Sequence[str] = ("psnr", "ssim", "psnr_vae", "latent_mse"),
+        metrics: Sequence[str | dict[str, dict[str, Any]]] = ("psnr", "ssim", "psnr_vae", "latent_mse"),
         seed: int = 0,
         **memory: Any,
     ) -> None:
@@ -134,7 +134,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         return {
             **self._loaded.settings,
             "editors": [describe(editor) for editor in self.editors.values()],
-            "metrics": list(self.metrics),
+            "metrics": describe(self.init_args["metrics"]),
         }
 
     @property
