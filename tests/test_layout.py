@@ -41,7 +41,8 @@ ALLOWED = {
     "parser": RUNS,
     "progress_bar": set(),
     "predict": RUNS | {"module", "writer", "parser", "progress_bar"},
-    "cli": {"errors", "utils", "presets", "predict"},
+    "evaluation": RUNS | {"module", "writer", "predict"},
+    "cli": {"errors", "utils", "presets", "predict", "evaluation"},
     "__main__": {"cli"},
 }
 """Each package or module of `renoise`, and those that it may import."""

@@ -44,6 +44,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
             shape), pad (the whole image between white margins), or bucket (a crop to the shape nearest to the image's,
             out of several with about as many pixels as the square; a batch has one shape).
         prompt: Prompt of images without a text.
+        use_text: Whether images have the data set's texts. Without, all have `prompt` or a caption.
         captioner: A BLIP-2 that captions images without a text; null gives them `prompt`.
         max_image_memory: Memory in MiB that reading one image may take, in each worker; larger images fail.
         limit: Number of images, the first of the data set. Null takes all.
@@ -74,6 +75,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         resolution: int = 512,
         resize: Resize = "crop",
         prompt: str = "",
+        use_text: bool = True,
         captioner: CaptionerConfig | None = None,
         max_image_memory: int = MAX_MEMORY,
         limit: int | None = None,
@@ -93,7 +95,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         self.root = Path(root).expanduser()
         self.batch_size, self.num_workers = batch_size, num_workers
         self.resolution, self.resize = resolution, resize
-        self.prompt, self.captioner = prompt, captioner
+        self.prompt, self.use_text, self.captioner = prompt, use_text, captioner
         self.max_image_memory, self.limit = max_image_memory, limit
         self.size_multiple = 8
         self._prepare: Callable[[ImageBatch], ImageBatch] | None = None
@@ -156,6 +158,8 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         with raise_together():
             check_folder(self.root, "data.root")
             self.records = self.find_records()[: self.limit]
+        if not self.use_text:
+            self.records = [replace(record, prompt=None) for record in self.records]
         with raise_together():
             check_same_in_all_processes(self.records, self.root)
         if self.captioner is None:

@@ -114,7 +114,8 @@ def _texts(options: Options, table: pd.DataFrame) -> Iterator[str]:
                 parts[f"{heading} at equal {column}"] = at_equal(part, column, value)
     for heading, part in parts.items():
         if len(part):
-            yield f"## {heading}\n\n{markdown(part, metrics, values)}"
+            others = values if heading.startswith("Reconstructions") else {}
+            yield f"## {heading}\n\n{markdown(part, metrics, others)}"
         elif " at equal " in heading:
             yield f"{heading}: no value is reached by every method\n"
     if values:

@@ -72,6 +72,7 @@ def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: P
             *("--config", json.dumps(dict(suite.options))),
             *arguments,
             *("--config", json.dumps({"model": dict(method.model)})),
+            *(part for name, value in method.data.items() for part in (f"--data.{name}", json.dumps(value))),
             *chosen,
             *("--model.metrics", json.dumps(suite.metrics_in(METRICS))),
             *("--trainer.default_root_dir", str(run_folder)),

@@ -17,7 +17,7 @@ from renoise.metrics.registry import EDIT_METRICS, METRICS, MetricSetting, metri
 
 PACKAGE = "renoise_suites"
 KEYS = {"options", "metrics", "methods", "editors", "reference"}
-METHOD_KEYS = {"model", "sweep", "editors"}
+METHOD_KEYS = {"model", "data", "sweep", "editors"}
 EDITOR_KEYS = {"class_path", "init_args", "sweep"}
 DEFAULT_METRICS = ("psnr", "ssim", "latent_mse")
 NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.')
@@ -32,12 +32,14 @@ class Method:
         name: Of the row and its folder.
         curve: Name of the methods that differ in one option alone: a curve of the figures.
         model: Options of `renoise predict` under `model`, which differ from those of the other methods.
+        data: Likewise, under `data`.
         editors: Names of the suite's editors that edit its inversions. None is all.
     """
 
     name: str
     curve: str
     model: Mapping[str, Any]
+    data: Mapping[str, Any] = field(default_factory=dict)
     editors: Sequence[str] | None = None
 
 
@@ -178,7 +180,7 @@ def _methods(path: Path, name: Any, setting: Any) -> Iterator[Method]:
     setting = {} if setting is None else setting
     _check_keys(path, setting, METHOD_KEYS, name)
     for title, model in _swept(path, str(name), setting.get("model") or {}, setting.get("sweep")):
-        yield Method(title, str(name), model, setting.get("editors"))
+        yield Method(title, str(name), model, setting.get("data") or {}, setting.get("editors"))
 
 
 def _editors(path: Path, name: Any, setting: Any) -> Iterator[SuiteEditor]:
