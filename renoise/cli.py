@@ -20,7 +20,8 @@ from renoise.utils.screen_text import escaped, format_warning
 
 DESCRIPTION = (
     "ReNoise finds the noise that a text-to-image diffusion model turns back into a photograph. "
-    "`renoise predict` inverts, reconstructs and edits images. `renoise evaluate` compares methods over a data set."
+    "`renoise predict` inverts, reconstructs and edits images. `renoise evaluate` compares methods over a data set. "
+    "`renoise presets` lists the presets."
 )
 COMMANDS = {
     "predict": "Invert, reconstruct and edit images; see renoise predict --help.",
@@ -88,7 +89,7 @@ def _print_help() -> None:
 def _check(command: Sequence[str]) -> None:
     """Raises InputError where there is no command, or an unknown one. A `--config` before the command is allowed."""
     if not command:
-        raise InputError("give a command: `renoise predict` inverts, `renoise evaluate` compares methods; see --help")
+        raise InputError("give a command, such as `renoise predict`; see renoise --help")
     if command[0] not in COMMANDS and not command[0].startswith("-"):
         raise InputError(f"there is no command {command[0]!r}; there are {', '.join(COMMANDS)}")
 

@@ -52,7 +52,7 @@ PLAIN_WORDS = {
     r"\.?\s+(?:Got|Given) value: ": ", got ",
     r"required: predict\.": "required: ",
     r"Subcommand 'predict' does not accept option '([\w.]+)'": r"\1: there is no such option",
-    r"argument subcommand: invalid choice: ('.*?') .*": r"there is no command \1; there are predict, evaluate, presets",
+    r"argument subcommand: invalid choice: ('.*?') .*": r"there is no command \1; see renoise --help",
     r"Problem with given class_path '([\w.]+)':\s*": r"\1: ",
 }
 """jsonargparse's words and those that replace them."""

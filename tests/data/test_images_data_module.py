@@ -210,6 +210,7 @@ def test_settings_are_the_class_and_the_arguments_that_results_depend_on(tmp_pat
         "resolution": 64,
         "resize": "pad",
         "prompt": "a photo",
+        "use_text": True,
         "captioner": None,
     }
 
