@@ -107,9 +107,7 @@ class Parser(LightningArgumentParser):
         if kind is not None and NO_SUCH_CLASS.search(message):
             message += _what_there_is(kind)
         if 'expected "subcommand"' in message:
-            message = (
-                "give a command: `renoise predict` inverts images, `renoise evaluate` compares methods; see --help"
-            )
+            message = "give a command, such as `renoise predict`; see renoise --help"
         raise InputError(message) from ex
 
     def format_help(self, *args: Any) -> str:
