@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -89,10 +90,11 @@ def test_a_preset_can_have_it_and_an_argument_wins(tiny_sd: Path, tmp_path: Path
 
 
 def test_levels_that_differ_are_told_once(tiny_sd: Path, image: torch.Tensor) -> None:
-    with pytest.warns(InputWarning) as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
         pipeline = renoise.load(tiny_sd, num_inference_steps=2, num_inversion_steps=4)
         pipeline.invert(image.float()).reconstruct()
-    assert [str(warning.message) for warning in caught] == [
+    assert [str(warning.message) for warning in caught if warning.category is InputWarning] == [
         "num_inversion_steps: the inversion ends at timestep 751, and the sampler starts at timestep 501, so it takes "
         "z_T for latents of another noise level; with scheduler_options.timestep_spacing trailing they are the same"
     ]
@@ -131,7 +133,7 @@ def test_a_method_that_keeps_more_than_z_t_is_refused(
         ({"eta": 0.5}, r"^num_inversion_steps must be null or 2 \(num_inference_steps\) with a sampler that draws"),
         (
             {"scheduler": "LCMScheduler"},
-            r"^num_inversion_steps must be null or 2 .*got 4; take DDIMScheduler with eta 0",
+            r"^num_inversion_steps must be null or 2 .*got 4; take DDIMScheduler",
         ),
         ({"inversion": renoise.ReNoise(max_nfe=3)}, r"^inversion: max_nfe must be at least 4 for 4 steps"),
     ],
@@ -153,9 +155,7 @@ def test_a_trajectory_in_the_inversion_s_steps_is_refused(
         pipeline.invert(Path("is/not/read.png"), keep_trajectory=True)
     inverted = pipeline.invert(image, PROMPT)
     assert inverted.edit("a dog on a sofa", guidance_scale=2.0)[0].size == (32, 32)
-    with pytest.raises(
-        InputError, match=r"^PromptEditor with strength 0\.5 needs .*num_inversion_steps must be null or"
-    ):
+    with pytest.raises(InputError, match=r"^PromptEditor with strength 0\.5 needs .*num_inversion_steps must be null"):
         inverted.edit("a dog on a sofa", strength=0.5)
 
 
