@@ -41,6 +41,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         scheduler_options: Settings of the scheduler that differ from the checkpoint's, such as timestep_spacing.
         eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws.
         num_inference_steps: Number of steps of the sampler.
+        num_inversion_steps: Number of steps of the inversion, for deterministic samplers. Null: `num_inference_steps`.
         guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1 (or 0) is without: half the time.
         inversion: The inversion method: ReNoise, DDIM, Pix2PixZeroInversion, EditFriendlyInversion, NullTextInversion,
             DirectInversion, EDICT, BDIA, OBELM, or one of another package.
@@ -73,6 +74,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         scheduler_options: dict[str, Any] | None = None,
         eta: float = 0.0,
         num_inference_steps: int = 50,
+        num_inversion_steps: int | None = None,
         guidance_scale: float = 1.0,
         inversion: Inverter | None = None,
         editors: Sequence[Editor] = (),
@@ -89,6 +91,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
             "scheduler_options": scheduler_options,
             "eta": eta,
             "num_inference_steps": num_inference_steps,
+            "num_inversion_steps": num_inversion_steps,
             "guidance_scale": guidance_scale,
             "inversion": inversion or ReNoise(),
             "seed": seed,
@@ -114,7 +117,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
             pipeline = load(self.checkpoint, dtype=dtype, device=device, **self.load_arguments, **vars(self.memory))
         for editor in self.editors.values():
             with prefixed("model.editors: ", ValueError):
-                check_needs(editor, pipeline.model, pipeline.schedule, pipeline.inversion)
+                check_needs(editor, pipeline.model, pipeline.schedule, pipeline.inversion, pipeline.num_inversion_steps)
         self.pipeline = pipeline
         if self.model.movable:
             self.networks = self.model  # a submodule, so that Lightning moves and casts it
@@ -243,8 +246,5 @@ class ReNoiseModule(Configurable, L.LightningModule):
         for record in records:
             for name, prompt in (("prompt", record.prompt or ""), ("edit_text", record.edit_prompt or "")):
                 if cut := self.model.split_prompt(prompt)[1]:
-                    warnings.warn(
-                        f"{record.file_name}: the {name} is longer than the text encoder takes; cut off: {cut!r}",
-                        InputWarning,
-                        stacklevel=2,
-                    )
+                    text = f"{record.file_name}: the {name} is longer than the text encoder takes; cut off: {cut!r}"
+                    warnings.warn(text, InputWarning, stacklevel=2)
