@@ -1,7 +1,7 @@
 """What goes beyond the paper, measured: `python -m benchmarks.solvers` writes the tables of docs/solvers.md.
 
-Warm starts, Anderson acceleration and budgets against plain renoising at equal network calls; and the presets of our
-own beside those of the paper.
+Warm starts, Anderson acceleration and budgets against plain renoising at equal network calls; the presets of our own
+beside those of the paper; and more steps of inversion against renoising.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from jsonargparse import auto_cli
 
+import renoise
 from benchmarks.shared.evaluation import Judges, evaluate_edits, evaluate_round_trip
 from benchmarks.shared.pages import check_block, replace_block
 from benchmarks.shared.presets import load, only_editor, read_tiny
@@ -33,7 +34,11 @@ CALLS: Mapping[tuple[str, int], Sequence[int]] = {
 """Network calls of an image by preset and number of steps, in multiples of the steps."""
 PAIRS = {"sd14": "sd_fast", "sdxl": "sdxl_fast", "sdxl_turbo": "sdxl_turbo_fast", "lcm_lora": "lcm_lora_fast"}
 """Presets of the paper and our own for the same checkpoints."""
+STEPS = ((10, 10, 0), (15, 5, 0), (16, 4, 0), (5, 5, 2))
+"""Steps of inversion, steps of sampling, and K. Each takes 20 network calls, inversion and sampling together."""
+SPACINGS = ("leading", "trailing")
 SOLVER_FORMATS = {"plain": ".2e", "equal K": ".2e", "budget": ".2e", "worst image": ".2f"}
+STEP_FORMATS = {"latent MSE": ".2e", "PSNR (dB)": ".2f", "std of z_T": ".3f"}
 PRESET_FORMATS = {
     **{"NFE": ".0f", "latent MSE": ".2e", "PSNR (dB)": ".2f", "std of z_T": ".3f", "images per second": ".2f"},
     **{"target animal": ".1%", "strict judge": ".1%", "background (dB)": ".2f", "edit's PSNR (dB)": ".2f"},
@@ -98,11 +103,36 @@ def preset_row(preset: str, scenes: Sequence[Scene], judges: Judges) -> dict[str
     return row
 
 
+def step_row(checkpoint: str, spacing: str, steps: tuple[int, int, int], scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Returns how exact a round trip by DDIM is whose inversion may have other steps than the sampler."""
+    num_inversion_steps, num_inference_steps, iterations = steps
+    pipeline = renoise.load(
+        checkpoint,
+        scheduler="DDIMScheduler",
+        scheduler_options={"timestep_spacing": spacing},
+        num_inference_steps=num_inference_steps,
+        num_inversion_steps=num_inversion_steps,
+        inversion=ReNoise(iterations),
+    )
+    found = evaluate_round_trip(pipeline.model, invert_scenes(pipeline, scenes), scenes)
+    levels = [f"{schedule.steps[0].timestep:g}" for schedule in (pipeline.inversion_schedule, pipeline.schedule)]
+    return {
+        "spacing": spacing,
+        "inversion / sampling / K": " / ".join(map(str, steps)),
+        "ends / starts at t": " / ".join(levels),
+        "calls": f"{found.nfe:.0f} + {num_inference_steps}",
+        "latent MSE": found.latent_mse,
+        "PSNR (dB)": found.psnr,
+        "std of z_T": found.latent_std,
+    }
+
+
 @torch.no_grad()
 def main(
     images: int = 64,
     presets: Sequence[str] = tuple(PAIRS),
     page: Path = Path("docs/solvers.md"),
+    checkpoint: str = "data/models/tiny-sdxl",
     classifier: str = "data/models/scene-classifier",
     strict_classifier: str = "data/models/strict-classifier",
 ) -> None:
@@ -112,16 +142,19 @@ def main(
         images: Number of unseen scenes.
         presets: Presets of the paper that are compared with our own.
         page: Its marked blocks are replaced.
+        checkpoint: Model on which numbers of steps are compared.
         classifier: Folder of the model that recognizes animals.
         strict_classifier: Folder of the second one.
     """
-    for name in ("solvers", "presets"):
+    for name in ("solvers", "presets", "steps"):
         check_block(page, name)
     scenes, judges = unseen_scenes(images), Judges.from_pretrained(classifier, strict_classifier)
     pairs = [preset_row(each, scenes, judges) for name in presets for each in (name, PAIRS[name])]
     replace_block(page, "presets", markdown(pd.DataFrame(pairs), PRESET_FORMATS))
     rows = [row for (name, steps), calls in CALLS.items() for row in solver_rows(name, steps, calls, scenes)]
     replace_block(page, "solvers", markdown(pd.DataFrame(rows), SOLVER_FORMATS))
+    trips = [step_row(checkpoint, spacing, steps, scenes) for spacing in SPACINGS for steps in STEPS]
+    replace_block(page, "steps", markdown(pd.DataFrame(trips), STEP_FORMATS))
 
 
 if __name__ == "__main__":

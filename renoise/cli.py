@@ -1,4 +1,4 @@
-"""The command line: `renoise predict` inverts images, `renoise advise` says with which settings.
+"""The command line: `renoise predict` inverts images; others compare methods and advise on settings.
 
 This file imports no slow library, so that something is on the screen at once.
 """
@@ -20,12 +20,14 @@ from renoise.utils.screen_text import escaped, format_warning
 
 DESCRIPTION = (
     "ReNoise finds the noise that a text-to-image diffusion model turns back into a photograph. "
-    "`renoise predict` inverts, reconstructs and edits images. `renoise presets` lists the presets."
+    "`renoise predict` inverts, reconstructs and edits images. `renoise evaluate` compares methods over a data set. "
+    "`renoise advise` says which settings a model needs. `renoise presets` lists the presets."
 )
 COMMANDS = {
     "predict": "Invert, reconstruct and edit images; see renoise predict --help.",
-    "presets": "List the presets, which hold the settings of the paper.",
+    "evaluate": "Compare inversions and editing methods, as tables and figures; see renoise evaluate --help.",
     "advise": "Try settings on a few images, and say which ones your model needs; see renoise advise --help.",
+    "presets": "List the presets, which hold the settings of the paper.",
 }
 
 
@@ -41,9 +43,13 @@ def main(args: list[str] | None = None) -> None:
             print_presets(describe_presets())
         elif command in (["-h"], ["--help"]):
             _print_help()
+        elif command == ["evaluate"]:
+            _evaluate(args)
+        elif command == ["advise"]:
+            _advise(args)
         else:
             _check(command)
-            (_advise if command == ["advise"] else _predict)(args)
+            _predict(args)
     except InputError as error:
         print("\n".join(map(escaped, f"error: {error}".split("\n"))), file=sys.stderr)
         sys.exit(2)
@@ -86,11 +92,20 @@ def _print_help() -> None:
 def _check(command: Sequence[str]) -> None:
     """Raises InputError where there is no command, or an unknown one. A `--config` before the command is allowed."""
     if not command:
-        raise InputError(
-            "give a command: `renoise predict` inverts images, `renoise presets` lists presets; see --help"
-        )
+        raise InputError("give a command, such as `renoise predict`; see renoise --help")
     if command[0] not in COMMANDS and not command[0].startswith("-"):
         raise InputError(f"there is no command {command[0]!r}; there are {', '.join(COMMANDS)}")
+
+
+def _evaluate(args: list[str] | None) -> None:
+    arguments = _with_presets(sys.argv[1:] if args is None else args)
+    with status("starting …"), without_collection():
+        defer_torchmetrics()
+        from renoise.evaluation.extra import require_extra
+
+        require_extra()
+        from renoise.evaluation.command import evaluate
+    evaluate(arguments[1:])
 
 
 def _predict(args: list[str] | None) -> None:

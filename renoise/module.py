@@ -41,11 +41,12 @@ class ReNoiseModule(Configurable, L.LightningModule):
         scheduler_options: Settings of the scheduler that differ from the checkpoint's, such as timestep_spacing.
         eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws.
         num_inference_steps: Number of steps of the sampler.
+        num_inversion_steps: Number of steps of the inversion, for deterministic samplers. Null: `num_inference_steps`.
         guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1 (or 0) is without: half the time.
         inversion: The inversion method: ReNoise, DDIM, Pix2PixZeroInversion, EditFriendlyInversion, NullTextInversion,
             DirectInversion, EDICT, BDIA, OBELM, or one of another package.
         editors: Editing methods to apply to every inversion.
-        metrics: Names of the metrics to compute for every reconstruction.
+        metrics: What to compute for every reconstruction: names, or mappings of a name to its options.
         seed: Seed of all random numbers. They depend on the seed and the image's name, not on the batch.
         **memory: Options of `MemoryOptions`, such as offload.
 
@@ -73,10 +74,11 @@ class ReNoiseModule(Configurable, L.LightningModule):
         scheduler_options: dict[str, Any] | None = None,
         eta: float = 0.0,
         num_inference_steps: int = 50,
+        num_inversion_steps: int | None = None,
         guidance_scale: float = 1.0,
         inversion: Inverter | None = None,
         editors: Sequence[Editor] = (),
-        metrics: Sequence[str] = ("psnr", "ssim", "psnr_vae", "latent_mse"),
+        metrics: Sequence[str | dict[str, dict[str, Any]]] = ("psnr", "ssim", "psnr_vae", "latent_mse"),
         seed: int = 0,
         **memory: Any,
     ) -> None:
@@ -89,6 +91,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
             "scheduler_options": scheduler_options,
             "eta": eta,
             "num_inference_steps": num_inference_steps,
+            "num_inversion_steps": num_inversion_steps,
             "guidance_scale": guidance_scale,
             "inversion": inversion or ReNoise(),
             "seed": seed,
@@ -114,7 +117,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
             pipeline = load(self.checkpoint, dtype=dtype, device=device, **self.load_arguments, **vars(self.memory))
         for editor in self.editors.values():
             with prefixed("model.editors: ", ValueError):
-                check_needs(editor, pipeline.model, pipeline.schedule, pipeline.inversion)
+                check_needs(editor, pipeline.model, pipeline.schedule, pipeline.inversion, pipeline.num_inversion_steps)
         self.pipeline = pipeline
         if self.model.movable:
             self.networks = self.model  # a submodule, so that Lightning moves and casts it
@@ -134,7 +137,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         return {
             **self._loaded.settings,
             "editors": [describe(editor) for editor in self.editors.values()],
-            "metrics": list(self.metrics),
+            "metrics": describe(self.init_args["metrics"]),
         }
 
     @property
@@ -243,8 +246,5 @@ class ReNoiseModule(Configurable, L.LightningModule):
         for record in records:
             for name, prompt in (("prompt", record.prompt or ""), ("edit_text", record.edit_prompt or "")):
                 if cut := self.model.split_prompt(prompt)[1]:
-                    warnings.warn(
-                        f"{record.file_name}: the {name} is longer than the text encoder takes; cut off: {cut!r}",
-                        InputWarning,
-                        stacklevel=2,
-                    )
+                    text = f"{record.file_name}: the {name} is longer than the text encoder takes; cut off: {cut!r}"
+                    warnings.warn(text, InputWarning, stacklevel=2)

@@ -52,7 +52,7 @@ PLAIN_WORDS = {
     r"\.?\s+(?:Got|Given) value: ": ", got ",
     r"required: predict\.": "required: ",
     r"Subcommand 'predict' does not accept option '([\w.]+)'": r"\1: there is no such option",
-    r"argument subcommand: invalid choice: ('.*?') .*": r"there is no command \1; there are predict, presets",
+    r"argument subcommand: invalid choice: ('.*?') .*": r"there is no command \1; see renoise --help",
     r"Problem with given class_path '([\w.]+)':\s*": r"\1: ",
 }
 """jsonargparse's words and those that replace them."""
@@ -107,7 +107,7 @@ class Parser(LightningArgumentParser):
         if kind is not None and NO_SUCH_CLASS.search(message):
             message += _what_there_is(kind)
         if 'expected "subcommand"' in message:
-            message = "give a command: `renoise predict` inverts images, `renoise presets` lists presets; see --help"
+            message = "give a command, such as `renoise predict`; see renoise --help"
         raise InputError(message) from ex
 
     def format_help(self, *args: Any) -> str:

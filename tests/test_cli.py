@@ -87,7 +87,7 @@ def test_without_a_command_it_says_which_there_are(run_cli: Callable[..., Any]) 
     run = run_cli()
     assert run.status == 2
     assert "predict" in run.err
-    assert "presets" in run.err
+    assert "renoise --help" in run.err
     assert "--help" in run.err
     assert "usage:" not in run.err
     shown = run_cli("--help")
@@ -272,7 +272,10 @@ def test_a_missing_option_that_is_required_is_named(run_cli: Callable[..., Any],
 
 def test_an_unknown_command_is_answered_with_those_there_are(run_cli: Callable[..., Any]) -> None:
     run = run_cli("fit")
-    assert (run.status, run.err) == (2, "error: there is no command 'fit'; there are predict, presets\n")
+    assert (run.status, run.err) == (
+        2,
+        "error: there is no command 'fit'; there are predict, evaluate, advise, presets\n",
+    )
 
 
 @pytest.mark.parametrize("content", ["model: [", "- a", "just a word"])

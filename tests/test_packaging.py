@@ -17,7 +17,12 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = {"renoise": "renoise", "renoise_plugins": "plugins", "renoise_presets": "configs/presets"}
+PACKAGES = {
+    "renoise": "renoise",
+    "renoise_plugins": "plugins",
+    "renoise_presets": "configs/presets",
+    "renoise_suites": "configs/suites",
+}
 """What the wheel installs, and the folder of the repository that it comes from."""
 PLUGIN_GROUPS = {
     "renoise.editors": ("renoise.editing.base", "Editor"),

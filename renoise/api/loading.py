@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 
 from renoise.api.pipeline import InversionPipeline
 from renoise.core.schedule import Schedule, prediction_type
-from renoise.errors import InputError, prefixed
+from renoise.errors import InputError, InputWarning, prefixed
 from renoise.inversion.base import Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
@@ -31,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "scheduler_options": None,
     "eta": 0.0,
     "num_inference_steps": 50,
+    "num_inversion_steps": None,
     "guidance_scale": 1.0,
     "inversion": None,
     "seed": 0,
@@ -49,6 +51,7 @@ def load(
     scheduler_options: Mapping[str, Any] | None = None,
     eta: float | None = None,
     num_inference_steps: int | None = None,
+    num_inversion_steps: int | None = None,
     guidance_scale: float | None = None,
     inversion: Inverter | None = None,
     seed: int | None = None,
@@ -70,6 +73,8 @@ def load(
         scheduler_options: Settings of the scheduler that differ from the checkpoint's.
         eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws. 0 by default.
         num_inference_steps: Number of steps. 50 by default.
+        num_inversion_steps: Number of steps of the inversion, for deterministic samplers. `num_inference_steps` by
+            default.
         guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1, the default, is without; 0 means the
             same, as in diffusers.
         inversion: The inversion method. `ReNoise()` by default.
@@ -101,6 +106,7 @@ def _load(
     scheduler_options: Mapping[str, Any] | None,
     eta: float,
     num_inference_steps: int,
+    num_inversion_steps: int | None,
     guidance_scale: float,
     inversion: Inverter | None,
     seed: int,
@@ -117,11 +123,10 @@ def _load(
     else:
         chosen = replace_scheduler(model.scheduler, scheduler, scheduler_options)
     method = inversion or ReNoise()
-    with prefixed("", ValueError):
-        schedule = Schedule.from_scheduler(chosen, num_inference_steps, eta)
+    schedule = inversion_schedule = _read_steps(chosen, "num_inference_steps", num_inference_steps, eta)
+    if num_inversion_steps is not None:
+        inversion_schedule = _read_steps(chosen, "num_inversion_steps", num_inversion_steps, eta)
     check_prediction_type(model, prediction_type(chosen), name)
-    with prefixed("inversion: ", ValueError):
-        method.check(model, schedule, guidance_scale)
     settings = {
         "checkpoint": real_path(name),
         **{part: loading.get(part) and real_path(loading[part]) for part in ("lora", "vae")},
@@ -129,6 +134,7 @@ def _load(
         "scheduler": {"class_name": type(chosen).__name__, **_public(chosen.config)},
         "eta": eta,
         "num_inference_steps": num_inference_steps,
+        "num_inversion_steps": num_inference_steps if num_inversion_steps is None else num_inversion_steps,
         "guidance_scale": guidance_scale,
         "inversion": describe(method),
         "seed": seed,
@@ -136,7 +142,35 @@ def _load(
         **{option: loading.get(option, False) for option in ("vae_tiling", "layerwise_casting")},
         "version": version("renoise"),
     }
-    return InversionPipeline(model, chosen, schedule, method, guidance_scale, seed, settings)
+    options = (method, guidance_scale, seed, settings, inversion_schedule)
+    with prefixed("", ValueError):
+        pipeline = InversionPipeline(model, chosen, schedule, *options)
+    pipeline.check(method)
+    _warn_of_levels(pipeline)
+    return pipeline
+
+
+def _read_steps(scheduler: SchedulerMixin, option: str, steps: int, eta: float) -> Schedule:
+    """Returns the steps of a scheduler. A message about their number names the option that gives it."""
+    try:
+        return Schedule.from_scheduler(scheduler, steps, eta)
+    except ValueError as error:
+        raise InputError(str(error).replace("num_inference_steps", option)) from error
+
+
+def _warn_of_levels(pipeline: InversionPipeline) -> None:
+    """Warns where the inversion ends at another noise level than the sampler starts at."""
+    last, first = pipeline.inversion_schedule.steps[0].timestep, pipeline.schedule.steps[0].timestep
+    if last == first:
+        return
+    is_leading = pipeline.scheduler.config.get("timestep_spacing") == "leading"
+    advice = "; with scheduler_options.timestep_spacing trailing they are the same" if is_leading else ""
+    warnings.warn(
+        f"num_inversion_steps: the inversion ends at timestep {last:g}, and the sampler starts at timestep {first:g}, "
+        f"so it takes z_T for latents of another noise level{advice}",
+        InputWarning,
+        stacklevel=4,
+    )
 
 
 def _read_model(

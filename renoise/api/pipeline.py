@@ -13,6 +13,7 @@ from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
 from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.other_steps import check_deterministic, check_same_steps, start_in
 from renoise.inversion.renoise import ReNoise
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning, effective_guidance_scale
@@ -34,6 +35,10 @@ class InversionPipeline:
         guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1 is without; 0 means the same.
         seed: Seed of all random numbers.
         settings: How the pipeline was made, in JSON types. It is saved with every inversion.
+        inversion_schedule: The steps of the inversion. None takes the sampler's.
+
+    Raises:
+        ValueError: Inversion and sampler have different steps, and any of them draws noise.
 
     Example:
         >>> import renoise
@@ -52,14 +57,40 @@ class InversionPipeline:
         guidance_scale: float = 1.0,
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
+        inversion_schedule: Schedule | None = None,
     ) -> None:
         self.model = model
         self.scheduler = scheduler
         self.schedule = schedule
+        self.inversion_schedule = inversion_schedule or schedule
+        check_deterministic(self.inversion_schedule, schedule)
         self.inversion = inversion or ReNoise()
         self.guidance_scale = effective_guidance_scale(guidance_scale)
         self.seed = seed
         self.settings = dict(settings or {})
+
+    @property
+    def num_inversion_steps(self) -> int | None:
+        """Number of steps of the inversion. None where they are the sampler's."""
+        return None if self.inversion_schedule == self.schedule else len(self.inversion_schedule)
+
+    def check(self, inversion: Inverter, keep_trajectory: bool = False) -> None:
+        """Checks that a method can invert with the model and the steps, before any image is read.
+
+        Args:
+            inversion: The inversion method.
+            keep_trajectory: Whether it is to keep the latents of every step.
+
+        Raises:
+            InputError: It cannot.
+        """
+        with prefixed("inversion: ", ValueError):
+            inversion.check(self.model, self.inversion_schedule, self.guidance_scale)
+            if inversion.needs_same_steps:
+                check_same_steps(type(inversion).__name__, self.schedule, self.num_inversion_steps)
+        if keep_trajectory:
+            with prefixed("", ValueError):
+                check_same_steps("keep_trajectory", self.schedule, self.num_inversion_steps)
 
     def invert(
         self,
@@ -89,8 +120,7 @@ class InversionPipeline:
                 are not as many prompts or names as images; or the method cannot work with the model or its sampler.
         """
         method = inversion or self.inversion
-        with prefixed("inversion: ", ValueError):
-            method.check(self.model, self.schedule, self.guidance_scale)
+        self.check(method, keep_trajectory)
         prepared = prepare_images(images, names, resolution, self.model.size_multiple)
         prompts = one_for_each(prompt, len(prepared.names), "prompt")
         with show_progress(progress), torch.no_grad():
@@ -119,14 +149,15 @@ class InversionPipeline:
             inversion: The inversion method. None takes the pipeline's.
 
         Raises:
-            ValueError: The inversion method returned latents of another shape.
+            ValueError: The inversion method returned latents of another shape; or the sampler has other steps, and the
+                inversion has more than z_T.
         """
         rng, method = ImageRNG(self.seed, names), inversion or self.inversion
-        inverted = method.invert(self.model, self.schedule, latents, conditioning, rng, keep_trajectory)
+        inverted = method.invert(self.model, self.inversion_schedule, latents, conditioning, rng, keep_trajectory)
         if inverted.latents.shape != latents.shape:
             expected, found = list(latents.shape), list(inverted.latents.shape)
             raise ValueError(f"{type(method).__name__} must return latents of shape {expected}, got {found}")
-        return inverted
+        return inverted if self.num_inversion_steps is None else start_in(self.schedule, inverted)
 
     def _invert(
         self, method: Inverter, prepared: PreparedImages, prompts: Sequence[str], keep_trajectory: bool

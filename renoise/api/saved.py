@@ -26,6 +26,7 @@ LOAD_ARGUMENTS = (
     "vae",
     "eta",
     "num_inference_steps",
+    "num_inversion_steps",
     "guidance_scale",
     "seed",
 )
@@ -62,6 +63,7 @@ def load_inversion(path: str | PathLike[str], pipeline: InversionPipeline | None
         raise InputError(f"path: {file} cannot be read: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"path: {file} {error}") from error
+    metadata = {"num_inversion_steps": metadata.get("num_inference_steps"), **metadata}  # older files do not say it
     missing = [name for name in NEEDED if name not in metadata]
     if missing:
         raise InputError(f"path: {file} does not say its {', '.join(missing)}; it must be the file of an inversion")
@@ -87,7 +89,7 @@ def _load_pipeline(metadata: dict[str, Any]) -> InversionPipeline:
 
 
 def _check_steps(metadata: dict[str, Any], pipeline: InversionPipeline) -> None:
-    """Checks that a pipeline samples with the steps that an image was inverted with.
+    """Checks that a pipeline samples with the steps that an inversion is sampled with.
 
     Raises:
         InputError: It does not.
@@ -96,8 +98,8 @@ def _check_steps(metadata: dict[str, Any], pipeline: InversionPipeline) -> None:
     kind = type(pipeline.scheduler)
     if name != kind.__name__ or pipeline.schedule != Schedule.from_scheduler(_scheduler(kind, metadata), steps, eta):
         raise InputError(
-            f"the image was inverted with {name}, {steps} steps and eta {eta:g}, and the pipeline has {kind.__name__} "
-            f"with {len(pipeline.schedule)} steps; give a pipeline with the same steps, or leave it out"
+            f"the inversion is sampled with {name}, {steps} steps and eta {eta:g}, and the pipeline has "
+            f"{kind.__name__} with {len(pipeline.schedule)} steps; give a pipeline with the same steps, or leave it out"
         )
 
 
@@ -119,10 +121,12 @@ def _restore(tensors: dict[str, torch.Tensor], metadata: dict[str, Any], pipelin
         nfe=torch.zeros(1, dtype=torch.int64, device=model.device),
         follows_trajectory=metadata["follows_trajectory"],
     )
+    if metadata["num_inversion_steps"] != len(pipeline.schedule):
+        inversion.num_inversion_steps = metadata["num_inversion_steps"]
     for name in PER_STEP:  # [S, …] -> [S, 1, …]
         if name in tensors:
             setattr(inversion, name, tensors[name][:, None].to(model.device))
     if inversion.companion is not None:
         inversion.sampler = instantiate(Inverter, metadata["inversion"]).sampler
-    settings = pipeline.settings | {"inversion": metadata["inversion"]}
+    settings = pipeline.settings | {name: metadata[name] for name in ("inversion", "num_inversion_steps")}
     return InvertedImages(model, inversion, [metadata["prompt"]], [metadata["file_name"]], time_ids, settings)

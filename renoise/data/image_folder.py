@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from renoise.data.files import walk
 from renoise.data.formats import not_opened, suffixes
+from renoise.data.images import read_size
 from renoise.data.images_data_module import ImagesDataModule
-from renoise.data.metadata import is_metadata, read_metadata
+from renoise.data.masks import fit_mask, read_mask
+from renoise.data.metadata import MASK, is_metadata, read_metadata
 from renoise.data.overlooked import warn_of_overlooked
-from renoise.data.records import ImageRecord, first_of_each_name, printable
-from renoise.errors import InputError, InputWarning
+from renoise.data.records import ImageRecord, first_of_each_name, path_error, printable
+from renoise.errors import InputError, InputWarning, prefixed
 
 
 class ImageFolderDataModule(ImagesDataModule):
@@ -20,7 +23,8 @@ class ImageFolderDataModule(ImagesDataModule):
 
     Rows of `metadata.jsonl` give images their prompts: {"file_name": "sub/cat.jpg", "text": "a cat on a sofa",
     "edit_text": "a dog on a sofa"}. Only "file_name" is required. `metadata.csv` and `metadata.parquet` have the same
-    columns. Names are relative to the folder of the metadata file.
+    columns. Names are relative to the folder of the metadata file. "mask" may name a picture of the image's size, white
+    where an edit should change the image.
 
     Example:
         >>> from renoise.data import ImageFolderDataModule
@@ -40,6 +44,8 @@ class ImageFolderDataModule(ImagesDataModule):
         metadata = [path for path in files if is_metadata(path)]
         rows = first_of_each_name(row for path in metadata for row in read_metadata(path, self.root))
         records = {record.file_name: record for record in rows}
+        masks = {record.extra.get(MASK) for record in rows if isinstance(record.extra.get(MASK), str)}
+        files = [path for path in files if _name(path, self.root) not in masks]
         for path in files:
             if path.suffix.lower() in suffixes():
                 record = _image_record(path, self.root)
@@ -52,6 +58,19 @@ class ImageFolderDataModule(ImagesDataModule):
             rank_zero_warn(f"data.root: pictures in {self.root} are left out: {others}", category=InputWarning)
         warn_of_overlooked(files, records, self.root)
         return [records[name] for name in sorted(records)]
+
+    def mask(self, file_name: str) -> Tensor | None:
+        """See `ImagesDataModule.mask`."""
+        record = {record.file_name: record for record in self.records}[file_name]
+        name = record.extra.get(MASK)
+        if not isinstance(name, str) or record.error is not None:
+            return None
+        problem = path_error(self.root, name)
+        size = read_size(record.source)
+        if problem is not None or size is None:
+            raise InputError(f"{file_name}: mask: {problem or 'the image cannot be read'}")
+        with prefixed(f"{file_name}: mask: "):
+            return fit_mask(read_mask(self.root / name, size), self._target_size(record), self._fit)
 
 
 def _image_record(path: Path, root: Path) -> ImageRecord:

@@ -28,8 +28,8 @@ from renoise.utils.configurable import Configurable, describe
 from renoise.utils.distributed import raise_together
 from renoise.utils.files import real_path
 
-NOT_SETTINGS = {"batch_size", "num_workers", "max_image_memory"}
-"""Arguments that the results do not depend on."""
+NOT_SETTINGS = {"batch_size", "num_workers", "max_image_memory", "limit"}
+"""Arguments that the results of an image do not depend on."""
 
 
 class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
@@ -44,8 +44,10 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
             shape), pad (the whole image between white margins), or bucket (a crop to the shape nearest to the image's,
             out of several with about as many pixels as the square; a batch has one shape).
         prompt: Prompt of images without a text.
+        use_text: Whether images have the data set's texts. Without, all have `prompt` or a caption.
         captioner: A BLIP-2 that captions images without a text; null gives them `prompt`.
         max_image_memory: Memory in MiB that reading one image may take, in each worker; larger images fail.
+        limit: Number of images, the first of the data set. Null takes all.
 
     Raises:
         InputError: An argument is wrong. The message begins with its name.
@@ -63,7 +65,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
     """
 
     records: list[ImageRecord]
-    """All images of the data set, after `setup`."""
+    """All images of the data set up to its `limit`, after `setup`."""
 
     def __init__(
         self,
@@ -73,8 +75,10 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         resolution: int = 512,
         resize: Resize = "crop",
         prompt: str = "",
+        use_text: bool = True,
         captioner: CaptionerConfig | None = None,
         max_image_memory: int = MAX_MEMORY,
+        limit: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -82,6 +86,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
             ("num_workers", num_workers, 0),
             ("resolution", resolution, 8),
             ("max_image_memory", max_image_memory, 1),
+            ("limit", 1 if limit is None else limit, 1),
         ):
             if value < least:
                 raise InputError(f"{name} must be {least} or more, got {value}")
@@ -90,8 +95,8 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         self.root = Path(root).expanduser()
         self.batch_size, self.num_workers = batch_size, num_workers
         self.resolution, self.resize = resolution, resize
-        self.prompt, self.captioner = prompt, captioner
-        self.max_image_memory = max_image_memory
+        self.prompt, self.use_text, self.captioner = prompt, use_text, captioner
+        self.max_image_memory, self.limit = max_image_memory, limit
         self.size_multiple = 8
         self._prepare: Callable[[ImageBatch], ImageBatch] | None = None
         self._batch_captioner: BatchCaptioner | None = None
@@ -152,7 +157,9 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         """
         with raise_together():
             check_folder(self.root, "data.root")
-            self.records = self.find_records()
+            self.records = self.find_records()[: self.limit]
+        if not self.use_text:
+            self.records = [replace(record, prompt=None) for record in self.records]
         with raise_together():
             check_same_in_all_processes(self.records, self.root)
         if self.captioner is None:
@@ -215,6 +222,17 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
             if record.file_name == file_name:
                 return load_image(record, self._target_size(record), self._fit, self.max_image_memory).pixels
         raise UnreadableImageError(f"{file_name} is not in {self.root}")
+
+    def mask(self, file_name: str) -> Tensor | None:
+        """Returns where an image may be edited, bool [H, W] at its target size. None where the image has no mask.
+
+        Args:
+            file_name: Name of the image.
+
+        Raises:
+            InputError: The mask cannot be read, or does not fit the image.
+        """
+        return None
 
     @property
     def _rank(self) -> int:

@@ -12,6 +12,9 @@ from renoise.data.records import ImageRecord, file_record
 from renoise.data.text_columns import TextColumns
 from renoise.errors import InputError
 
+MASK = "mask"
+"""The column with the file of an image's mask. Other values than a file name pass through."""
+
 
 def is_metadata(path: Path) -> bool:
     """Returns whether a file is a metadata file, by its name."""
@@ -37,6 +40,8 @@ def read_metadata(path: Path, root: Path) -> Iterator[tuple[str, ImageRecord]]:
     for place, row, problem in READERS[path.name](path, content):
         # A path with slashes on every machine: `a/../b.jpg` and `./b.jpg` are `b.jpg`.
         name = posixpath.normpath(posixpath.join(folder, row.pop(NAME)))
+        if isinstance(row.get(MASK), str):
+            row[MASK] = posixpath.normpath(posixpath.join(folder, row[MASK]))
         texts.add(row)
         yield place, file_record(root, name, place, row, problem)
     texts.warn_if_none(path, "name the column of prompts text, and that of edit prompts edit_text")

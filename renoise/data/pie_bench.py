@@ -8,18 +8,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from PIL import Image
 from torch import Tensor
 
 from renoise.data.files import UnreadableImageError, check_folder, read_json
 from renoise.data.images import read_size
 from renoise.data.images_data_module import ImagesDataModule
+from renoise.data.masks import fit_mask
 from renoise.data.overlooked import warn_of_unlisted
 from renoise.data.records import ImageRecord, file_record, first_of_each_name, printable
-from renoise.data.resizing import crop_box, resize_into
 from renoise.errors import InputError, InputWarning
 
 SIDE = 512
@@ -107,12 +105,7 @@ class PIEBenchDataModule(ImagesDataModule):
             mask = decode_mask(record.extra.get("mask"), *image_size, with_border)
         except InputError as error:
             raise InputError(f"data.mapping_file: {file_name}: {error}") from None
-        size = self._target_size(record)
-        # Pillow resizes images of one bit to the nearest pixel, with every filter. What is not edited is white, as
-        # margins are.
-        unedited = Image.fromarray(~mask.numpy())
-        visible = unedited.crop(crop_box(*image_size, size, self._fit))
-        return torch.from_numpy(~np.array(resize_into(visible, size, self._fit)))
+        return fit_mask(mask, self._target_size(record), self._fit)
 
 
 def decode_mask(runs: Any, height: int = SIDE, width: int = SIDE, with_border: bool = True) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from renoise.core.schedule import Schedule
 from renoise.editing.base import Editor, EditRequest, Need
 from renoise.inversion.base import Inversion, Inverter, Sampler
+from renoise.inversion.other_steps import check_same_steps
 from renoise.models.attention import check_attention, kept_attention
 from renoise.models.base import DiffusionModel
 from renoise.utils.halves import in_halves, problem_of
@@ -25,7 +26,13 @@ def name_editors(editors: Sequence[Editor]) -> dict[str, Editor]:
     return named
 
 
-def check_needs(editor: Editor, model: DiffusionModel, schedule: Schedule, inverter: Inverter | None = None) -> None:
+def check_needs(
+    editor: Editor,
+    model: DiffusionModel,
+    schedule: Schedule,
+    inverter: Inverter | None = None,
+    num_inversion_steps: int | None = None,
+) -> None:
     """Checks that a model and its sampler provide what an editor needs, then calls the editor's own `check`.
 
     Args:
@@ -33,6 +40,7 @@ def check_needs(editor: Editor, model: DiffusionModel, schedule: Schedule, inver
         model: The model that images will be inverted with.
         schedule: The sampler's steps.
         inverter: The inversion method. None where there is an inversion already, which `check_inversion` checks.
+        num_inversion_steps: Number of steps of the inversion. None where they are the sampler's.
 
     Raises:
         ValueError: They do not, or `needs` contains an unknown name.
@@ -47,6 +55,8 @@ def check_needs(editor: Editor, model: DiffusionModel, schedule: Schedule, inver
         check_attention(model.network, name)
     if inverter is not None:
         _check_sampler(editor, inverter.sampler)
+    if "trajectory" in editor.needs:
+        check_same_steps(_subject(editor), schedule, num_inversion_steps)
     editor.check(model, schedule)
 
 
@@ -62,13 +72,19 @@ def check_inversion(editor: Editor, inversion: Inversion) -> None:
     """
     name = type(editor).__name__
     if "trajectory" in editor.needs and inversion.trajectory is None:
-        strength = getattr(editor, "strength", 1)
-        subject = f"{name} with strength {strength:g}" if strength < 1 else name
+        subject = _subject(editor)
+        check_same_steps(subject, inversion.schedule, inversion.num_inversion_steps)
         raise ValueError(f"{subject} needs an inversion that kept its trajectory: invert with keep_trajectory=True")
     if "noise" in editor.needs and inversion.noise is None:
         inversion.schedule.check_stochastic(name)
         raise ValueError(f"{name} needs an inversion that kept its noise, and this one has none")
     _check_sampler(editor, inversion.sampler)
+
+
+def _subject(editor: Editor) -> str:
+    """Returns the name of an editor that needs the trajectory, with the strength that causes it."""
+    name, strength = type(editor).__name__, getattr(editor, "strength", 1)
+    return f"{name} with strength {strength:g}" if strength < 1 else name
 
 
 def _check_sampler(editor: Editor, sampler: Sampler | None) -> None:

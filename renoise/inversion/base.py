@@ -52,6 +52,8 @@ class Inversion:
         companion: The second latents of a method that couples two, such as EDICT: of z_T, [1, B, C, h, w], or of the
             whole trajectory where it was kept, [S + 1, B, C, h, w].
         sampler: What samples instead of the steps of `schedule`. None where they do, as in most methods.
+        num_inversion_steps: Number of steps of the inversion, where they are not those of `schedule`. None where they
+            are.
 
     Example:
         >>> import renoise
@@ -76,6 +78,7 @@ class Inversion:
     null_embeddings: torch.Tensor | None = None
     companion: torch.Tensor | None = None
     sampler: Sampler | None = None
+    num_inversion_steps: int | None = None
 
     def select(self, index: Sequence[int]) -> Inversion:
         """Returns the inversion of the images at these positions of the batch."""
@@ -172,6 +175,10 @@ class Inverter(Configurable, ABC):
         True
     """
 
+    needs_same_steps: bool = False
+    """Whether images can only be sampled in the steps of the inversion, which has more than z_T even under a
+    deterministic sampler: a trajectory that is followed, embeddings of every step, a sampler of its own."""
+
     @property
     def sampler(self) -> Sampler | None:
         """What samples this method's inversions instead of the steps of the schedule. None where they do."""
@@ -182,7 +189,7 @@ class Inverter(Configurable, ABC):
 
         Args:
             model: The model.
-            schedule: Its sampler's steps.
+            schedule: The steps of the inversion, and of the sampler unless `num_inversion_steps` is another number.
             guidance_scale: Guidance during inversion and reconstruction.
 
         Raises:
@@ -203,7 +210,7 @@ class Inverter(Configurable, ABC):
 
         Args:
             model: The model.
-            schedule: Its sampler's S steps.
+            schedule: The S steps of the inversion.
             latents: z_0, [B, C, h, w], as `DiffusionModel.encode_images` returns them.
             conditioning: Of the B prompts.
             rng: Source of all random numbers.

@@ -30,6 +30,8 @@ class DirectInversion(Inverter):
         True
     """
 
+    needs_same_steps = True
+
     def __init__(self, path: Inverter | None = None) -> None:
         self.path = path or DDIM()
 

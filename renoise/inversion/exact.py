@@ -45,6 +45,8 @@ class ExactInversion(Inverter):
         torch.Size([1, 1, 4, 16, 16])
     """
 
+    needs_same_steps = True
+
     @property
     def sampler(self) -> ExactInversion:
         """The method itself: it samples what it inverts."""

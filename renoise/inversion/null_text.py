@@ -33,6 +33,8 @@ class NullTextInversion(Inverter):
         torch.Size([2, 1, 32, 96])
     """
 
+    needs_same_steps = True
+
     def __init__(
         self,
         optimization: NullTextOptimization | None = None,

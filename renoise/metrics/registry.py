@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from renoise.errors import InputError
 from renoise.metrics.base import AnyMetric, EditMetric, Metric
@@ -12,6 +13,9 @@ METRICS: dict[str, type[Metric]] = {}
 """All registered metrics of reconstructions by name."""
 EDIT_METRICS: dict[str, type[EditMetric]] = {}
 """All registered metrics of edits by name. Metrics that only compare two images are in both."""
+
+MetricSetting = str | Mapping[str, Mapping[str, Any]]
+"""A metric as YAML has it: its name, or {name: its options}."""
 
 Registered = TypeVar("Registered", bound=type[AnyMetric])
 Made = TypeVar("Made", bound=AnyMetric)
@@ -36,49 +40,87 @@ def register(metric: Registered) -> Registered:
     return metric
 
 
-def make_metrics(names: Sequence[str]) -> dict[str, Metric]:
+def make_metrics(settings: Sequence[MetricSetting]) -> dict[str, Metric]:
     """Returns registered metrics of reconstructions by name, in the order given. Those with networks load them.
 
     Args:
-        names: Names of metrics, each once.
+        settings: Names of metrics, each once. A metric with options is a mapping: {"lpips_vgg": {"range": [0, 1]}}.
 
     Raises:
-        InputError: There is no such metric, a name is given twice, or the weights of a network are not at hand.
+        InputError: There is no such metric or option, a name is given twice, or the weights of a network are not at
+            hand.
 
     Example:
         >>> from renoise.metrics import make_metrics
         >>> [metric.title for metric in make_metrics(["psnr", "ssim"]).values()]
         ['PSNR (dB)', 'SSIM']
     """
-    return _make(METRICS, names)
+    return _make(METRICS, settings)
 
 
-def make_edit_metrics(names: Sequence[str]) -> dict[str, EditMetric]:
+def make_edit_metrics(settings: Sequence[MetricSetting]) -> dict[str, EditMetric]:
     """Returns registered metrics of edits by name, in the order given. Those with networks load them.
 
     Args:
-        names: Names of metrics, each once.
+        settings: See `make_metrics`.
 
     Raises:
-        InputError: There is no such metric, a name is given twice, or the weights of a network are not at hand.
+        InputError: See `make_metrics`.
 
     Example:
         >>> from renoise import make_edit_metrics
         >>> [metric.title for metric in make_edit_metrics(["psnr", "background_mse"]).values()]
         ['PSNR (dB)', 'background MSE']
     """
-    return _make(EDIT_METRICS, names)
+    return _make(EDIT_METRICS, settings)
 
 
-def _make(registry: Mapping[str, type[Made]], names: Sequence[str]) -> dict[str, Made]:
+def metric_name(setting: MetricSetting) -> str:
+    """Returns the name of a metric that may have options.
+
+    Args:
+        setting: The metric.
+
+    Raises:
+        InputError: It is neither a name nor a mapping of one name to options.
+
+    Example:
+        >>> from renoise.metrics.registry import metric_name
+        >>> metric_name("psnr"), metric_name({"lpips_vgg": {"range": [0, 1]}})
+        ('psnr', 'lpips_vgg')
+    """
+    if isinstance(setting, str):
+        return setting
+    if len(setting) != 1 or not all(isinstance(options, Mapping) for options in setting.values()):
+        raise InputError(f"metrics: give a name, or one name with its options, as {{psnr: {{}}}}, got {setting!r}")
+    (name,) = setting
+    return name
+
+
+def _make(registry: Mapping[str, type[Made]], settings: Sequence[MetricSetting]) -> dict[str, Made]:
     metrics: dict[str, Made] = {}
-    for name in names:
+    for setting in settings:
+        name = metric_name(setting)
         if name not in registry:
             raise InputError(f"metrics: there is no {name!r}; there are {', '.join(registry)}")
         if name in metrics:
             raise InputError(f"metrics: {name!r} is given twice; give each metric once")
-        metrics[name] = registry[name]()
+        metrics[name] = _made(registry[name], {} if isinstance(setting, str) else setting[name])
     return metrics
+
+
+def _made(metric: type[Made], options: Mapping[str, Any]) -> Made:
+    known = {} if metric.__init__ is object.__init__ else inspect.signature(metric).parameters
+    for option in options:
+        if option not in known:
+            there_are = f"there are {', '.join(known)}" if known else "it has none"
+            raise InputError(f"metrics: {metric.name} has no option {option!r}; {there_are}")
+    try:
+        return metric(**options)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"metrics: {metric.name}: {error}") from error
 
 
 def as_markdown(metrics: Iterable[type[AnyMetric]]) -> str:

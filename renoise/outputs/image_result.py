@@ -84,7 +84,7 @@ def measure(
         )
         results.append(
             ImageResult(
-                row=_row(record, metrics) | {name: _finite(column[position]) for name, column in columns.items()},
+                row=_row(record, metrics) | {name: finite(column[position]) for name, column in columns.items()},
                 tensors=inversion_tensors(inversion, position),
                 metadata=metadata,
                 reconstruction=reconstructions[position].cpu(),
@@ -125,6 +125,10 @@ def _row(record: ImageRecord, metrics: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _finite(value: float) -> float | None:
-    """Returns None for NaN and infinity (the PSNR of two equal images), which JSON cannot represent."""
+def finite(value: float) -> float | None:
+    """Returns a number, or None for NaN and infinity (the PSNR of two equal images), which JSON cannot represent.
+
+    Args:
+        value: Of a metric.
+    """
     return value if math.isfinite(value) else None

@@ -8,12 +8,12 @@ import warnings
 from renoise.utils.screen_text import format_warning
 
 HIDDEN_WARNINGS = (
-    "LightningCLI's args parameter is intended to run from within Python",  # other commands run `predict` like that
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between two libraries
     "The `local_dir_use_symlinks` argument is deprecated",
     "Total length of `Prefetcher` across ranks is zero",  # every image is finished
     r"The '\w+' does not have many workers",  # reading the images is seldom what a run waits for
     "Couldn't infer the batch indices fetched from your dataloader",  # batches hold their images' names
+    "LightningCLI's args parameter is intended to run from within Python",  # `renoise evaluate` gives every method's
 )
 """Regular expressions of warnings that are not shown."""
 

@@ -129,6 +129,20 @@ def test_excluded_images_are_not_loaded_but_stay_in_records(tmp_path: Path) -> N
     assert gray_levels(data) == {}
 
 
+def test_a_limit_takes_the_first_images_and_is_no_setting(tmp_path: Path) -> None:
+    root = write_gray_images(tmp_path, "a.png", "b.png", "c.png")
+    data = image_folder(root, limit=2)
+    assert gray_levels(data) == {"a.png": 10, "b.png": 20}
+    assert data.settings == image_folder(root).settings  # a larger limit continues the run of a smaller one
+
+
+def test_texts_of_the_data_set_can_be_left_out(tmp_path: Path) -> None:
+    write_gray_images(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a cat", "edit_text": "a dog"}')
+    (record,) = image_folder(tmp_path, use_text=False, prompt="an animal").records
+    assert (record.prompt, record.edit_prompt) == ("an animal", "a dog")
+
+
 def test_the_processes_share_the_images_without_overlap(tmp_path: Path) -> None:
     write_gray_images(tmp_path, "a.png", "b.png", "c.png")
     shares = [gray_levels(image_folder(tmp_path, rank=rank, world_size=5)) for rank in range(5)]
@@ -196,6 +210,7 @@ def test_settings_are_the_class_and_the_arguments_that_results_depend_on(tmp_pat
         "resolution": 64,
         "resize": "pad",
         "prompt": "a photo",
+        "use_text": True,
         "captioner": None,
     }
 

@@ -60,6 +60,19 @@ def test_a_metric_given_twice_is_an_error() -> None:
         make_metrics(["psnr", "ssim", "psnr"])
 
 
+def test_a_metric_takes_options_by_name() -> None:
+    metrics = make_metrics(["psnr", {"mse": {}}, {"st_lpips_alex": {}}])
+    assert list(metrics) == ["psnr", "mse", "st_lpips_alex"]
+    with pytest.raises(InputError, match=r"metrics: lpips_vgg: range must be \[-1, 1\] or \[0, 1\], got \[0, 2\]"):
+        make_metrics([{"lpips_vgg": {"range": [0, 2]}}])
+    with pytest.raises(InputError, match="metrics: lpips_vgg has no option 'net'; there are range, weights"):
+        make_metrics([{"lpips_vgg": {"net": "vgg"}}])
+    with pytest.raises(InputError, match="metrics: psnr has no option 'range'; it has none"):
+        make_metrics([{"psnr": {"range": [0, 1]}}])
+    with pytest.raises(InputError, match="metrics: give a name, or one name with its options"):
+        make_metrics([{"psnr": {}, "ssim": {}}])
+
+
 def test_a_registered_class_can_be_asked_for_by_name(brightness: type[Metric]) -> None:
     assert type(make_metrics(["brightness"])["brightness"]) is brightness
 

@@ -6,33 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from renoise.evaluation.convergence import toy
+from renoise.evaluation.figures import COLORS, MARKERS, save
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A0A000")
-"""Okabe and Ito's palette, with a darker yellow that is seen on white."""
-MARKERS = "osD^vPX*"
 ONE, TWO = (5.2, 3.4), (7.2, 3.6)
 """Sizes of figures of one panel and of two, in inches."""
 VARIANCE = 0.04
 """Of the toy's second data."""
 LEVELS = ((0.9, 0.75), (0.6, 0.4), (0.3, 0.1))
 """sigma before and after each DDIM step of the toy."""
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as `path`.png and `path`.pdf. The same numbers give the same bytes.
-
-    Args:
-        figure: The figure.
-        path: Without a suffix.
-    """
-    with rc_context({"pdf.fonttype": 42}):  # letters stay text
-        figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
-        figure.savefig(path.with_suffix(".pdf"), metadata={"Creator": None, "Producer": None, "CreationDate": None})
 
 
 def plot_increments(path: Path, table: pd.DataFrame) -> None:

@@ -1,0 +1,1 @@
+"""The suites of `renoise evaluate`, installed as the package `renoise_suites`."""

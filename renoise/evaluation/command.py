@@ -1,0 +1,144 @@
+"""The command `renoise evaluate`: several inversions and editing methods over one data set, as tables and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from renoise.data import PIEBenchDataModule
+from renoise.errors import InputError
+from renoise.evaluation.comparison import draw_comparison
+from renoise.evaluation.edit_rows import EditRows, usable
+from renoise.evaluation.figures import plot_over_nfe
+from renoise.evaluation.options import Options, parse
+from renoise.evaluation.pie_bench import pnp_inversion_table
+from renoise.evaluation.runs import MethodRun, run_method
+from renoise.evaluation.tables import RECONSTRUCTION, at_equal, image_rows, markdown, summary
+from renoise.metrics import EDIT_METRICS, METRICS, make_edit_metrics
+from renoise.outputs.unmade_edits import unmade_edits
+from renoise.utils.files import write_atomically, writing_to
+from renoise.utils.launchers import is_first_process
+
+CONTENT = "evaluation.json"
+"""The file that says which suite a folder belongs to."""
+FLOAT_FORMAT = "%.6g"
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Runs `renoise evaluate`. The same command continues where an earlier one was stopped.
+
+    Args:
+        arguments: Of the command line, after `evaluate`.
+
+    Raises:
+        InputError: A mistake of the user.
+    """
+    options = parse(arguments)
+    edit_metrics = make_edit_metrics(options.suite.metrics_in(EDIT_METRICS))  # their weights, before any image
+    _claim(options)
+    runs = []
+    for number, method in enumerate(options.suite.methods, start=1):
+        if is_first_process():
+            print(f"[{number}/{len(options.suite.methods)}] {method.name}", flush=True)
+        runs.append(run_method(options.suite, method, options.predict, options.folder))
+    if not runs[0].is_first_process:
+        return
+    edit_metrics = usable(edit_metrics, runs[0]) if any(run.editors for run in runs) else {}
+    settings = options.suite.metrics_in(EDIT_METRICS)
+    tables = []
+    for run in runs:
+        path = options.folder / "edit_metrics" / f"{run.method.name}.jsonl"
+        edits = EditRows(path, edit_metrics, settings).measure(run)
+        tables.append(image_rows(run, edits, options.suite.metric_names))
+    with writing_to(options.folder):
+        _write(options, runs, pd.concat(tables, ignore_index=True))
+
+
+def _claim(options: Options) -> None:
+    """Makes the folder this suite's.
+
+    Raises:
+        InputError: It holds another suite's output.
+    """
+    path = options.folder / CONTENT
+    if path.exists():
+        other = json.loads(path.read_text(encoding="utf-8")).get("suite")
+        if other != options.suite.name:
+            raise InputError(
+                f"trainer.default_root_dir: {options.folder} holds the output of the suite {other!r}; choose another "
+                f"folder for {options.suite.name!r}"
+            )
+    with writing_to(options.folder):
+        write_atomically(path, json.dumps({"suite": options.suite.name}).encode())
+
+
+def _write(options: Options, runs: Sequence[MethodRun], images: pd.DataFrame) -> None:
+    """Writes all tables and figures, and prints the tables."""
+    folder, names = options.folder, options.suite.metric_names
+    table = summary(images, names)
+    _csv(folder / "images.csv", images)
+    _csv(folder / "table.csv", table)
+    _csv(folder / "seconds.csv", _seconds(runs))  # apart from the others, which are the same in each run
+    texts = list(_texts(options, table))
+    write_atomically(folder / "table.md", "\n".join(texts).encode())
+    values = options.suite.reference.get("values", {}) if options.reference else {}
+    metrics: Mapping[str, Any] = {name: (METRICS | EDIT_METRICS)[name] for name in names}
+    plot_over_nfe(folder / "over_nfe", table, metrics, values, options.suite.reference.get("source", ""))
+    draw_comparison(folder / "comparison.png", runs)
+    data = runs[0].data
+    if isinstance(data, PIEBenchDataModule):
+        file_ids = {record.file_name: str(record.extra["id"]) for record in data.records}
+        _csv(folder / "pie_bench.csv", pnp_inversion_table(images, file_ids), na_rep="nan")
+    for text in [*texts, *_problems(runs)]:
+        Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    print(f"tables and figures: {folder}")
+
+
+def _texts(options: Options, table: pd.DataFrame) -> Iterator[str]:
+    """Yields the tables as Markdown under their headings."""
+    metrics: Mapping[str, Any] = {name: (METRICS | EDIT_METRICS)[name] for name in options.suite.metric_names}
+    values = options.suite.reference.get("values", {}) if options.reference else {}
+    parts = {
+        "Reconstructions": table[table["result"] == RECONSTRUCTION],
+        "Edits": table[table["result"] != RECONSTRUCTION],
+    }
+    if options.compare_at is not None:
+        column, value = options.compare_at
+        for heading, part in list(parts.items()):
+            if part[column].notna().any():
+                parts[f"{heading} at equal {column}"] = at_equal(part, column, value)
+    for heading, part in parts.items():
+        if len(part):
+            others = values if heading.startswith("Reconstructions") else {}
+            yield f"## {heading}\n\n{markdown(part, metrics, others)}"
+        elif " at equal " in heading:
+            yield f"{heading}: no value is reached by every method\n"
+    if values:
+        yield f"Others' numbers: {options.suite.reference['source']}\n"
+    yield "Mean ± standard deviation over images (median).\n"
+
+
+def _problems(runs: Sequence[MethodRun]) -> Iterator[str]:
+    """Yields a line for each method with failed images, and for each editor that made nothing."""
+    for run in runs:
+        rows = run.rows()
+        failed = [row for row in rows if row["status"] == "failed"]
+        if failed:
+            yield f"{run.method.name}: {len(failed)} failed, such as {failed[0]['file_name']}: {failed[0]['error']}"
+        yield from (f"{run.method.name}: {line}" for line in unmade_edits(rows))
+
+
+def _seconds(runs: Sequence[MethodRun]) -> pd.DataFrame:
+    rows = [{"method": run.method.name, "seconds": row["seconds"]} for run in runs for row in run.rows()]
+    seconds = pd.DataFrame(rows).astype({"seconds": "float64"})
+    return seconds.groupby("method", sort=False)["seconds"].agg(["mean", "median", "std"]).reset_index()
+
+
+def _csv(path: Path, table: pd.DataFrame, na_rep: str = "") -> None:
+    text = table.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n", na_rep=na_rep)
+    write_atomically(path, text.encode())

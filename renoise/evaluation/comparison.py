@@ -1,0 +1,99 @@
+"""`comparison.png`: the methods side by side, for each image the reconstruction above its edit."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from renoise.data.files import UnreadableImageError
+from renoise.evaluation.runs import MethodRun
+from renoise.outputs.files import RECONSTRUCTION, read_output
+from renoise.outputs.images import to_pil
+
+LEAST_SIDE = 160
+"""Pictures smaller than this many pixels are enlarged by a whole number."""
+GAP, FONT_SIZE = 8, 15
+MAX_IMAGES = 4
+CHARACTERS = 24
+"""Letters of a heading in one line, for a picture of `LEAST_SIDE` pixels."""
+
+
+def draw_comparison(path: Path, runs: Sequence[MethodRun]) -> None:
+    """Writes the first images of the data set that every method inverted, `MAX_IMAGES` at most.
+
+    A column is a method, and the first is the original. Below an image's reconstructions is a line for each editor.
+
+    Args:
+        path: The PNG file.
+        runs: Of all methods.
+    """
+    done = [{row["file_name"]: row for row in run.rows() if row["status"] == "ok"} for run in runs]
+    names = [record.file_name for record in runs[0].data.records]
+    common = [name for name in names if all(name in rows for rows in done)][:MAX_IMAGES]
+    editors = {editor.name: editor.curve for run in runs for editor in run.editors.values()}
+    lines: list[tuple[str, list[Image.Image | None]]] = []
+    for name in common:
+        for result in (RECONSTRUCTION, *_middle_of_each_curve(editors)):
+            pictures = [_picture(run, rows[name], result) for run, rows in zip(runs, done, strict=True)]
+            if any(pictures):
+                original = _original(runs[0], name) if result == RECONSTRUCTION else None
+                lines.append((result, [original, *pictures]))
+    if lines:
+        path.write_bytes(_png(_sheet(["original", *(run.method.name for run in runs)], lines)))
+
+
+def _sheet(titles: Sequence[str], lines: Sequence[tuple[str, list[Image.Image | None]]]) -> Image.Image:
+    """Draws lines of pictures under headings, each line named at its left."""
+    sizes = [picture.size for _, pictures in lines for picture in pictures if picture]
+    width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
+    scale = max(1, -(-LEAST_SIDE // max(width, height)))
+    width, height = scale * width, scale * height
+    font = ImageFont.load_default(FONT_SIZE)
+    headings = [textwrap.fill(title, max(8, CHARACTERS * width // (LEAST_SIDE + 40))) for title in titles]
+    top = GAP + (FONT_SIZE + 4) * (1 + max(heading.count("\n") for heading in headings))
+    left = GAP + max(int(font.getlength(name)) for name, _ in lines) + GAP
+    sheet = Image.new("RGB", (left + (width + GAP) * len(titles), top + (height + GAP) * len(lines)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(headings):
+        draw.multiline_text((left + column * (width + GAP), GAP // 2), heading, "black", font)
+    for line, (name, pictures) in enumerate(lines):
+        y = top + line * (height + GAP)
+        draw.text((GAP, y + height // 2), name, "black", font)
+        for column, picture in enumerate(pictures):
+            if picture:
+                enlarged = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
+                sheet.paste(enlarged, (left + column * (width + GAP), y))
+    return sheet
+
+
+def _middle_of_each_curve(editors: Mapping[str, str]) -> list[str]:
+    """Returns the names of the editors that are shown: of those that differ in one option, the one in the middle."""
+    curves: dict[str, list[str]] = {}
+    for name, curve in editors.items():
+        curves.setdefault(curve, []).append(name)
+    return [names[(len(names) - 1) // 2] for names in curves.values()]
+
+
+def _picture(run: MethodRun, row: Mapping[str, Any], result: str) -> Image.Image | None:
+    """Returns a reconstruction or an edit by name. None where the method has none."""
+    folders = {editor.name: folder for folder, editor in run.editors.items()} | {RECONSTRUCTION: RECONSTRUCTION}
+    content = read_output(run.folder, row, folders[result]) if result in folders else None
+    return None if content is None else Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def _original(run: MethodRun, name: str) -> Image.Image | None:
+    try:
+        return to_pil(run.data.original(name))
+    except UnreadableImageError:
+        return None
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

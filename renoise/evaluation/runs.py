@@ -1,0 +1,96 @@
+"""Runs one method over the data set, as `renoise predict` does, into a folder of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from renoise.data import ImagesDataModule
+from renoise.evaluation.suites import Method, Suite, SuiteEditor
+from renoise.metrics import METRICS
+from renoise.outputs.manifest import Manifest
+from renoise.predict import ReNoiseCLI, predict
+
+RUNS = "runs"
+"""The folder of the methods' folders."""
+
+
+class SilentCLI(ReNoiseCLI):
+    """Runs `predict` and prints no summary: the tables of the evaluation have it."""
+
+    def after_predict(self) -> None:
+        """Does nothing."""
+
+
+@dataclass(frozen=True)
+class MethodRun:
+    """A method that has inverted and edited all images.
+
+    Args:
+        method: The method.
+        folder: With its manifest, reconstructions and edits.
+        editors: What edited the inversions, by the names of their folders.
+        data: The data set, without the model that read it.
+        device: What the model computed on.
+        is_first_process: Whether this process has rank 0, which alone measures edits and writes tables.
+    """
+
+    method: Method
+    folder: Path
+    editors: Mapping[str, SuiteEditor]
+    data: ImagesDataModule
+    device: Any
+    is_first_process: bool
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the manifest's rows of the images of this evaluation, in the data set's order."""
+        rows = {row["file_name"]: row for row in Manifest(self.folder).read()}
+        return [rows[record.file_name] for record in self.data.records if record.file_name in rows]
+
+
+def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: Path) -> MethodRun:
+    """Inverts and edits all images by one method. What an earlier run has finished is not repeated.
+
+    Args:
+        suite: Its options come before `arguments`, which override them.
+        method: Its options come last.
+        arguments: Options of `renoise predict`, as on the command line.
+        folder: Of the evaluation.
+
+    Raises:
+        InputError: A mistake in the options, or the folder holds the output of other settings.
+    """
+    run_folder = folder / RUNS / method.name
+    editors = suite.editors_of(method)
+    chosen = ["--model.editors", json.dumps([dict(editor.setting) for editor in editors])] if suite.editors else []
+    command_line = predict(
+        [
+            "predict",
+            *("--config", json.dumps(dict(suite.options))),
+            *arguments,
+            *("--config", json.dumps({"model": dict(method.model)})),
+            *(part for name, value in method.data.items() for part in (f"--data.{name}", json.dumps(value))),
+            *chosen,
+            *("--model.metrics", json.dumps(suite.metrics_in(METRICS))),
+            *("--trainer.default_root_dir", str(run_folder)),
+        ],
+        SilentCLI,
+    )
+    trainer, data = command_line.trainer, command_line.datamodule
+    folders = [*command_line.model.editors]
+    if not suite.editors:
+        editors = [SuiteEditor(name, name, {}) for name in folders]
+    run = MethodRun(
+        method,
+        run_folder,
+        dict(zip(folders, editors, strict=True)),
+        data,
+        trainer.strategy.root_device,
+        trainer.is_global_zero,
+    )
+    data.connect(data.size_multiple, prepare=None)  # let go of the model, so that the next one has room
+    data.trainer = None
+    return run

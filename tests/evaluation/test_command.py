@@ -1,0 +1,160 @@
+"""`renoise evaluate`, run on a small suite."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.suites import METRICS, SUITE
+from PIL import Image
+
+Evaluate = Callable[..., Any]
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(float) / 255
+
+
+def without_seconds(folder: Path) -> dict[str, bytes]:
+    """Returns the tables and figures by name, without the times."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != "seconds.csv"}
+
+
+def test_there_is_a_row_for_every_image_method_and_edit(evaluated: Path) -> None:
+    images = pd.read_csv(evaluated / "images.csv")
+    counts = images.groupby(["method", "result"]).size().to_dict()
+    assert counts == {
+        ("DDIM", "reconstruction"): 3,
+        ("DDIM", "PromptSwap, guidance_scale 1.0"): 3,
+        ("DDIM", "PromptSwap, guidance_scale 2.0"): 3,
+        ("ReNoise, iterations 1", "reconstruction"): 3,
+        ("ReNoise, iterations 3", "reconstruction"): 3,
+    }
+    assert images.groupby("method")["nfe"].first().to_dict() == {
+        "DDIM": 2,
+        "ReNoise, iterations 1": 4,
+        "ReNoise, iterations 3": 8,
+    }
+
+
+def test_rows_of_reconstructions_are_those_of_the_runs(evaluated: Path) -> None:
+    images = pd.read_csv(evaluated / "images.csv")
+    for method, rows in images[images["result"] == "reconstruction"].groupby("method"):
+        manifest = [json.loads(line) for line in (evaluated / "runs" / method / "manifest.jsonl").open()]
+        expected = {row["file_name"]: row["psnr"] for row in manifest}
+        assert rows.set_index("file_name")["psnr"].to_dict() == pytest.approx(expected, rel=1e-5)
+
+
+def test_edits_are_measured_from_their_files_against_the_original(evaluated: Path, masked_pictures: Path) -> None:
+    images = pd.read_csv(evaluated / "images.csv").set_index(["method", "result", "file_name"])
+    original, mask = pixels(masked_pictures / "b.png"), pixels(masked_pictures / "masks/b.png")
+    for folder, guidance in (("PromptSwap", "1.0"), ("PromptSwap-2", "2.0")):
+        edit = pixels(evaluated / "runs/DDIM/edits" / folder / "b.png.png")
+        row = images.loc["DDIM", f"PromptSwap, guidance_scale {guidance}", "b.png"]
+        assert row["mse"] == pytest.approx(np.mean((edit - original) ** 2), rel=1e-4)
+        outside = np.mean(((edit - original) * (1 - mask)) ** 2)
+        assert row["background_psnr"] == pytest.approx(-10 * np.log10(outside), rel=1e-5)
+
+
+def test_the_table_has_means_with_their_spread(evaluated: Path) -> None:
+    images, table = (pd.read_csv(evaluated / name) for name in ("images.csv", "table.csv"))
+    values = images[(images["method"] == "DDIM") & (images["result"] == "reconstruction")]["psnr"]
+    row = table[(table["method"] == "DDIM") & (table["result"] == "reconstruction")].iloc[0]
+    assert (row["psnr"], row["psnr_std"]) == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-4)
+    assert row["psnr_median"] == pytest.approx(values.median(), rel=1e-4)
+    assert row["below_15_db"] == (values < 15).sum()
+    text = (evaluated / "table.md").read_text()
+    assert f"| {values.mean():.2f} ± {values.std():.2f} ({values.median():.2f}) |" in text
+
+
+def test_figures_and_pictures_are_written(evaluated: Path) -> None:
+    assert (evaluated / "over_nfe.pdf").read_bytes().startswith(b"%PDF")
+    for name in ("over_nfe.png", "comparison.png"):
+        with Image.open(evaluated / name) as picture:
+            picture.load()
+
+
+def test_the_same_command_repeats_nothing_and_gives_the_same_bytes(
+    evaluated: Path, evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    (out / "table.csv").unlink()
+    measured = (out / "edit_metrics/DDIM.jsonl").read_bytes()
+    assert evaluate(SUITE, masked_pictures, out, "--compare_at", "nfe").status == 0
+    assert without_seconds(out) == without_seconds(evaluated)
+    assert (out / "seconds.csv").read_bytes() == (evaluated / "seconds.csv").read_bytes()  # of the runs, not repeated
+    assert (out / "edit_metrics/DDIM.jsonl").read_bytes() == measured
+
+
+def test_a_killed_evaluation_and_a_whole_one_give_the_same_tables(
+    evaluated: Path, evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    ended = evaluate(SUITE, masked_pictures, out, "--limit", "1", "--compare_at", "nfe")
+    assert ended.status == 0, ended.err
+    assert len(pd.read_csv(out / "images.csv")) == 5
+    lines = out / "edit_metrics/DDIM.jsonl"
+    lines.write_bytes(lines.read_bytes()[:-20])  # a kill cuts off the last line
+    assert evaluate(SUITE, masked_pictures, out, "--compare_at", "nfe").status == 0
+    assert without_seconds(out) == without_seconds(evaluated)
+
+
+def test_other_metrics_are_measured_on_the_edits_that_exist(
+    evaluated: Path, evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    for run in (out / "runs").iterdir():
+        shutil.rmtree(run) if run.name != "DDIM" else None
+    suite = {**SUITE, "methods": {"DDIM": SUITE["methods"]["DDIM"]}}
+    ended = evaluate(suite, masked_pictures, out, "--metrics", "[background_mse, background_psnr]")
+    assert ended.status == 2  # the run's own metrics would change
+    assert "model.metrics" in ended.err
+
+
+def test_a_folder_of_another_suite_is_refused(
+    evaluated: Path, evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.yaml").write_text(json.dumps(SUITE))
+    ended = evaluate(tmp_path / "other.yaml", masked_pictures, evaluated)
+    assert ended.status == 2
+    assert "holds the output of the suite 'out'; choose another folder for 'other'" in ended.err
+
+
+def test_what_the_data_has_no_masks_and_no_texts_for_is_left_out_and_said(
+    evaluate: Evaluate, pictures: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = pictures(tmp_path / "bare", "a.png", "b.png")
+    suite = {"metrics": METRICS, "editors": SUITE["editors"], "methods": {"DDIM": SUITE["methods"]["DDIM"]}}
+    ended = evaluate(suite, root, tmp_path / "out")
+    assert ended.status == 0, ended.err
+    assert "the data set has no masks, so these columns are left out: background_psnr" in " ".join(ended.warnings)
+    assert "DDIM: no edits by PromptSwap" in ended.out
+    assert "background" not in (tmp_path / "out/table.md").read_text()
+
+
+def test_options_of_predict_that_do_not_exist_are_answered_as_by_predict(
+    evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
+) -> None:
+    ended = evaluate(SUITE, masked_pictures, tmp_path / "out", "--model.step", "3")
+    assert ended.status == 2
+    assert "unrecognized arguments: --model.step" in ended.err
+    assert "There are: model.checkpoint" in ended.err
+
+
+def test_missing_weights_of_a_metric_stop_the_command_before_any_image(
+    evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
+) -> None:
+    ended = evaluate(SUITE, masked_pictures, tmp_path / "out", "--metrics", "[psnr, clip_score]")
+    assert ended.status == 2
+    assert len(ended.err.strip().splitlines()) == 1
+    assert "openai/clip-vit-large-patch14" in ended.err
+    assert not (tmp_path / "out").exists()
