@@ -154,7 +154,7 @@ def _fast(trips: RoundTrips, wanted: float, tried: Sequence[int]) -> Iterator[Ro
         changes |= {"warm_start": False, "stochastic_steps": "posterior", "temperature": TEMPERATURE}
     for count in tried:
         calls = nfe * len(schedule) * (count + 1)
-        found = trips.run(f"Anderson, {calls} calls", {**changes, "max_nfe": calls})
+        found = trips.run(f"Anderson, budget {calls}", {**changes, "max_nfe": calls})
         if found is not None:
             yield found
             if found.reaches(wanted):

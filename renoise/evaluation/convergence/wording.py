@@ -57,7 +57,7 @@ def sentences(advice: Advice, steps: Sequence[StepAdvice], wanted: float | None)
             f"Without regularization, {advice.plain[-1].name} has {advice.unregularized.psnr:.2f} dB. Regularization "
             "costs reconstruction and makes edits better."
         )
-    if advice.tolerant is not None:
+    if advice.tolerant is not None and advice.tolerant.nfe < advice.plain[-1].nfe:
         yield f"Tolerance: images that stop early take {_cost(advice.tolerant)}: {advice.tolerant.options}"
     if advice.averaged is not None:
         yield _averaging(advice, advice.averaged, steps)
@@ -67,7 +67,7 @@ def sentences(advice: Advice, steps: Sequence[StepAdvice], wanted: float | None)
     else:
         options = advice.best.options
         how = f"Add to the command of renoise predict:\n  {options}" if options else "Keep the settings as they are."
-        yield f"Advice for reconstruction: {advice.best.name}, {_cost(advice.best)}. {how}"
+        yield f"Advice for reconstruction: {advice.best.name}: {_cost(advice.best)}. {how}"
 
 
 def _iterations(advice: Advice) -> str:
@@ -101,7 +101,7 @@ def _acceleration(advice: Advice) -> str:
         return "Acceleration: the sampler cannot work with it."
     if found is None:
         last = advice.fast[-1]
-        return f"Acceleration: {last.name} do not reach it: {last.psnr:.2f} dB."
+        return f"Acceleration: {last.name} does not reach it: {last.psnr:.2f} dB."
     if plain is not None and plain.nfe <= found.nfe:
         return f"Acceleration: Anderson needs as many calls ({found.nfe:.0f}) as plain renoising here."
     against = "what plain renoising does not reach" if plain is None else f"plain renoising needs {plain.nfe:.0f} calls"

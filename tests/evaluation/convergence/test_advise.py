@@ -110,7 +110,7 @@ def trip(name: str, nfe: float, psnr: float, latent_mse: float = 1e-3) -> RoundT
 
 def test_the_cheapest_that_reaches_the_psnr_is_advised() -> None:
     plain = [trip("K = 0", 4, 20), trip("K = 1", 8, 30)]
-    fast = [trip("Anderson, 4 calls", 4, 25), trip("Anderson, 8 calls", 8, 31, latent_mse=1e-4)]
+    fast = [trip("Anderson, budget 4", 4, 25), trip("Anderson, budget 8", 8, 31, latent_mse=1e-4)]
     advice = Advice(31, 29, plain, fast, None, None, None)
     assert advice.best is fast[1]
     text = "\n".join(sentences(advice, [], wanted=29))
@@ -119,7 +119,7 @@ def test_the_cheapest_that_reaches_the_psnr_is_advised() -> None:
 
 
 def test_a_psnr_above_the_ceiling_is_said_to_be_out_of_reach() -> None:
-    advice = Advice(31, 30.9, [trip("K = 0", 4, 20)], [trip("Anderson, 4 calls", 4, 20)], None, None, None)
+    advice = Advice(31, 30.9, [trip("K = 0", 4, 20)], [trip("Anderson, budget 4", 4, 20)], None, None, None)
     text = "\n".join(sentences(advice, [], wanted=40))
     assert "No inversion reaches 40.00 dB: the autoencoder alone has 31.00 dB" in text
     assert "Nothing that was tried reaches it" in text
