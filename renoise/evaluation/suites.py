@@ -92,7 +92,8 @@ class Suite:
         chosen = {metric_name(setting): setting for setting in given}
         for name, changed in options.items():
             setting = chosen.get(name, name)
-            chosen[name] = {name: {**({} if isinstance(setting, str) else setting[name]), **changed}}
+            given_name, before = (setting, {}) if isinstance(setting, str) else next(iter(setting.items()))
+            chosen[name] = {given_name: {**before, **changed}}
         known = METRICS | EDIT_METRICS
         for name in chosen:
             if name not in known:
