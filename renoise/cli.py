@@ -26,6 +26,7 @@ DESCRIPTION = (
 COMMANDS = {
     "predict": "Invert, reconstruct and edit images; see renoise predict --help.",
     "evaluate": "Compare inversions and editing methods, as tables and figures; see renoise evaluate --help.",
+    "advise": "Try settings on a few images, and say which ones your model needs; see renoise advise --help.",
     "presets": "List the presets, which hold the settings of the paper.",
 }
 
@@ -44,6 +45,8 @@ def main(args: list[str] | None = None) -> None:
             _print_help()
         elif command == ["evaluate"]:
             _evaluate(args)
+        elif command == ["advise"]:
+            _advise(args)
         else:
             _check(command)
             _predict(args)
@@ -114,6 +117,14 @@ def _predict(args: list[str] | None) -> None:
         defer_torchmetrics()
         from renoise.predict import predict
     predict(args)
+
+
+def _advise(args: list[str] | None) -> None:
+    options = _with_presets((sys.argv[1:] if args is None else args)[1:])
+    with status("starting …"), without_collection():
+        defer_torchmetrics()
+        from renoise.evaluation.convergence.advise import advise
+    advise(options)
 
 
 def _with_presets(arguments: list[str]) -> list[str]:

@@ -58,6 +58,12 @@ class PredictTrainer(L.Trainer):
 class ReNoiseCLI(LightningCLI):
     """Runs `ReNoiseModule` over a data module of images."""
 
+    module_class: type[ReNoiseModule] = ReNoiseModule
+    """What runs. A subclass of `ReNoiseCLI` may run another one, with the same options."""
+
+    writer_class: type[L.Callback] = InversionWriter
+    """What takes the results. Its constructor's arguments are the options of `--writer`."""
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Returns the Trainer's methods that are commands, with the arguments that the CLI fills in."""
@@ -65,7 +71,7 @@ class ReNoiseCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the writer's options and the defaults."""
-        parser.add_lightning_class_args(InversionWriter, "writer")
+        parser.add_lightning_class_args(self.writer_class, "writer")
         parser.set_defaults({"data": {"class_path": ImageFolderDataModule.__name__}})
         parser.set_defaults({"model.inversion": {"class_path": ReNoise.__name__}})
         parser.usage = "renoise predict [--preset NAME] [--config FILE] [options]"
@@ -146,7 +152,7 @@ def predict(args: list[str] | None = None, command_line: type[ReNoiseCLI] = ReNo
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)  # `${model.seed}` means predict's
     try:
         return command_line(
-            ReNoiseModule,
+            command_line.module_class,
             ImagesDataModule,
             args=args,
             trainer_class=PredictTrainer,

@@ -14,9 +14,10 @@ from renoise.data import ImageRecord, PIEBenchDataModule
 from renoise.data.images import read_size
 from renoise.errors import InputError
 from renoise.evaluation.comparison import draw_comparison
+from renoise.evaluation.convergence.suite import evaluate_convergence
 from renoise.evaluation.edit_rows import EditRows, usable
 from renoise.evaluation.figures import plot_over_nfe
-from renoise.evaluation.options import Options, parse
+from renoise.evaluation.options import CONVERGENCE, Options, parse
 from renoise.evaluation.pie_bench import pnp_inversion_table
 from renoise.evaluation.runs import MethodRun, run_method
 from renoise.evaluation.tables import RECONSTRUCTION, at_equal, image_rows, markdown, summary
@@ -41,6 +42,9 @@ def evaluate(arguments: Sequence[str]) -> None:
         InputError: A mistake of the user.
     """
     options = parse(arguments)
+    if options.suite.name == CONVERGENCE:
+        evaluate_convergence(options.predict, options.folder)
+        return
     edit_metrics = make_edit_metrics(options.suite.metrics_in(EDIT_METRICS))  # their weights, before any image
     _claim(options)
     runs = []

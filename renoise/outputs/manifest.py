@@ -136,6 +136,22 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
         write_atomically(folder / SETTINGS, content)
 
 
+def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """Yields "name was …, now …" for each setting that differs. Objects of one class are compared by their options."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and _class(old) == _class(new):
+        old, new = _options(old), _options(new)
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif _are_objects(old) and _are_objects(new) and len(old) == len(new):
+        for position, pair in enumerate(zip(old, new, strict=True)):
+            yield from differences(*pair, f"{name}.{position}")
+    elif old != new:
+        before, now = _shown(old), _shown(new)
+        if before == now:  # two classes of the same name
+            before, now = repr(old), repr(new)
+        yield f"{name} was {before}, now {now}"
+
+
 def _changes(folder: Path, settings: dict[str, Any]) -> list[str]:
     """Returns how `settings` differ from those of the output in `folder`, in words.
 
@@ -148,23 +164,7 @@ def _changes(folder: Path, settings: dict[str, Any]) -> list[str]:
         old = None
     if not isinstance(old, dict) or not old.keys() & settings.keys():
         return [f"{SETTINGS} is missing, damaged or not that of a run"]
-    return list(_differences(old, settings)) if started else []
-
-
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Yields "name was …, now …" for each setting that differs. Objects of one class are compared by their options."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping) and _class(old) == _class(new):
-        old, new = _options(old), _options(new)
-        for key in sorted(old.keys() | new.keys()):
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
-    elif _are_objects(old) and _are_objects(new) and len(old) == len(new):
-        for position, pair in enumerate(zip(old, new, strict=True)):
-            yield from _differences(*pair, f"{name}.{position}")
-    elif old != new:
-        before, now = _shown(old), _shown(new)
-        if before == now:  # two classes of the same name
-            before, now = repr(old), repr(new)
-        yield f"{name} was {before}, now {now}"
+    return list(differences(old, settings)) if started else []
 
 
 def _are_objects(value: Any) -> bool:

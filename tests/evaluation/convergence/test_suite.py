@@ -1,0 +1,181 @@
+"""The suite as a whole: its files, restarts, refusals, and images or networks that cannot be measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from renoise.errors import InputError
+from renoise.evaluation.convergence import increments
+from renoise.evaluation.convergence.suite import ConvergenceModule, evaluate_convergence
+from renoise.predict import predict
+
+SCENES = Path("data/images/scenes")
+FIGURES = ["averages", "cosines", "increments", "jacobian", "toy"]
+
+
+@pytest.fixture(autouse=True)
+def fewer_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The norms at two estimates are enough here."""
+    monkeypatch.setattr(increments, "NORMS_AT", (0, 9))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three small images."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("00-cat.png", "01-dog.png", "02-fox.png"):
+        shutil.copy(SCENES / name, folder)
+        os.utime(folder / name, (0, 0))
+    return folder
+
+
+def options(photos: Path, *more: str) -> list[str]:
+    small = ["--model.num_inference_steps=2", "--data.resolution=32", "--data.batch_size=2"]
+    return [
+        f"--data.root={photos}",
+        "--model.checkpoint=data/models/tiny-sd",
+        *small,
+        "--trainer.accelerator=cpu",
+        *more,
+    ]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_writes_tables_figures_and_a_page_and_a_second_one_the_same_bytes(photos: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        evaluate_convergence(options(photos), tmp_path / name)
+    files = contents(tmp_path / "first")
+    assert files == contents(tmp_path / "second")
+    expected = {f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "pdf")}
+    expected |= {"convergence.csv", "jacobian.csv", "convergence.md", "evaluation.json", "measurements.jsonl"}
+    assert set(files) == expected
+    table = pd.read_csv(tmp_path / "first/convergence.csv")
+    assert len(table) == 3 * 2 * 10
+    assert set(table["image"]) == {path.name for path in photos.iterdir()}
+    assert (table["increment"] > 0).all()
+    norms = pd.read_csv(tmp_path / "first/jacobian.csv")
+    assert len(norms) == 3 * 2 * 2
+    assert (norms["error_bound"] <= 0.02).all()
+    page = (tmp_path / "first/convergence.md").read_text()
+    assert "3 images" in page
+    assert "±" in page
+
+
+def test_the_table_has_what_the_solver_records(photos: Path, tmp_path: Path) -> None:
+    evaluate_convergence(options(photos), tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/convergence.csv")
+    last = table[table["k"] == 9].groupby("image")["residual"].max()
+    line = predict(
+        [
+            "predict",
+            *options(photos, "--model.inversion.iterations=9", f"--trainer.default_root_dir={tmp_path / 'run'}"),
+        ]
+    )
+    assert isinstance(line.model.pipeline.inversion, ReNoise)
+    rows = [json.loads(each) for each in (tmp_path / "run/manifest.jsonl").read_text().splitlines()]
+    assert last.to_dict() == pytest.approx({row["file_name"]: row["residual"] for row in rows}, rel=1e-5)
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate_convergence(options(photos), tmp_path / "whole")
+    measured: list[list[str]] = []
+    measure = ConvergenceModule.measure
+
+    def killed(module: ConvergenceModule, batch: Any, *more: Any) -> Any:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append([record.file_name for record in batch.records])
+        return measure(module, batch, *more)
+
+    monkeypatch.setattr(ConvergenceModule, "measure", killed)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        evaluate_convergence(options(photos), tmp_path / "killed")
+    assert measured == [["00-cat.png", "01-dog.png"]]
+
+    def counted(module: ConvergenceModule, batch: Any, *more: Any) -> Any:
+        measured.append([record.file_name for record in batch.records])
+        return measure(module, batch, *more)
+
+    monkeypatch.setattr(ConvergenceModule, "measure", counted)
+    evaluate_convergence(options(photos), tmp_path / "killed")
+    evaluate_convergence(options(photos), tmp_path / "killed")
+    assert measured == [["00-cat.png", "01-dog.png"], ["02-fox.png"]]
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("evaluation.json", '{"suite": "renoise_table1"}', "holds the output of the suite 'renoise_table1'"),
+        ("manifest.jsonl", '{"file_name": "a.png"}\n', "holds the output of another command"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
+    photos: Path, tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        evaluate_convergence(options(photos), folder)
+    assert (folder / name).read_text() == content
+
+
+def test_other_settings_are_refused_unless_the_old_measurements_may_go(photos: Path, tmp_path: Path) -> None:
+    for name in ("01-dog.png", "02-fox.png"):
+        (photos / name).unlink()
+    evaluate_convergence(options(photos), tmp_path / "out")
+    other = options(photos, "--model.num_inference_steps=1")
+    with pytest.raises(InputError, match=r"num_inference_steps was 2, now 1.*--writer.overwrite true"):
+        evaluate_convergence(other, tmp_path / "out")
+    evaluate_convergence([*other, "--writer.overwrite=true"], tmp_path / "out")
+    assert pd.read_csv(tmp_path / "out/convergence.csv")["t"].nunique() == 1
+
+
+def test_one_image_has_no_standard_deviations_which_is_said_once(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "01-dog.png").unlink()
+    (photos / "02-fox.png").write_bytes(b"no image")
+    evaluate_convergence(options(photos), tmp_path / "out")
+    output = capfd.readouterr().out
+    assert output.count("one image: there are no standard deviations") == 1
+    assert output.count("failed: 02-fox.png: ") == 1
+    page = (tmp_path / "out/convergence.md").read_text()
+    assert "| 1 |" not in page
+    assert " ± " not in page.split("## What")[0].partition("|")[2]
+
+
+def test_a_network_without_derivatives_has_no_norms_which_is_said_once_and_the_rest_is_measured(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    evaluate_convergence(options(photos, "--model.layerwise_casting=true"), tmp_path / "out")
+    output = capfd.readouterr().out
+    assert output.count("the norms of the Jacobian are left out, because the network has no derivatives here") == 1
+    assert not (tmp_path / "out/jacobian.csv").exists()
+    assert len(pd.read_csv(tmp_path / "out/convergence.csv")) == 3 * 2 * 10
+    assert "Jacobian norm" not in (tmp_path / "out/convergence.md").read_text()
+
+
+def test_an_image_that_was_replaced_is_measured_again(photos: Path, tmp_path: Path) -> None:
+    for name in ("01-dog.png", "02-fox.png"):
+        (photos / name).unlink()
+    evaluate_convergence(options(photos), tmp_path / "out")
+    before = (tmp_path / "out/convergence.csv").read_text()
+    Image.open(SCENES / "05-koala.png").save(photos / "00-cat.png")
+    evaluate_convergence(options(photos), tmp_path / "out")
+    assert (tmp_path / "out/convergence.csv").read_text() != before
