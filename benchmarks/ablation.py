@@ -1,4 +1,4 @@
-"""The paper's ablation on the shipped models: `python -m benchmarks.ablation` writes the first half of docs/results.md.
+"""The paper's ablation on the shipped models: `python -m benchmarks.ablation` writes the first part of docs/results.md.
 
 It takes each preset apart: plain reversal of the sampler, more and more renoising iterations, averaging, edit
 regularization, noise correction.

@@ -120,7 +120,8 @@ def _texts(options: Options, table: pd.DataFrame) -> Iterator[str]:
                 parts[f"{heading} at equal {column}"] = at_equal(part, column, value)
     for heading, part in parts.items():
         if len(part):
-            others = values if heading.startswith("Reconstructions") else {}
+            ours = part["method"].unique() if heading.startswith("Edits") else ()  # the paper's tables have no edits
+            others = {method: means for method, means in values.items() if method not in ours}
             yield f"## {heading}\n\n{markdown(part, metrics, others)}"
         elif " at equal " in heading:
             yield f"{heading}: no value is reached by every method\n"
