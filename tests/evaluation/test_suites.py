@@ -78,6 +78,11 @@ def test_editors_can_be_swept_and_limited_to_some_methods(tmp_path: Path) -> Non
     assert suite.editors[2].setting["class_path"] == "NullText"
 
 
+def test_a_suite_without_editors_takes_those_of_the_command_line_and_an_empty_list_is_none(tmp_path: Path) -> None:
+    assert read_suite(write(tmp_path, methods={"a": {}})).editors is None
+    assert read_suite(write(tmp_path, methods={"a": {}}, editors={})).editors == []
+
+
 def test_options_of_a_metric_are_added_to_those_of_the_suite(tmp_path: Path) -> None:
     suite = read_suite(write(tmp_path, methods={"a": {}}, metrics=["psnr", {"lpips_vgg": {"range": [0, 1]}}]))
     changed = suite.with_metrics(None, {"lpips_vgg": {"weights": "vgg.safetensors"}})
