@@ -24,7 +24,7 @@ MAX_STEPS = 8
 """Most steps of a sampler that are measured. The others are only solved, to get from one to the next."""
 CALLS_BETWEEN = 4
 """Network calls of a step that is not measured."""
-NORMS_AT = (0, 1, 4, 9)
+NORMS_AT = (0, 1, 9)
 """k of the estimates zᵏ at which the norm of the Jacobian is measured."""
 REFERENCE_CALLS = 100
 """Most further calls for z*, the fixed point, by Anderson acceleration from the last estimate on."""
@@ -73,7 +73,7 @@ class StepRecord:
                 {
                     "k": k,
                     "norm": _finite(norms.values[image].item()),
-                    "error_bound": _finite(norms.error[image].item()),
+                    "residual": _finite(norms.residual[image].item()),
                     "products": int(norms.products[image]),
                 }
                 for k, norms in self.norms.items()
@@ -99,14 +99,14 @@ class RecordingSolver(Renoising):
 
     Args:
         schedule: The sampler's steps.
-        start: Where the first power iteration starts, [B, C, h, w]. Later ones start at the vector of the one before.
-            None measures no norms.
+        start: Random vectors where power iterations start, [B, C, h, w]. Each but the first starts half-way between
+            its vector and the one that was found before. None measures no norms.
     """
 
     def __init__(self, schedule: Schedule, start: torch.Tensor | None = None) -> None:
         self.positions = {step: position for position, step in enumerate(schedule)}
         self.measured = set(measured_steps(len(schedule)))
-        self.vectors = start
+        self.start = self.drawn = start
         self.records: list[StepRecord] = []
         self.problem: str | None = None
         """Why norms are missing. None where they are not."""
@@ -138,15 +138,15 @@ class RecordingSolver(Renoising):
         """Returns the norms at some of the estimates. The first problem ends them for this batch."""
         norms: dict[int, Norms] = {}
         for k in NORMS_AT:
-            if self.vectors is None:
+            if self.start is None or self.drawn is None:
                 break
             try:
-                norms[k] = spectral_norms(Jacobian(renoising_of(equation), estimates[k]), self.vectors)
+                norms[k] = spectral_norms(Jacobian(renoising_of(equation), estimates[k]), self.start)
             except RuntimeError as error:  # a part of the network without derivatives, or too little memory
                 self.problem = f"{type(error).__name__}: {' '.join(str(error).split('.')[0].split())}"
-                self.vectors = None
+                self.start = None
                 return {}
-            self.vectors = norms[k].vectors
+            self.start = norms[k].vectors + self.drawn / self.drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         return norms
 
 

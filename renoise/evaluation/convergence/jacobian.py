@@ -11,8 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from renoise.utils.precision import widest_float
 
-TOLERANCE = 0.02
-"""Largest bound on the relative error of a norm. The true error is usually below a tenth of it."""
+TOLERANCE = 1e-3
+"""A norm is found once a further pair of products changes it by no more than this share."""
+MAX_RESIDUAL = 0.02
+"""Largest residual of a norm that is found, see `Norms`."""
 MAX_PRODUCTS = 24
 """Most pairs of products, J v and Jᵀ u, for one norm."""
 MAX_MISMATCH = 0.05
@@ -28,13 +30,14 @@ class Norms:
 
     Args:
         values: The largest singular value of each Jacobian, [B]. NaN where the network's output is not finite.
-        error: Bound on the relative error of each, [B].
+        residual: ‖JᵀJ x − σ² x‖ / 2σ² for each norm σ and its vector x, [B]. Within this share of σ lies a singular
+            value.
         products: Pairs of products that each took, int64 [B].
         vectors: The right singular vector of each, [B, C, h, w], of norm 1.
     """
 
     values: torch.Tensor
-    error: torch.Tensor
+    residual: torch.Tensor
     products: torch.Tensor
     vectors: torch.Tensor
 
@@ -87,14 +90,13 @@ def spectral_norms(
     """Returns the norms of B Jacobians by power iteration on JᵀJ, all of whose vectors are kept (the Lanczos method).
 
     The estimate is the largest singular value of J on the space of all vectors so far. It takes the same products as
-    plain power iteration, which keeps the last vector alone, and needs several times fewer of them. With θ, the largest
-    eigenvalue of JᵀJ on that space, and r = ‖JᵀJ x − θ x‖, an eigenvalue of JᵀJ lies within r of θ. So r / 2θ bounds
-    the relative error of √θ. An image stops where the bound is at most the tolerance.
+    plain power iteration, which keeps the last vector alone, and needs several times fewer of them. It grows with every
+    product. An image stops where it grew by no more than the tolerance, and its residual is at most `MAX_RESIDUAL`.
 
     Args:
         jacobian: Of B images.
         start: Of the power iteration, [B, C, h, w], not 0.
-        tolerance: Largest bound on the relative error.
+        tolerance: Largest relative change of a norm by the last pair of products.
         max_products: Most pairs of products for an image.
 
     Raises:
@@ -124,8 +126,11 @@ def spectral_norms(
             for earlier in basis:
                 product = product - (earlier * product).sum(1, keepdim=True) * earlier
         betas.append(product.norm(dim=1))
+        before = found.values.clone()
         _update(found, active, count, _ritz(alphas, betas), basis)
-        active = active[~(found.error[active] <= tolerance)]
+        growth = 1 - before[active] / found.values[active]  # NaN at first
+        is_done = (growth <= tolerance) & (found.residual[active] <= MAX_RESIDUAL)
+        active = active[~(is_done | (found.residual[active] == 0))]
         if len(active) == 0:
             break
         vector = _normalized(product).view_as(start)
@@ -139,7 +144,7 @@ def _check_adjoint(by_backward: torch.Tensor, by_forward: torch.Tensor) -> None:
 
 
 def _ritz(alphas: list[torch.Tensor], betas: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns the largest eigenvalue of JᵀJ on the basis, the bound on its root's relative error, and its vector."""
+    """Returns the largest eigenvalue of JᵀJ on the basis, its residual as `Norms` has it, and its vector."""
     dtype = widest_float(alphas[0].device)
     diagonal, beside = (torch.stack(values, 1).to(dtype) for values in (alphas, betas))
     inner = beside[:, :-1]
@@ -147,9 +152,9 @@ def _ritz(alphas: list[torch.Tensor], betas: list[torch.Tensor]) -> tuple[torch.
     values, vectors = torch.linalg.eigh(tridiagonal.nan_to_num(0.0, 0.0, 0.0))
     largest, ritz = values[:, -1].clamp(min=0), vectors[:, :, -1]
     residual = beside[:, -1] * ritz[:, -1].abs()
-    error = torch.where(residual == 0, 0.0, residual / (2 * largest))
+    residual = torch.where(residual == 0, 0.0, residual / (2 * largest))
     is_finite = diagonal.isfinite().all(1) & beside.isfinite().all(1)
-    return torch.where(is_finite, largest, torch.nan), error, ritz
+    return torch.where(is_finite, largest, torch.nan), residual, ritz
 
 
 def _update(
@@ -160,10 +165,10 @@ def _update(
     basis: list[torch.Tensor],
 ) -> None:
     """Writes the estimates after so many products for the images that have not stopped."""
-    largest, error, vectors = (part[active] for part in ritz)
+    largest, residual, vectors = (part[active] for part in ritz)
     space = torch.stack([vector[active] for vector in basis], 1)  # [n, count, C · h · w]
     found.values[active] = largest.sqrt().to(found.values)
-    found.error[active] = error.to(found.error)
+    found.residual[active] = residual.to(found.residual)
     found.products[active] = count
     combined = (vectors.to(space)[:, None] @ space).view_as(found.vectors[active])
     is_usable = largest.isfinite().view(-1, 1, 1, 1)

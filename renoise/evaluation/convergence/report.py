@@ -136,7 +136,8 @@ def _explanations(has_norms: bool, inexact: float) -> Iterator[str]:
     if has_norms:
         yield (
             "- `jacobian`: ‖∂G/∂z‖ = (|ψ| / φ) ‖∂ε/∂z‖, with φ and ψ of the step written in terms of ε, by power "
-            f"iteration whose error is at most {TOLERANCE:.0%}. The dashed line is what one point as data would have."
+            f"iteration until a further pair of products changes it by at most {TOLERANCE:.1%}. The dashed line, *norm "
+            "for one point*, is |ψ| / (φ · sigma): what data that is one point would have."
         )
     known = f" (here to a residual of {inexact:.0e} at worst)" if inexact > INEXACT else ""
     yield (

@@ -9,7 +9,7 @@ import pandas as pd
 
 from renoise.evaluation.convergence.increments import averaging_factor, contraction, mean_cosine
 
-COLUMNS = ["image", "step", "t", "k", "norm", "error_bound", "products", "expected"]
+COLUMNS = ["image", "step", "t", "k", "norm", "residual", "products", "expected"]
 """Of `jacobian.csv`."""
 
 
@@ -54,7 +54,7 @@ def norms_table(rows: Sequence[Mapping[str, Any]], expected: Mapping[float, floa
         for step in row["steps"]
         for norm in step["norms"]
     ]
-    return pd.DataFrame(table, columns=COLUMNS).astype({"norm": float, "error_bound": float, "expected": float})
+    return pd.DataFrame(table, columns=COLUMNS).astype({"norm": float, "residual": float, "expected": float})
 
 
 def step_table(rows: Sequence[Mapping[str, Any]], norms: pd.DataFrame) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def test_increments_distances_and_averages_of_a_linear_map_are_those_of_geometri
     assert torch.allclose(found.distances, torch.stack([abs(error) * first for error in errors]), atol=1e-4)
     means = [abs(sum(errors[:count])) / count for count in range(1, ITERATIONS + 2)]
     assert torch.allclose(found.average_distances, torch.stack([mean * first for mean in means]), atol=1e-4)
-    assert torch.allclose(found.cosines, torch.full_like(found.cosines, math.copysign(1, ratio)))
+    assert torch.allclose(found.cosines, torch.full_like(found.cosines, math.copysign(1, ratio)), atol=1e-4)
 
 
 @pytest.mark.parametrize("ratio", [0.6, -0.6, -0.2])
