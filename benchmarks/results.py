@@ -107,7 +107,7 @@ def copy_picture(source: Path, target: Path) -> None:
 
 def main(
     runs: Sequence[str] = tuple(RUNS),
-    images: int = 64,
+    images: int = 32,
     output: Path = Path("out/results"),
     page: Path = Path("docs/results.md"),
 ) -> None:
