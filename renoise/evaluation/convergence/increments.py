@@ -267,7 +267,7 @@ def _norm(tensor: torch.Tensor) -> torch.Tensor:
 
 def _cosine(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Returns the cosine of the angle for each image, [B]. 0 where one of the two is 0."""
-    return F.cosine_similarity(first.flatten(1), second.flatten(1))
+    return F.cosine_similarity(first.flatten(1), second.flatten(1), eps=torch.finfo(first.dtype).tiny)
 
 
 def _finite(value: float) -> float | None:

@@ -77,7 +77,7 @@ class RoundTrips:
     def __init__(self, pipeline: InversionPipeline, images: Sequence[Images]) -> None:
         self.pipeline, self.images = pipeline, images
         self.given: Inverter = pipeline.inversion
-        self.base = self.given.init_args if isinstance(self.given, ReNoise) else ReNoise().init_args
+        self.base = arguments_of(self.given)
         self.done: list[RoundTrip] = []
 
     def ceiling(self) -> float:
@@ -142,6 +142,11 @@ class RoundTrips:
         }
 
 
+def arguments_of(given: Inverter) -> dict[str, Any]:
+    """Returns the arguments of an inversion method that is ReNoise, and the defaults of ReNoise for any other one."""
+    return given.init_args if type(given) is ReNoise else ReNoise().init_args  # DDIM is a ReNoise with others
+
+
 def options_of(wanted: Mapping[str, Any], given: Inverter) -> str:
     """Returns the options of the command line that change the given inversion method.
 
@@ -155,9 +160,8 @@ def options_of(wanted: Mapping[str, Any], given: Inverter) -> str:
         >>> options_of(renoise.ReNoise(iterations=4).init_args, renoise.ReNoise(iterations=9))
         '--model.inversion.iterations 4'
     """
-    is_renoise = isinstance(given, ReNoise)
-    before = given.init_args if is_renoise else ReNoise().init_args
-    words = [] if is_renoise else ["--model.inversion ReNoise"]
+    before = arguments_of(given)
+    words = [] if type(given) is ReNoise else ["--model.inversion ReNoise"]
     for name, value in wanted.items():
         if value is not before[name] and value != before[name]:
             words.append(f"--model.inversion.{name} {shlex.quote(_as_text(value))}")

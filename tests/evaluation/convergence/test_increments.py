@@ -77,7 +77,7 @@ def test_residuals_are_the_solver_s_own_for_every_number_of_iterations() -> None
     model, names = pipeline.model, ["a", "b"]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        latents = model.encode_images(torch.rand(2, 3, 64, 64, generator=generator))
+        latents = model.encode_images(torch.rand(2, 3, 32, 32, generator=generator))
         conditioning = model.encode_prompts(["", "a cat"])
         recorder = RecordingSolver(pipeline.schedule)
         pipeline.invert_latents(latents, conditioning, names, inversion=ReNoise(ITERATIONS, solver=recorder))
@@ -96,7 +96,7 @@ def test_steps_between_the_measured_ones_take_few_calls_and_are_not_recorded() -
     pipeline = renoise.load("data/models/tiny-sd", num_inference_steps=10)
     model = pipeline.model
     with torch.no_grad():
-        latents, conditioning = model.encode_images(torch.rand(1, 3, 64, 64)), model.encode_prompts([""])
+        latents, conditioning = model.encode_images(torch.rand(1, 3, 32, 32)), model.encode_prompts([""])
         solver = RecordingSolver(pipeline.schedule)
         pipeline.invert_latents(latents, conditioning, ["a"], inversion=ReNoise(ITERATIONS, solver=solver))
     assert sorted(each.position for each in solver.records) == measured_steps(10) == [0, 1, 3, 4, 5, 6, 8, 9]
