@@ -142,7 +142,12 @@ def test_table_1_spends_a_hundred_calls_in_every_row() -> None:
     for method in read_suite("renoise_table1").methods:
         sampling = method.model["num_inference_steps"]
         inverting = method.model.get("num_inversion_steps", sampling)
-        iterations = method.model["inversion"]["init_args"]["iterations"]
+        init_args = method.model["inversion"]["init_args"]
+        iterations = init_args["iterations"]
+        assert init_args == {
+            "iterations": iterations,
+            **dict.fromkeys(["averaging_weights", "regularization", "noise_correction"]),  # they take calls, too
+        }
         assert (inverting, sampling, iterations) == TABLE_1_CALLS[method.name]
         assert inverting * (iterations + 1) + sampling == 100
 
