@@ -1,4 +1,4 @@
-"""The command line: `renoise predict` inverts images, `renoise evaluate` compares methods.
+"""The command line: `renoise predict` inverts images; others compare methods and advise on settings.
 
 This file imports no slow library, so that something is on the screen at once.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import lightning as L
@@ -146,18 +146,14 @@ class ReNoiseModule(Configurable, L.LightningModule):
         trainer = self._attached_trainer
         return None if trainer is None else str(trainer.precision)
 
-    def forward_context(self) -> AbstractContextManager[None]:
-        """Returns the context of the Trainer's precision for what runs outside of its steps: autocast, or nothing."""
-        precision = self.trainer.precision_plugin
-        return precision.forward_context() if isinstance(precision, MixedPrecision) else nullcontext()
-
     def prepare(self, batch: ImageBatch) -> ImageBatch:
         """Moves a batch to the device, adds captions and encodes the images.
 
         The data module calls it in a thread of its own, while this module inverts the batch before. Gradients and
         autocast are settings of a thread, so they are set here again.
         """
-        with torch.no_grad(), self.forward_context():
+        precision = self.trainer.precision_plugin
+        with torch.no_grad(), precision.forward_context() if isinstance(precision, MixedPrecision) else nullcontext():
             moved: ImageBatch = self.trainer.strategy.batch_to_device(batch)
             if moved.records:
                 with suppress(RuntimeError, MemoryError):  # `predict_step` tries it again, in smaller batches

@@ -272,7 +272,10 @@ def test_a_missing_option_that_is_required_is_named(run_cli: Callable[..., Any],
 
 def test_an_unknown_command_is_answered_with_those_there_are(run_cli: Callable[..., Any]) -> None:
     run = run_cli("fit")
-    assert (run.status, run.err) == (2, "error: there is no command 'fit'; there are predict, evaluate, presets\n")
+    assert (run.status, run.err) == (
+        2,
+        "error: there is no command 'fit'; there are predict, evaluate, advise, presets\n",
+    )
 
 
 @pytest.mark.parametrize("content", ["model: [", "- a", "just a word"])

@@ -8,7 +8,6 @@ import warnings
 from renoise.utils.screen_text import format_warning
 
 HIDDEN_WARNINGS = (
-    "LightningCLI's args parameter is intended to run from within Python",  # other commands run `predict` like that
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between two libraries
     "The `local_dir_use_symlinks` argument is deprecated",
     "Total length of `Prefetcher` across ranks is zero",  # every image is finished

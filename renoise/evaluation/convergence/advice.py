@@ -10,7 +10,7 @@ from typing import Any
 
 from renoise.core.anderson import Anderson
 from renoise.core.renoise import AveragingWeights
-from renoise.evaluation.convergence.increments import averaging_factor, contraction, mean_cosine
+from renoise.evaluation.convergence.rates import averaging_factor, contraction, mean_cosine
 from renoise.evaluation.convergence.round_trips import RoundTrip, RoundTrips
 
 ITERATIONS = (0, 1, 2, 4, 9, 19)
@@ -101,7 +101,7 @@ def find_advice(trips: RoundTrips, wanted: float | None) -> Advice:
     """
     ceiling = trips.ceiling()
     target = ceiling - MARGIN if wanted is None or wanted > ceiling else wanted
-    steps = len(trips.pipeline.schedule)
+    steps = len(trips.pipeline.inversion_schedule)
     tried = [count for count in ITERATIONS if count <= 1 or steps * (count + 1) <= MAX_CALLS]
     plain, fast = list(_plain(trips, target, tried)), list(_fast(trips, target, tried))
     last = tried[len(plain) - 1]
@@ -147,7 +147,7 @@ def _plain(trips: RoundTrips, wanted: float, tried: Sequence[int]) -> Iterator[R
 
 def _fast(trips: RoundTrips, wanted: float, tried: Sequence[int]) -> Iterator[RoundTrip]:
     """Yields the same with Anderson acceleration, a budget of as many network calls, and what goes with them."""
-    schedule, guidance_scale = trips.pipeline.schedule, trips.pipeline.guidance_scale
+    schedule, guidance_scale = trips.pipeline.inversion_schedule, trips.pipeline.guidance_scale
     nfe = 1 if guidance_scale == 1 or trips.pipeline.model.takes_guidance_scale else 2
     changes = {**FAST, "warm_start": True, "stochastic_steps": "solve", "temperature": 1.0}
     if schedule.is_stochastic:

@@ -35,7 +35,7 @@ class AdviceModule(MeasuringModule):
     def measure(self, batch: ImageBatch, encoded: Encoded, conditioning: Conditioning) -> list[Row]:
         """Returns the curves of each image; see `StepRecord.row`. Keeps the images that could be inverted."""
         names = [record.file_name for record in batch.records]
-        solver = RecordingSolver(self._loaded.schedule)
+        solver = RecordingSolver(self._loaded.inversion_schedule)
         method = ReNoise(ITERATIONS, solver=solver)
         inversion = self._loaded.invert_latents(encoded.latents, conditioning, names, inversion=method)
         self.images.append(Images(batch, encoded, conditioning))
@@ -53,7 +53,7 @@ class AdviceModule(MeasuringModule):
     def on_predict_epoch_end(self) -> None:
         """Tries the settings, once all images are read."""
         if self.images:
-            with self.forward_context():
+            with self.trainer.precision_plugin.forward_context():  # as around `predict_step`
                 self.advice = find_advice(RoundTrips(self._loaded, self.images), self.wanted)
 
 
@@ -67,7 +67,7 @@ class AdviceCollector(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Leaves out all but the first images."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if getattr(data, "limit", None) is None:
+        if data.limit is None:
             others = {record.file_name for record in data.records[IMAGES:]}
             self.left_out = len(others)
             data.exclude(others)
@@ -119,7 +119,7 @@ class AdviseCLI(MeasuringCLI):
         self._print(advice, good, collector.left_out)
 
     def _print(self, advice: Advice, rows: Sequence[Row], left_out: int) -> None:
-        console, schedule = Console(soft_wrap=True, highlight=False), self.model._loaded.schedule
+        console, schedule = Console(soft_wrap=True, highlight=False), self.model._loaded.inversion_schedule
         others = f" of {len(rows) + left_out}; --data.limit takes more" if left_out else ""
         console.print(f"{self.model.checkpoint}, {len(schedule)} steps, {len(rows)} images{others}\n", markup=False)
         steps = advise_on_steps(rows)

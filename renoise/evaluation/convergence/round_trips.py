@@ -102,7 +102,7 @@ class RoundTrips:
         """
         method = ReNoise(**{**self.base, **changes})
         try:
-            method.check(self.pipeline.model, self.pipeline.schedule, self.pipeline.guidance_scale)
+            method.check(self.pipeline.model, self.pipeline.inversion_schedule, self.pipeline.guidance_scale)
         except ValueError:
             return None
         columns = [self._measure(method, each) for each in self.images]

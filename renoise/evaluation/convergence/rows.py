@@ -23,7 +23,7 @@ from renoise.utils.run_lock import lock_folder, unlock_folder
 CONTENT = "evaluation.json"
 """The file that says which suite a folder belongs to, and with which settings."""
 ROWS = "measurements.jsonl"
-SAMPLER = ("checkpoint", "lora", "vae", "textual_inversion", "scheduler", "eta", "num_inference_steps")
+SAMPLER = ("checkpoint", "lora", "vae", "textual_inversion", "scheduler", "eta", "num_inversion_steps")
 MODEL = (*SAMPLER, "guidance_scale", "seed", "dtype", "vae_tiling", "layerwise_casting")
 """The settings of the model that a measurement depends on. It has an inversion method of its own."""
 

@@ -32,7 +32,7 @@ class ConvergenceModule(MeasuringModule):
         if self.norms_problem is None:
             drawn = ImageRNG(pipeline.seed, names).normal("power iteration", encoded.latents.shape[1:])
             start = drawn.to(encoded.latents)
-        solver = RecordingSolver(pipeline.schedule, start)
+        solver = RecordingSolver(pipeline.inversion_schedule, start)
         method = ReNoise(ITERATIONS, solver=solver)
         inversion = pipeline.invert_latents(encoded.latents, conditioning, names, inversion=method)
         self.norms_problem = self.norms_problem or solver.problem
@@ -66,7 +66,7 @@ class ConvergenceCLI(MeasuringCLI):
         from renoise.evaluation.convergence.report import write_report
 
         (writer,) = (each for each in self.trainer.callbacks if isinstance(each, ConvergenceWriter))  # type: ignore[attr-defined]
-        expected = {step.timestep: expected_norm(step) for step in self.model._loaded.schedule}
+        expected = {step.timestep: expected_norm(step) for step in self.model._loaded.inversion_schedule}
         for line in write_report(writer.folder, writer.rows, expected):
             print(on_screen(line))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from renoise.evaluation.convergence.increments import averaging_factor, contraction, mean_cosine
+from renoise.evaluation.convergence.rates import averaging_factor, contraction, mean_cosine
 
 COLUMNS = ["image", "step", "t", "k", "norm", "residual", "products", "expected"]
 """Of `jacobian.csv`."""

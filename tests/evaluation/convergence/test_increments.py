@@ -14,11 +14,9 @@ from renoise.evaluation.convergence.increments import (
     ITERATIONS,
     RecordingSolver,
     StepRecord,
-    averaging_factor,
-    contraction,
-    mean_cosine,
     measured_steps,
 )
+from renoise.evaluation.convergence.rates import averaging_factor, contraction, mean_cosine
 
 
 def linear(ratio: float) -> StepEquation:

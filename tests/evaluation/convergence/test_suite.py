@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from renoise.errors import InputError
-from renoise.evaluation.convergence import increments, suite
+from renoise.evaluation.convergence import figures, increments, suite
 from renoise.evaluation.convergence.suite import ConvergenceModule, evaluate_convergence
 from renoise.predict import predict
 
@@ -23,11 +23,13 @@ FIGURES = ["averages", "cosines", "increments", "jacobian", "toy"]
 
 
 @pytest.fixture(autouse=True)
-def fewer_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few iterations and rough norms are enough here."""
+def fewer_calls(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Few iterations and rough norms are enough here, and figures in one test."""
     monkeypatch.setattr(suite, "ITERATIONS", 2)
     monkeypatch.setattr(increments, "NORMS_AT", (0, 2))
     monkeypatch.setattr(increments, "REFERENCE_CALLS", 4)
+    if request.function is not test_a_run_writes_tables_figures_and_a_page_and_a_second_one_the_same_bytes:
+        monkeypatch.setattr(figures, "save", lambda figure, path: None)
     monkeypatch.setattr(increments, "spectral_norms", partial(increments.spectral_norms, max_products=2))
 
 
