@@ -80,7 +80,6 @@ RUNS = {
     "calls": SuiteRun(
         "renoise_calls", "sdxl_turbo", options=("--compare_at", "nfe=20"), pictures={"over_nfe.png": "over_nfe.png"}
     ),
-    "figure 4": SuiteRun("renoise_figure4", "sd14", edits=True, pictures={"comparison.png": "figure4.jpg"}),
     "figure 6": SuiteRun("renoise_figure6", "sdxl_turbo", edits=True, pictures={"comparison.png": "figure6.jpg"}),
     "figure 7": SuiteRun("renoise_figure7", "sdxl"),
 }
