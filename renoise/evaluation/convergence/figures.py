@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from renoise.evaluation.convergence import toy
+from renoise.evaluation.convergence.rates import ROUNDING
 from renoise.evaluation.plotting import COLORS, MARKERS, save
 
 ONE, TWO = (5.2, 3.4), (7.2, 3.6)
@@ -36,9 +37,9 @@ def plot_increments(path: Path, table: pd.DataFrame) -> None:
 
 
 def plot_cosines(path: Path, table: pd.DataFrame) -> None:
-    """Draws the cosine of successive increments over k for each step."""
+    """Draws the cosine of successive increments over k for each step, as far as rounding has no part in them."""
     figure, (axis,) = _figure(1)
-    _curves(axis, table[table["k"] > 0], "cosine")
+    _curves(axis, table[(table["k"] > 0) & (table["residual"] > ROUNDING)], "cosine")
     axis.axhline(0, color="gray", linewidth=0.8)
     axis.set_ylim(-1.05, 1.05)
     _label(axis, "renoising iteration k", "cosine of increments k − 1 and k")

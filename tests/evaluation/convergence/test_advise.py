@@ -15,6 +15,7 @@ import yaml
 
 from renoise import DDIM, Anderson, AveragingWeights, NoiseCorrection, ReNoise
 from renoise.cli import main
+from renoise.evaluation.convergence import increments
 from renoise.evaluation.convergence.advice import Advice, calls_to
 from renoise.evaluation.convergence.round_trips import RoundTrip, options_of
 from renoise.evaluation.convergence.wording import sentences
@@ -70,10 +71,11 @@ def test_printed_options_make_the_method_that_was_measured(
 
 
 def test_the_advice_reaches_in_predict_what_it_promises(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(increments, "REFERENCE_CALLS", 4)
     options = [*TURBO, f"--data.root={photos}", "--trainer.accelerator=cpu"]
-    main(["advise", *options, f"--trainer.default_root_dir={tmp_path / 'out'}"])
+    main(["advise", *options, f"--trainer.default_root_dir={tmp_path / 'out'}", "--psnr=28.5"])
     output = capsys.readouterr().out
     assert "2 images" in output
     assert "calls to residual" in output
