@@ -1,4 +1,4 @@
-"""The paper's ablation on the shipped models: `python -m benchmarks.ablation` writes the first half of docs/results.md.
+"""The paper's ablation on the shipped models: `python -m benchmarks.ablation` writes the first part of docs/results.md.
 
 It takes each preset apart: plain reversal of the sampler, more and more renoising iterations, averaging, edit
 regularization, noise correction.
@@ -29,6 +29,8 @@ KL_WEIGHT = 20.0
 """λ of L_KL where it replaces L_patch-KL, as in pix2pix-zero."""
 PARTIAL_STRENGTH = 0.75
 """Of edits that start from the trajectory, where fewer succeed, and rows differ."""
+OF_EDITS = ("target_share", "strict_share", "target_psnr")
+"""What a row shows of the edits at full strength, by the names of `EditQuality`."""
 FEW_STEPS = 10
 """Models with more steps are not edited at that strength: nearly every edit succeeds there, too."""
 COLUMNS = {
@@ -62,16 +64,16 @@ class AblationRow(RoundTrip):
     """What one variant shows.
 
     Args:
-        target_share: See `EditQuality`. None if nothing was edited.
+        target_share: See `EditQuality`.
         strict_share: Likewise.
         target_psnr: Likewise.
         partial_share: `target_share` of edits at `PARTIAL_STRENGTH`. None with more than `FEW_STEPS` steps.
         partial_strict_share: `strict_share` of the same.
     """
 
-    target_share: float | None = None
-    strict_share: float | None = None
-    target_psnr: float | None = None
+    target_share: float
+    strict_share: float
+    target_psnr: float
     partial_share: float | None = None
     partial_strict_share: float | None = None
 
@@ -94,35 +96,26 @@ class Bench:
     judges: Judges
     kept: KeptRows[AblationRow]
 
-    def rows(self, variants: Mapping[str, ReNoise], prompt: str | None = None) -> dict[str, AblationRow]:
+    def rows(self, variants: Mapping[str, ReNoise]) -> dict[str, AblationRow]:
         """Measures variants of the method, or takes the rows that were measured before.
 
         Args:
             variants: Inversion methods by the name of their row.
-            prompt: Replaces the captions. Then nothing is edited.
         """
         weights = fingerprint(filter(None, [self.model["checkpoint"], self.model.get("lora")]))
         rows = {}
         for name, variant in variants.items():
-            description = [len(self.scenes), weights, self.model, variant, prompt]
-            rows[name] = self.kept.get(description, partial(self._measure, variant, prompt))
+            description = [len(self.scenes), weights, self.model, variant]
+            rows[name] = self.kept.get(description, partial(self._measure, variant))
             print(table({name: rows[name]}).splitlines()[2], flush=True)
         return rows
 
-    def _measure(self, variant: ReNoise, prompt: str | None) -> AblationRow:
+    def _measure(self, variant: ReNoise) -> AblationRow:
         """Inverts the scenes, reconstructs them and swaps their animals."""
-        prompts = None if prompt is None else [prompt] * len(self.scenes)
-        inversion = invert_scenes(self.pipeline, self.scenes, variant, prompts, keep_trajectory=True)
+        inversion = invert_scenes(self.pipeline, self.scenes, variant, keep_trajectory=True)
         round_trip = asdict(evaluate_round_trip(self.pipeline.model, inversion, self.scenes))
-        if prompt is not None:
-            return AblationRow(**round_trip)
         edits = self._edits(inversion, strength=1.0)
-        row = AblationRow(
-            **round_trip,
-            target_share=edits.target_share,
-            strict_share=edits.strict_share,
-            target_psnr=edits.target_psnr,
-        )
+        row = AblationRow(**round_trip, **{name: getattr(edits, name) for name in OF_EDITS})
         if len(inversion.schedule) > FEW_STEPS:
             return row
         edits = self._edits(inversion, PARTIAL_STRENGTH)
@@ -202,9 +195,6 @@ def main(
         print(f"{name}, {images} unseen scenes", flush=True)
         bench = Bench(model, load(model), scenes, judges, rows)
         replace_block(page, name, block(bench.rows(variants(bench.pipeline.inversion))))
-        if name == "sdxl":  # Figure 7 of the supplement
-            plain_and_one = {f"empty prompt, K = {iterations}": ReNoise(iterations) for iterations in (0, 1)}
-            replace_block(page, "empty prompt", block(bench.rows(plain_and_one, prompt="")))
 
 
 if __name__ == "__main__":

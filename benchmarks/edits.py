@@ -1,4 +1,4 @@
-"""Editing methods over inversion methods: `python -m benchmarks.edits` writes the second half of docs/results.md.
+"""Editing methods over inversion methods: `python -m benchmarks.edits` writes the last part of docs/results.md.
 
 Every pair swaps the animals of unseen scenes at several guidances. The page gets a table and a figure per suite,
 docs/edits.csv every point.

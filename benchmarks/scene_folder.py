@@ -1,7 +1,7 @@
 """Writes unseen scenes as a data set for `renoise evaluate`: `python -m benchmarks.scene_folder out/unseen`.
 
-The folder has the scenes, `metadata.jsonl` with their captions and those of the same scenes with another animal, and
-`masks/`: white where either animal is.
+`images/` is the data set. Its `metadata.jsonl` has the captions of the scenes and of the same scenes with another
+animal, and its `masks/` are white where either animal is. `true_edits/` has the scenes with the other animals.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ def main(folder: Path, images: int = 64) -> None:
     """
     scenes = unseen_scenes(images)
     targets = swapped(scenes)
-    (folder / "masks").mkdir(parents=True, exist_ok=True)
+    root, masks, true_edits = folder / "images", folder / "images/masks", folder / "true_edits"
+    for part in (masks, true_edits):
+        part.mkdir(parents=True, exist_ok=True)
     rows = []
     for index, outside in enumerate(background(scenes, targets)):
         name, scene, target = f"{index:04d}.png", scenes[index], targets[index]
-        scene.draw().save(folder / name)
-        Image.fromarray(outside.numpy() == 0).save(folder / "masks" / name)
+        scene.draw().save(root / name)
+        Image.fromarray(outside.numpy() == 0).save(masks / name)
+        target.draw().save(true_edits / name)
         row = {"file_name": name, "text": scene.caption, "edit_text": target.caption, "mask": f"masks/{name}"}
         rows.append(json.dumps(row) + "\n")
-    (folder / "metadata.jsonl").write_text("".join(rows), encoding="utf-8")
+    (root / "metadata.jsonl").write_text("".join(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

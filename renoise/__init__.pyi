@@ -49,6 +49,7 @@ from .metrics import EditMetric as EditMetric
 from .metrics import Metric as Metric
 from .metrics import make_edit_metrics as make_edit_metrics
 from .metrics import make_metrics as make_metrics
+from .metrics import register_metric as register_metric
 from .metrics.functional import masked_psnr as masked_psnr
 from .metrics.functional import masked_ssim as masked_ssim
 from .metrics.functional import mean_squared_error as mean_squared_error

@@ -1,4 +1,4 @@
-"""The command line: `renoise predict` inverts images; others compare methods and advise on settings.
+"""The command line: `renoise edit` edits a picture, `renoise predict` a data set; others compare and advise.
 
 This file imports no slow library, so that something is on the screen at once.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from renoise.errors import InputError
+from renoise.one_image.options import parse_edit, parse_invert
 from renoise.presets import describe_presets, preset_path
 from renoise.utils.deferred_imports import defer_torchmetrics, without_collection
 from renoise.utils.launchers import is_first_process
@@ -20,10 +21,12 @@ from renoise.utils.screen_text import escaped, format_warning
 
 DESCRIPTION = (
     "ReNoise finds the noise that a text-to-image diffusion model turns back into a photograph. "
-    "`renoise predict` inverts, reconstructs and edits images. `renoise evaluate` compares methods over a data set. "
-    "`renoise advise` says which settings a model needs. `renoise presets` lists the presets."
+    "`renoise edit` edits one picture. `renoise predict` inverts, reconstructs and edits images. "
+    "`renoise evaluate` compares methods over a data set. `renoise presets` lists the presets."
 )
 COMMANDS = {
+    "edit": "Edit one picture; see renoise edit --help.",
+    "invert": "Invert one picture; see renoise invert --help.",
     "predict": "Invert, reconstruct and edit images; see renoise predict --help.",
     "evaluate": "Compare inversions and editing methods, as tables and figures; see renoise evaluate --help.",
     "advise": "Try settings on a few images, and say which ones your model needs; see renoise advise --help.",
@@ -45,6 +48,10 @@ def main(args: list[str] | None = None) -> None:
             _print_help()
         elif command == ["evaluate"]:
             _evaluate(args)
+        elif command == ["edit"]:
+            _edit(args)
+        elif command == ["invert"]:
+            _invert(args)
         elif command == ["advise"]:
             _advise(args)
         else:
@@ -117,6 +124,20 @@ def _predict(args: list[str] | None) -> None:
         defer_torchmetrics()
         from renoise.predict import predict
     predict(args)
+
+
+def _edit(args: list[str] | None) -> None:
+    options = parse_edit((sys.argv[1:] if args is None else args)[1:])
+    with status("starting …"), without_collection():
+        from renoise.one_image.command import edit
+    edit(options)
+
+
+def _invert(args: list[str] | None) -> None:
+    options = parse_invert((sys.argv[1:] if args is None else args)[1:])
+    with status("starting …"), without_collection():
+        from renoise.one_image.command import invert
+    invert(options)
 
 
 def _advise(args: list[str] | None) -> None:

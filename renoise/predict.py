@@ -81,7 +81,7 @@ class ReNoiseCLI(LightningCLI):
             parser.add_instantiator(_instantiator(prefix), kind)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Makes the Trainer, by default with an output folder named after the folder of images.
+        """Makes the Trainer, by default with an output folder named after the folder of images, or after the picture.
 
         Raises:
             InputError: The Trainer rejects its options, or it does not know of all processes of the run.
@@ -106,7 +106,10 @@ class ReNoiseCLI(LightningCLI):
 
     def _default_folder(self) -> str:
         root = getattr(self.datamodule, "root", None)
-        return str(Path("out", Path(root).resolve().name)) if root else "out"
+        if not root:
+            return "out"
+        path = Path(root).resolve()
+        return str(Path("out", path.stem if path.is_file() else path.name))
 
     def after_predict(self) -> None:
         """Prints the summary. Exits with 1 where every image failed, or an image has no result.

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from renoise.errors import InputError
+from renoise.utils.alternatives import did_you_mean
 
 Built = TypeVar("Built")
 PACKAGE = "renoise_presets"
@@ -34,7 +35,8 @@ def preset_path(name: str) -> Path:
     """
     path = _folder() / f"{name}.yaml"
     if name not in preset_names():
-        raise InputError(f"preset: there is no {name!r}; there are {', '.join(preset_names())}")
+        near = did_you_mean(name, preset_names())
+        raise InputError(f"preset: there is no {name!r}; there are {', '.join(preset_names())}{near}")
     return path
 
 

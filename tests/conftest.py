@@ -87,6 +87,12 @@ def tiny_blip2() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_clip() -> Path:
+    """The shipped miniature CLIP."""
+    return REPOSITORY / "data" / "models" / "tiny-clip"
+
+
+@pytest.fixture(scope="session")
 def stand_ins() -> Callable[[Path], dict[str, str]]:
     """`stand_ins(config)` are the options that put shipped models into the places of a config's hub ids."""
 

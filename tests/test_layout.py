@@ -41,8 +41,9 @@ ALLOWED = {
     "parser": RUNS,
     "progress_bar": set(),
     "predict": RUNS | {"module", "writer", "parser", "progress_bar"},
+    "one_image": RUNS,
     "evaluation": RUNS | {"module", "writer", "predict"},
-    "cli": {"errors", "utils", "presets", "predict", "evaluation"},
+    "cli": {"errors", "utils", "presets", "predict", "one_image", "evaluation"},
     "__main__": {"cli"},
 }
 """Each package or module of `renoise`, and those that it may import."""

@@ -103,3 +103,48 @@ def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_readme_has_commands_to_run() -> None:
     assert len(predict_commands()) >= 3
+
+
+SECONDS = re.compile(r"in \d+\.\d s|, (cpu|cuda)$", re.MULTILINE)
+"""What differs from machine to machine."""
+HUB = {"CompVis/stable-diffusion-v1-4": "tiny-sd", "stabilityai/sdxl-turbo": "tiny-sdxl-turbo"}
+HUB |= {"Salesforce/blip2-opt-2.7b": "tiny-blip2"}
+"""What stands in for a hub id: a path that exists is taken before the hub's repository."""
+
+
+def commands_of(document: str, *names: str) -> list[list[str]]:
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    commands = [shlex.split(command) for command in re.findall(r"^renoise (.*)$", blocks, re.MULTILINE)]
+    return [command for command in commands if command[0] in names]
+
+
+def test_the_readmes_edit_prints_what_the_readme_says(
+    tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(REPOSITORY / "data")
+    (command,) = commands_of("README.md", "edit")
+    run = run_cli(*command)
+    (printed,) = re.findall(r"```text\n(model: .*?)```", (REPOSITORY / "README.md").read_text("utf-8"), re.DOTALL)
+    assert SECONDS.sub("", run.out) == SECONDS.sub("", printed)
+    assert (run.status, run.warnings) == (0, [])
+
+
+def test_every_command_of_the_guide_to_one_picture_runs(
+    tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for hub_id, shipped in HUB.items():
+        Path(hub_id).parent.mkdir(exist_ok=True)
+        Path(hub_id).symlink_to(REPOSITORY / "data/models" / shipped)
+    with Image.open(REPOSITORY / "data/images/scenes/00-cat.png") as cat:
+        cat.convert("RGB").save("cat.jpg")
+        Image.new("L", cat.size, "white").save("mask.png")
+    for command in commands_of("docs/edit.md", "edit", "predict"):
+        smaller = ["--data.resolution=64"] if command[0] == "predict" else []
+        run = run_cli(*command, *smaller)
+        assert (run.status, run.warnings) == (0, []), (command, run.err)
+    assert run_cli("edit", "cat.jpg", "a cat on a sofa", "a pig on a sofa").out.count("kept from an earlier edit") == 1
+    (row,) = Manifest(Path("out/cat")).read()
+    assert (row["prompt"], row["edit_prompt"]) == ("a cat on a sofa", "a dog on a sofa")

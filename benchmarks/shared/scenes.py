@@ -53,22 +53,19 @@ def invert_scenes(
     pipeline: InversionPipeline,
     scenes: Sequence[Scene],
     inversion: Inverter | None = None,
-    prompts: Sequence[str] | None = None,
     guidance_scale: float = 1.0,
     keep_trajectory: bool = False,
 ) -> Inversion:
-    """Inverts scenes in one batch.
+    """Inverts scenes under their captions, in one batch.
 
     Args:
         pipeline: Model and sampler.
         scenes: B scenes.
         inversion: The inversion method. None takes the pipeline's.
-        prompts: B prompts. None takes the scenes' captions.
         guidance_scale: During inversion.
         keep_trajectory: Whether to keep the latents of every level.
     """
-    prompts = [scene.caption for scene in scenes] if prompts is None else list(prompts)
-    conditioning = pipeline.model.encode_prompts(prompts, guidance_scale)
+    conditioning = pipeline.model.encode_prompts([scene.caption for scene in scenes], guidance_scale)
     latents = encode(pipeline.model, scenes)
     return pipeline.invert_latents(latents, conditioning, names_of(scenes), keep_trajectory, inversion)
 

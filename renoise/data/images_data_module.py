@@ -17,6 +17,7 @@ from renoise.data.batch import ImageBatch, collate
 from renoise.data.batch_captioner import BatchCaptioner
 from renoise.data.captioner import CaptionerConfig
 from renoise.data.files import UnreadableImageError, check_folder
+from renoise.data.given_texts import with_texts
 from renoise.data.image_dataset import ImageDataset, load_image
 from renoise.data.image_memory import MAX_MEMORY
 from renoise.data.images import read_size
@@ -36,7 +37,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
     """A data set of images. A subclass implements `find_records`, which lists them.
 
     Args:
-        root: The folder that contains the data set.
+        root: The folder that contains the data set, or a single picture.
         batch_size: Number of images that are inverted together.
         num_workers: Number of processes that read images; 0 reads them in a thread.
         resolution: Side in pixels of the square that images are brought to.
@@ -44,6 +45,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
             shape), pad (the whole image between white margins), or bucket (a crop to the shape nearest to the image's,
             out of several with about as many pixels as the square; a batch has one shape).
         prompt: Prompt of images without a text.
+        edit_text: Edit prompt of images that have none.
         use_text: Whether images have the data set's texts. Without, all have `prompt` or a caption.
         captioner: A BLIP-2 that captions images without a text; null gives them `prompt`.
         max_image_memory: Memory in MiB that reading one image may take, in each worker; larger images fail.
@@ -75,6 +77,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         resolution: int = 512,
         resize: Resize = "crop",
         prompt: str = "",
+        edit_text: str | None = None,
         use_text: bool = True,
         captioner: CaptionerConfig | None = None,
         max_image_memory: int = MAX_MEMORY,
@@ -95,13 +98,12 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         self.root = Path(root).expanduser()
         self.batch_size, self.num_workers = batch_size, num_workers
         self.resolution, self.resize = resolution, resize
-        self.prompt, self.use_text, self.captioner = prompt, use_text, captioner
+        self.prompt, self.edit_text, self.use_text, self.captioner = prompt, edit_text, use_text, captioner
         self.max_image_memory, self.limit = max_image_memory, limit
         self.size_multiple = 8
         self._prepare: Callable[[ImageBatch], ImageBatch] | None = None
         self._batch_captioner: BatchCaptioner | None = None
-        # There may be fewer images than processes.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # there may be fewer images than processes
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -121,6 +123,10 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
     def output_folder(self) -> Path | None:
         """The Trainer's `default_root_dir`; None where no Trainer uses the data module."""
         return Path(self.trainer.default_root_dir) if self.trainer else None
+
+    def check_root(self) -> None:
+        """Raises InputError where `root` is not a folder. A data set that is something else overrides this."""
+        check_folder(self.root, "data.root")
 
     @abstractmethod
     def find_records(self) -> list[ImageRecord]:
@@ -156,17 +162,13 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
                 than in the first process; or the captioner cannot be loaded.
         """
         with raise_together():
-            check_folder(self.root, "data.root")
+            self.check_root()
             self.records = self.find_records()[: self.limit]
-        if not self.use_text:
-            self.records = [replace(record, prompt=None) for record in self.records]
         with raise_together():
             check_same_in_all_processes(self.records, self.root)
-        if self.captioner is None:
-            self.records = [
-                replace(record, prompt=self.prompt) if record.prompt is None else record for record in self.records
-            ]
-        elif self.output_folder is not None:
+        prompt = self.prompt if self.captioner is None else None
+        self.records = with_texts(self.records, self.use_text, prompt, self.edit_text)
+        if self.captioner is not None and self.output_folder is not None:
             self._batch_captioner = BatchCaptioner(self.captioner, self.output_folder, self._rank)
             self.records = self._batch_captioner.add_known_captions(self.records)
         self._remaining = self.records

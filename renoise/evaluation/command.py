@@ -10,16 +10,19 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from renoise.data import PIEBenchDataModule
+from renoise.data import ImageRecord, PIEBenchDataModule
+from renoise.data.images import read_size
 from renoise.errors import InputError
 from renoise.evaluation.comparison import draw_comparison
+from renoise.evaluation.convergence.suite import evaluate_convergence
 from renoise.evaluation.edit_rows import EditRows, usable
 from renoise.evaluation.figures import plot_over_nfe
-from renoise.evaluation.options import Options, parse
+from renoise.evaluation.options import CONVERGENCE, Options, parse
 from renoise.evaluation.pie_bench import pnp_inversion_table
 from renoise.evaluation.runs import MethodRun, run_method
 from renoise.evaluation.tables import RECONSTRUCTION, at_equal, image_rows, markdown, summary
 from renoise.metrics import EDIT_METRICS, METRICS, make_edit_metrics
+from renoise.outputs.resume import listed
 from renoise.outputs.unmade_edits import unmade_edits
 from renoise.utils.files import write_atomically, writing_to
 from renoise.utils.launchers import is_first_process
@@ -39,6 +42,9 @@ def evaluate(arguments: Sequence[str]) -> None:
         InputError: A mistake of the user.
     """
     options = parse(arguments)
+    if options.suite.name == CONVERGENCE:
+        evaluate_convergence(options.predict, options.folder)
+        return
     edit_metrics = make_edit_metrics(options.suite.metrics_in(EDIT_METRICS))  # their weights, before any image
     _claim(options)
     runs = []
@@ -114,7 +120,8 @@ def _texts(options: Options, table: pd.DataFrame) -> Iterator[str]:
                 parts[f"{heading} at equal {column}"] = at_equal(part, column, value)
     for heading, part in parts.items():
         if len(part):
-            others = values if heading.startswith("Reconstructions") else {}
+            ours = part["method"].unique() if heading.startswith("Edits") else ()  # the paper's tables have no edits
+            others = {method: means for method, means in values.items() if method not in ours}
             yield f"## {heading}\n\n{markdown(part, metrics, others)}"
         elif " at equal " in heading:
             yield f"{heading}: no value is reached by every method\n"
@@ -124,13 +131,24 @@ def _texts(options: Options, table: pd.DataFrame) -> Iterator[str]:
 
 
 def _problems(runs: Sequence[MethodRun]) -> Iterator[str]:
-    """Yields a line for each method with failed images, and for each editor that made nothing."""
+    """Yields a line for each method with failed images, for each editor that made nothing, and about the data."""
+    if len(runs[0].data.records) == 1:
+        yield "one image: the tables have no standard deviations, and the figures no error bars"
+    if isinstance(runs[0].data, PIEBenchDataModule):
+        oblong = [record.file_name for record in runs[0].data.records if not _is_square(record)]
+        if oblong:
+            yield f"{listed(oblong)} not square: brought to the square by data.resize, and PnPInversion stretches"
     for run in runs:
         rows = run.rows()
         failed = [row for row in rows if row["status"] == "failed"]
         if failed:
             yield f"{run.method.name}: {len(failed)} failed, such as {failed[0]['file_name']}: {failed[0]['error']}"
         yield from (f"{run.method.name}: {line}" for line in unmade_edits(rows))
+
+
+def _is_square(record: ImageRecord) -> bool:
+    size = read_size(record.source)
+    return size is None or size[0] == size[1]
 
 
 def _seconds(runs: Sequence[MethodRun]) -> pd.DataFrame:

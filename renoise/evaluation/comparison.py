@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -23,10 +23,25 @@ CHARACTERS = 24
 """Letters of a heading in one line, for a picture of `LEAST_SIDE` pixels."""
 
 
+class Line(NamedTuple):
+    """A line of the sheet.
+
+    Args:
+        name: "reconstruction" or the editor.
+        pictures: Of the original and of each method. None leaves a place empty.
+        text: Stands in the place of the original.
+    """
+
+    name: str
+    pictures: list[Image.Image | None]
+    text: str
+
+
 def draw_comparison(path: Path, runs: Sequence[MethodRun]) -> None:
     """Writes the first images of the data set that every method inverted, `MAX_IMAGES` at most.
 
-    A column is a method, and the first is the original. Below an image's reconstructions is a line for each editor.
+    A column is a method, and the first is the original. Below an image's reconstructions is a line for each editor,
+    with the text of the edit.
 
     Args:
         path: The PNG file.
@@ -36,35 +51,38 @@ def draw_comparison(path: Path, runs: Sequence[MethodRun]) -> None:
     names = [record.file_name for record in runs[0].data.records]
     common = [name for name in names if all(name in rows for rows in done)][:MAX_IMAGES]
     editors = {editor.name: editor.curve for run in runs for editor in run.editors.values()}
-    lines: list[tuple[str, list[Image.Image | None]]] = []
+    lines: list[Line] = []
     for name in common:
         for result in (RECONSTRUCTION, *_middle_of_each_curve(editors)):
             pictures = [_picture(run, rows[name], result) for run, rows in zip(runs, done, strict=True)]
             if any(pictures):
-                original = _original(runs[0], name) if result == RECONSTRUCTION else None
-                lines.append((result, [original, *pictures]))
+                is_edit = result != RECONSTRUCTION
+                text = done[0][name]["edit_prompt"] or "" if is_edit else ""
+                lines.append(Line(result, [None if is_edit else _original(runs[0], name), *pictures], text))
     if lines:
         path.write_bytes(_png(_sheet(["original", *(run.method.name for run in runs)], lines)))
 
 
-def _sheet(titles: Sequence[str], lines: Sequence[tuple[str, list[Image.Image | None]]]) -> Image.Image:
+def _sheet(titles: Sequence[str], lines: Sequence[Line]) -> Image.Image:
     """Draws lines of pictures under headings, each line named at its left."""
-    sizes = [picture.size for _, pictures in lines for picture in pictures if picture]
+    sizes = [picture.size for line in lines for picture in line.pictures if picture]
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
     scale = max(1, -(-LEAST_SIDE // max(width, height)))
     width, height = scale * width, scale * height
     font = ImageFont.load_default(FONT_SIZE)
-    headings = [textwrap.fill(title, max(8, CHARACTERS * width // (LEAST_SIDE + 40))) for title in titles]
+    letters = max(8, CHARACTERS * width // (LEAST_SIDE + 40))
+    headings = [textwrap.fill(title, letters) for title in titles]
     top = GAP + (FONT_SIZE + 4) * (1 + max(heading.count("\n") for heading in headings))
-    left = GAP + max(int(font.getlength(name)) for name, _ in lines) + GAP
+    left = GAP + max(int(font.getlength(line.name)) for line in lines) + GAP
     sheet = Image.new("RGB", (left + (width + GAP) * len(titles), top + (height + GAP) * len(lines)), "white")
     draw = ImageDraw.Draw(sheet)
     for column, heading in enumerate(headings):
         draw.multiline_text((left + column * (width + GAP), GAP // 2), heading, "black", font)
-    for line, (name, pictures) in enumerate(lines):
-        y = top + line * (height + GAP)
-        draw.text((GAP, y + height // 2), name, "black", font)
-        for column, picture in enumerate(pictures):
+    for number, line in enumerate(lines):
+        y = top + number * (height + GAP)
+        draw.text((GAP, y + height // 2), line.name, "black", font)
+        draw.multiline_text((left, y), textwrap.fill(line.text, letters), "black", font)
+        for column, picture in enumerate(line.pictures):
             if picture:
                 enlarged = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
                 sheet.paste(enlarged, (left + column * (width + GAP), y))

@@ -85,6 +85,7 @@ class EditRows:
             [row["prompt"] or ""] * count,
             [row["edit_prompt"] or ""] * count,
             None if mask is None else mask.to(run.device).expand(count, -1, -1),
+            [name] * count,
         )
         columns = {
             metric: [None] * count if mask is None and each.uses_mask else each(comparison).tolist()

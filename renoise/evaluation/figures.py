@@ -7,32 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from renoise.evaluation.plotting import COLORS, MARKERS, save
 from renoise.evaluation.tables import NFE, RECONSTRUCTION
 from renoise.metrics.base import AnyMetric
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Okabe and Ito's palette, which color-blind readers can tell apart."""
-MARKERS = "osD^vPX*"
 PAGE_WIDTH = 7.0
 """Of two panels, in inches."""
-PNG_METADATA, PDF_METADATA = {"Software": None}, {"Creator": None, "Producer": None, "CreationDate": None}
-"""Without versions and dates, the same numbers give the same bytes."""
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as `path`.png and `path`.pdf. The same figure gives the same bytes.
-
-    Args:
-        figure: The figure.
-        path: Without a suffix.
-    """
-    with rc_context({"pdf.fonttype": 42}):  # letters stay text
-        figure.savefig(path.with_name(f"{path.name}.png"), dpi=150, metadata=PNG_METADATA)
-        figure.savefig(path.with_name(f"{path.name}.pdf"), metadata=PDF_METADATA)
 
 
 def plot_over_nfe(

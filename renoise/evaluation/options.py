@@ -14,6 +14,8 @@ from renoise.errors import InputError
 from renoise.evaluation.suites import Suite, describe_suites, read_suite
 from renoise.evaluation.tables import NFE
 
+CONVERGENCE = "convergence"
+"""The suite that measures the iteration itself, and runs no methods."""
 USAGE = "renoise evaluate --suite NAME [--preset NAME] [--config FILE] [options]"
 DESCRIPTION = (
     "Compares inversions and editing methods over a data set. Takes every option of `renoise predict`, such as "
@@ -26,7 +28,7 @@ class Options:
     """The options of the command itself.
 
     Args:
-        suite: What is compared.
+        suite: What is compared. That of the name `CONVERGENCE` has no methods.
         folder: The output folder.
         compare_at: Column at which methods are set side by side, and the value there. None writes no such table.
         reference: Whether others' numbers stand beside ours.
@@ -57,9 +59,12 @@ def parse(arguments: Sequence[str]) -> Options:
     parser = _parser()
     arguments, metric_options = _metric_options(arguments)
     given, rest = parser.parse_known_args(arguments)
-    suite = read_suite(given.suite).with_metrics(given.metrics, metric_options)
     if given.limit is not None:
         rest += ["--data.limit", str(given.limit)]
+    if given.suite == CONVERGENCE:
+        folder = Path(given.folder or Path("out", CONVERGENCE))
+        return Options(Suite(CONVERGENCE, [], []), folder, None, False, rest)
+    suite = read_suite(given.suite).with_metrics(given.metrics, metric_options)
     if given.compare_at and given.compare_at[0] not in (columns := [NFE, *suite.metric_names]):
         raise InputError(f"compare_at: there is no column {given.compare_at[0]!r}; there are {', '.join(columns)}")
     folder = Path(given.folder or Path("out", suite.name))
@@ -67,7 +72,8 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    suites = "".join(f"\n  {name:<18}{text}" for name, text in describe_suites().items())
+    descriptions = {CONVERGENCE: "How fast renoising converges on a model, and why.", **describe_suites()}
+    suites = "".join(f"\n  {name:<18}{text}" for name, text in descriptions.items())
     parser = _Parser(
         "renoise evaluate",
         usage=USAGE,

@@ -65,7 +65,8 @@ def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: P
     """
     run_folder = folder / RUNS / method.name
     editors = suite.editors_of(method)
-    chosen = ["--model.editors", json.dumps([dict(editor.setting) for editor in editors])] if suite.editors else []
+    settings = json.dumps([dict(editor.setting) for editor in editors])
+    chosen = [] if suite.editors is None else ["--model.editors", settings]
     command_line = predict(
         [
             "predict",
@@ -81,7 +82,7 @@ def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: P
     )
     trainer, data = command_line.trainer, command_line.datamodule
     folders = [*command_line.model.editors]
-    if not suite.editors:
+    if suite.editors is None:
         editors = [SuiteEditor(name, name, {}) for name in folders]
     run = MethodRun(
         method,

@@ -66,7 +66,7 @@ class Suite:
         name: Name of the file.
         methods: What is compared.
         metrics: Of reconstructions and edits. Each is computed for whatever it can measure.
-        editors: What edits every inversion. Without any, the command line's editors do.
+        editors: What edits every inversion. None takes the command line's editors.
         options: Options of `renoise predict` for all methods. The command line overrides them.
         reference: Others' numbers: {"source": where they are from, "values": {method: {metric: mean}}}.
     """
@@ -74,7 +74,7 @@ class Suite:
     name: str
     methods: Sequence[Method]
     metrics: Sequence[MetricSetting]
-    editors: Sequence[SuiteEditor] = ()
+    editors: Sequence[SuiteEditor] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
 
@@ -92,7 +92,8 @@ class Suite:
         chosen = {metric_name(setting): setting for setting in given}
         for name, changed in options.items():
             setting = chosen.get(name, name)
-            chosen[name] = {name: {**({} if isinstance(setting, str) else setting[name]), **changed}}
+            given_name, before = (setting, {}) if isinstance(setting, str) else next(iter(setting.items()))
+            chosen[name] = {given_name: {**before, **changed}}
         known = METRICS | EDIT_METRICS
         for name in chosen:
             if name not in known:
@@ -103,7 +104,7 @@ class Suite:
 
     def editors_of(self, method: Method) -> list[SuiteEditor]:
         """Returns the suite's editors that edit the inversions of a method."""
-        return [each for each in self.editors if method.editors is None or each.curve in method.editors]
+        return [each for each in self.editors or () if method.editors is None or each.curve in method.editors]
 
     @property
     def metric_names(self) -> list[str]:
@@ -166,7 +167,7 @@ def read_suite(source: str) -> Suite:
         path.stem,
         methods,
         content.get("metrics", DEFAULT_METRICS),
-        editors,
+        editors if "editors" in content else None,
         content.get("options") or {},
         content.get("reference") or {},
     )

@@ -109,29 +109,32 @@ def markdown(
     Args:
         table: See `summary`; of reconstructions, or of edits. Columns without any value are left out.
         metrics: Titles and formats.
-        reference: Others' means, {method: {metric: mean}}. Each metric that has one gets a column beside its own.
+        reference: Others' means, {method: {metric: mean}}. Those of our methods get a column beside ours, and other
+            methods a row.
     """
-    edits = (table["result"] != RECONSTRUCTION).any()
+    shown = {name: metric for name, metric in metrics.items() if name in table and table[name].notna().any()}
+    ours, edits = set(table["method"]), bool((table["result"] != RECONSTRUCTION).any())
+    beside = {name for method in ours & reference.keys() for name in reference[method]}
     lines = []
     for _, row in table.iterrows():
         cells = {"method": row["method"]} | ({"editing method": row["result"]} if edits else {})
-        cells |= {"images": f"{row['images'] - row['failed']:.0f}"}
-        cells["NFE"] = _number(row[NFE], ".1f")
-        for name, metric in metrics.items():
-            if name not in row or table[name].isna().all():
-                continue
+        failed = f" ({row['failed']:.0f} failed)" if row["failed"] else ""
+        cells |= {"images": f"{row['images'] - row['failed']:.0f}{failed}", "NFE": _number(row[NFE], ".1f")}
+        for name, metric in shown.items():
             cells[metric.title] = _spread(row, name, metric.format)
-            if any(name in values for values in reference.values()):
-                cells[f"{metric.title}, others"] = _number(
-                    reference.get(row["method"], {}).get(name, np.nan), metric.format
-                )
+            if name in beside:
+                theirs = reference.get(row["method"], {}).get(name, np.nan)
+                cells[f"{metric.title}, others"] = _number(theirs, metric.format)
         if "below_15_db" in row and not edits:
             cells[f"below {FAILURE_PSNR:g} dB"] = _number(row["below_15_db"], ".0f")
-        if row["failed"]:
-            cells["images"] += f" ({row['failed']:.0f} failed)"
         lines.append(cells)
+    for method, values in reference.items():
+        known = {shown[name]: value for name, value in values.items() if name in shown}
+        cells = {metric.title: _number(value, metric.format) for metric, value in known.items()}
+        if cells and method not in ours:
+            lines.append({"method": f"others: {method}", **cells})
     titles = [*lines[0]] if lines else []
-    body = [titles, ["---"] * len(titles), *([cells[title] for title in titles] for cells in lines)]
+    body = [titles, ["---"] * len(titles), *([cells.get(title, "") for title in titles] for cells in lines)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in body)
 
 

@@ -3,7 +3,7 @@
 # The order is that of registration, in which documentation and messages list the metrics.
 # isort: off
 from renoise.metrics.base import Comparison, EditComparison, EditMetric, Metric, PairMetric
-from renoise.metrics.registry import EDIT_METRICS, METRICS, make_edit_metrics, make_metrics, register
+from renoise.metrics.registry import EDIT_METRICS, METRICS, make_edit_metrics, make_metrics, register_metric
 from renoise.metrics.reconstruction import MSE, PSNR, PSNRVAE, SSIM, LatentMSE
 from renoise.metrics.lpips import LPIPSVGG, LPIPSAlex, LPIPSSqueeze
 from renoise.metrics.st_lpips import STLPIPSVGG, STLPIPSAlex
@@ -41,5 +41,5 @@ __all__ = [
     "StructureDistance",
     "make_edit_metrics",
     "make_metrics",
-    "register",
+    "register_metric",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from renoise.metrics.base import EditComparison, EditMetric, PairMetric
 from renoise.metrics.lpips import LPIPSSqueeze
 from renoise.metrics.reconstruction import MSE, PSNR, SSIM
-from renoise.metrics.registry import register
+from renoise.metrics.registry import register_metric
 from renoise.utils.configurable import Configurable
 
 
@@ -46,7 +46,7 @@ class BackgroundMetric(EditMetric):
         return values.where(background.flatten(1).any(dim=1), torch.nan)
 
 
-@register
+@register_metric
 class BackgroundPSNR(BackgroundMetric):
     """Peak signal-to-noise ratio of the background, the edited region black in both images: `psnr_unedit_part`.
 
@@ -65,7 +65,7 @@ class BackgroundPSNR(BackgroundMetric):
     format, higher_is_better = PSNR.format, PSNR.higher_is_better
 
 
-@register
+@register_metric
 class BackgroundSSIM(BackgroundMetric):
     """Structural similarity of the background, the edited region black in both images: `ssim_unedit_part`."""
 
@@ -73,7 +73,7 @@ class BackgroundSSIM(BackgroundMetric):
     format, higher_is_better = SSIM.format, SSIM.higher_is_better
 
 
-@register
+@register_metric
 class BackgroundMSE(BackgroundMetric):
     """Mean squared error of the background, the edited region black in both images: `mse_unedit_part`."""
 
@@ -81,7 +81,7 @@ class BackgroundMSE(BackgroundMetric):
     format, higher_is_better = MSE.format, MSE.higher_is_better
 
 
-@register
+@register_metric
 class BackgroundLPIPS(BackgroundMetric, Configurable):
     """LPIPS (SqueezeNet) of the background, the edited region black in both images: `lpips_unedit_part`.
 

@@ -55,6 +55,7 @@ class EditComparison:
         edit_prompts: What each edited image should show.
         masks: The region that the edit should change, bool [B, H, W]; the rest is the background. None where the data
             has no masks.
+        names: The images' names in the data set.
 
     Example:
         >>> import torch
@@ -71,6 +72,7 @@ class EditComparison:
     prompts: Sequence[str]
     edit_prompts: Sequence[str]
     masks: Tensor | None = None
+    names: Sequence[str] = ()
 
     @property
     def results(self) -> Tensor:
@@ -91,11 +93,11 @@ class AnyMetric(ABC):
 
 
 class Metric(AnyMetric):
-    """A number for each image of a batch. A metric is one subclass with the attributes below and `@register`.
+    """A number for each image of a batch. A metric is one subclass with the attributes below and `@register_metric`.
 
     Example:
-        >>> from renoise.metrics import METRICS, Metric, register
-        >>> @register
+        >>> from renoise.metrics import METRICS, Metric, register_metric
+        >>> @register_metric
         ... class LargestError(Metric):
         ...     name, title, format, higher_is_better = "largest_error", "largest error", ".3f", False
         ...
@@ -118,14 +120,14 @@ class Metric(AnyMetric):
 
 
 class EditMetric(AnyMetric):
-    """A number for each edited image of a batch. A subclass has the attributes of `Metric`, and `@register`.
+    """A number for each edited image of a batch. A subclass has the attributes of `Metric`, and `@register_metric`.
 
     A value is NaN where an image has none, such as an empty background, and infinite for the PSNR of equal images.
 
     Example:
         >>> from renoise import EditMetric
-        >>> from renoise.metrics import EDIT_METRICS, register
-        >>> @register
+        >>> from renoise.metrics import EDIT_METRICS, register_metric
+        >>> @register_metric
         ... class EditedShare(EditMetric):
         ...     name, title, format, higher_is_better, uses_mask = "edited_share", "edited share", ".2f", False, True
         ...

@@ -17,7 +17,7 @@ from torch import Tensor
 from renoise.metrics.background import masks_of
 from renoise.metrics.base import EditComparison, EditMetric
 from renoise.metrics.networks import full_precision, load_pretrained
-from renoise.metrics.registry import register
+from renoise.metrics.registry import register_metric
 from renoise.utils.configurable import Configurable
 
 LARGE_CLIP = "openai/clip-vit-large-patch14"
@@ -102,7 +102,7 @@ class CLIPMetric(EditMetric, Configurable):
         self.clip = load_clip(checkpoint)
 
 
-@register
+@register_metric
 class CLIPScoreSource(CLIPMetric):
     """CLIP score of the original and its prompt: `clip_similarity_source_image`."""
 
@@ -113,7 +113,7 @@ class CLIPScoreSource(CLIPMetric):
         return self.clip.score(comparison.images, comparison.prompts)
 
 
-@register
+@register_metric
 class CLIPScore(CLIPMetric):
     """CLIP score of the whole edited image and the target prompt: `clip_similarity_target_image`."""
 
@@ -124,7 +124,7 @@ class CLIPScore(CLIPMetric):
         return self.clip.score(comparison.edits, comparison.edit_prompts)
 
 
-@register
+@register_metric
 class CLIPScoreEdited(CLIPMetric):
     """CLIP score of the edit, black outside of the mask: `clip_similarity_target_image_edit_part`."""
 

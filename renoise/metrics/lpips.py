@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from renoise.errors import InputError
 from renoise.metrics.base import PairMetric
 from renoise.metrics.networks import full_precision
-from renoise.metrics.registry import register
+from renoise.metrics.registry import register_metric
 from renoise.utils.configurable import Configurable
 
 RANGES = ((-1.0, 1.0), (0.0, 1.0))
@@ -96,21 +96,21 @@ def _read(path: str, name: str) -> dict[str, Tensor]:
         raise InputError(f"metrics: {name}: weights: {path} cannot be read as a .safetensors file: {error}") from error
 
 
-@register
+@register_metric
 class LPIPSVGG(LPIPS):
     """LPIPS of VGG-16 on images scaled to [-1, 1]; with `range` [0, 1], the ReNoise paper's."""
 
     name, title, network, kind = "lpips_vgg", "LPIPS (VGG)", "vgg16", "vgg"
 
 
-@register
+@register_metric
 class LPIPSAlex(LPIPS):
     """LPIPS of AlexNet on images scaled to [-1, 1]: the default of the `lpips` package."""
 
     name, title, network, kind = "lpips_alex", "LPIPS (AlexNet)", "alexnet", "alex"
 
 
-@register
+@register_metric
 class LPIPSSqueeze(LPIPS):
     """LPIPS of SqueezeNet 1.1 on images scaled to [-1, 1]: the one of PIE-Bench's tables."""
 

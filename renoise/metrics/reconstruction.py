@@ -6,10 +6,10 @@ from torch import Tensor
 
 from renoise.metrics import functional
 from renoise.metrics.base import Comparison, Metric, PairMetric
-from renoise.metrics.registry import register
+from renoise.metrics.registry import register_metric
 
 
-@register
+@register_metric
 class PSNR(PairMetric):
     """Peak signal-to-noise ratio of the reconstruction. The autoencoder's share of the error is included.
 
@@ -31,7 +31,7 @@ class PSNR(PairMetric):
         return functional.psnr(images, targets)
 
 
-@register
+@register_metric
 class SSIM(PairMetric):
     """Structural similarity of the reconstruction.
 
@@ -53,7 +53,7 @@ class SSIM(PairMetric):
         return functional.ssim(images, targets)
 
 
-@register
+@register_metric
 class PSNRVAE(Metric):
     """Peak signal-to-noise ratio of the autoencoder's round trip without inversion: the ceiling of `psnr`.
 
@@ -76,7 +76,7 @@ class PSNRVAE(Metric):
         return functional.psnr(comparison.decoded, comparison.images)
 
 
-@register
+@register_metric
 class LatentMSE(Metric):
     """Mean squared error between z_0 as encoded and z_0 as sampling gives it; the autoencoder has no share in it.
 
@@ -99,7 +99,7 @@ class LatentMSE(Metric):
         return functional.mean_squared_error(comparison.rebuilt_latents, comparison.latents)
 
 
-@register
+@register_metric
 class MSE(PairMetric):
     """Mean squared error of the pixels in [0, 1]: the ReNoise paper's L2.
 

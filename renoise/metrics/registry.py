@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, TypeVar
 
 from renoise.errors import InputError
@@ -15,13 +16,13 @@ EDIT_METRICS: dict[str, type[EditMetric]] = {}
 """All registered metrics of edits by name. Metrics that only compare two images are in both."""
 
 MetricSetting = str | Mapping[str, Mapping[str, Any]]
-"""A metric as YAML has it: its name, or {name: its options}."""
+"""A metric as YAML has it: its name, or {name: its options}. The name can be the class path of an own metric."""
 
 Registered = TypeVar("Registered", bound=type[AnyMetric])
 Made = TypeVar("Made", bound=AnyMetric)
 
 
-def register(metric: Registered) -> Registered:
+def register_metric(metric: Registered) -> Registered:
     """Adds a class to `METRICS`, `EDIT_METRICS` or both; a decorator.
 
     Args:
@@ -29,6 +30,18 @@ def register(metric: Registered) -> Registered:
 
     Raises:
         ValueError: Another metric has the same name.
+
+    Example:
+        >>> from renoise import EditMetric, register_metric
+        >>> from renoise.metrics import EDIT_METRICS
+        >>> @register_metric
+        ... class Size(EditMetric):
+        ...     name, title, format, higher_is_better = "size", "pixels", ".0f", True
+        ...
+        ...     def __call__(self, comparison):
+        ...         return comparison.edits[:, 0].flatten(1).isfinite().sum(dim=1)
+        >>> EDIT_METRICS.pop("size").title
+        'pixels'
     """
     other = METRICS.get(metric.name) or EDIT_METRICS.get(metric.name)
     if other not in (None, metric):
@@ -76,13 +89,13 @@ def make_edit_metrics(settings: Sequence[MetricSetting]) -> dict[str, EditMetric
 
 
 def metric_name(setting: MetricSetting) -> str:
-    """Returns the name of a metric that may have options.
+    """Returns the name of a metric that may have options. A class path is imported, which registers the metric.
 
     Args:
         setting: The metric.
 
     Raises:
-        InputError: It is neither a name nor a mapping of one name to options.
+        InputError: It is neither a name nor a mapping of one name to options, or a class path leads to no metric.
 
     Example:
         >>> from renoise.metrics.registry import metric_name
@@ -90,11 +103,22 @@ def metric_name(setting: MetricSetting) -> str:
         ('psnr', 'lpips_vgg')
     """
     if isinstance(setting, str):
-        return setting
+        return _import(setting).name if "." in setting else setting
     if len(setting) != 1 or not all(isinstance(options, Mapping) for options in setting.values()):
         raise InputError(f"metrics: give a name, or one name with its options, as {{psnr: {{}}}}, got {setting!r}")
     (name,) = setting
-    return name
+    return metric_name(name)
+
+
+def _import(class_path: str) -> type[AnyMetric]:
+    module, _, name = class_path.rpartition(".")
+    try:
+        metric = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"metrics: {class_path} cannot be imported: {error}") from error
+    if not (isinstance(metric, type) and issubclass(metric, AnyMetric)):
+        raise InputError(f"metrics: {class_path} is not a metric; derive it from renoise.Metric or renoise.EditMetric")
+    return metric
 
 
 def _make(registry: Mapping[str, type[Made]], settings: Sequence[MetricSetting]) -> dict[str, Made]:
@@ -105,7 +129,8 @@ def _make(registry: Mapping[str, type[Made]], settings: Sequence[MetricSetting])
             raise InputError(f"metrics: there is no {name!r}; there are {', '.join(registry)}")
         if name in metrics:
             raise InputError(f"metrics: {name!r} is given twice; give each metric once")
-        metrics[name] = _made(registry[name], {} if isinstance(setting, str) else setting[name])
+        (options,) = ({},) if isinstance(setting, str) else setting.values()
+        metrics[name] = _made(registry[name], options)
     return metrics
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from renoise.errors import InputError
 from renoise.metrics.base import PairMetric
 from renoise.metrics.networks import full_precision
-from renoise.metrics.registry import register
+from renoise.metrics.registry import register_metric
 
 
 class STLPIPS(PairMetric):
@@ -41,14 +41,14 @@ class STLPIPS(PairMetric):
         return distances.flatten()
 
 
-@register
+@register_metric
 class STLPIPSAlex(STLPIPS):
     """ST-LPIPS of AlexNet, a learned distance that needs no download beside its package and tolerates small shifts."""
 
     name, title, kind = "st_lpips_alex", "ST-LPIPS (AlexNet)", "alex"
 
 
-@register
+@register_metric
 class STLPIPSVGG(STLPIPS):
     """ST-LPIPS of VGG-16, a learned distance that needs no download beside its package and tolerates small shifts."""
 

@@ -11,7 +11,7 @@ from renoise.errors import InputError
 from renoise.metrics import functional
 from renoise.metrics.base import PairMetric
 from renoise.metrics.networks import full_precision, load_pretrained
-from renoise.metrics.registry import register
+from renoise.metrics.registry import register_metric
 from renoise.utils.configurable import Configurable
 
 LAYER = 11
@@ -20,7 +20,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of pixels in [0, 1]."""
 
 
-@register
+@register_metric
 class StructureDistance(PairMetric, Configurable):
     """Mean squared difference of the cosines between DINO's keys at every two tokens, as PIE-Bench's tables have it.
 

@@ -63,11 +63,12 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path, option: str = "trainer.default_root_dir") -> Iterator[None]:
     """Turns an `OSError` inside the block into an `InputError` that names the option of the output folder.
 
     Args:
-        folder: The output folder, `trainer.default_root_dir`.
+        folder: The output folder.
+        option: The option that gives it.
 
     Raises:
         InputError: The file system refused something.
@@ -76,7 +77,7 @@ def writing_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"trainer.default_root_dir: {folder} cannot be written: {reason}") from error
+        raise InputError(f"{option}: {folder} cannot be written: {reason}") from error
 
 
 def real_path(source: str) -> str:

@@ -79,6 +79,21 @@ def check_hub(source: str, file: str, option: str) -> bool:
     return True
 
 
+def is_at_hand(source: str) -> bool:
+    """Returns whether a model is on this machine: a path, or a repository whose weights are in the hub's cache.
+
+    Args:
+        source: A path or a hub id of a model in transformers layout.
+
+    Example:
+        >>> from renoise.utils.hub import is_at_hand
+        >>> is_at_hand("data/models/tiny-blip2")
+        True
+    """
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return os.path.exists(source) or any(isinstance(try_to_load_from_cache(source, file), str) for file in weights)
+
+
 def _ask(url: str) -> None:
     """Asks for a file's metadata once. Raises TimeoutError after `TIMEOUT`, also where the name server is silent."""
     answer: Future[None] = Future()

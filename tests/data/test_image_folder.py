@@ -39,6 +39,40 @@ def test_one_stem_with_two_suffixes_is_two_images(tmp_path: Path) -> None:
     assert names(write_gray_images(tmp_path, "a.png", "a.jpg")) == ["a.jpg", "a.png"]
 
 
+# One picture
+
+
+def test_a_root_may_be_one_picture_and_takes_its_texts_from_metadata_beside_it(tmp_path: Path) -> None:
+    write_gray_images(tmp_path, "a.png", "b.png", "sub/c.png")
+    row = {"file_name": "b.png", "text": "a cat", "edit_text": "a dog", "year": 2020}
+    write_metadata(tmp_path, {"file_name": "a.png", "text": "a bear"}, row, {"file_name": "gone.png"})
+    data = image_folder(tmp_path / "b.png")
+    (record,) = data.records
+    assert (record.file_name, record.prompt, record.edit_prompt) == ("b.png", "a cat", "a dog")
+    assert record.extra == {"year": 2020}
+    assert gray_levels(data) == {"b.png": 20}
+    (record,) = image_folder(tmp_path / "sub/c.png", prompt="a fox").records
+    assert (record.file_name, record.prompt, record.edit_prompt) == ("c.png", "a fox", None)
+
+
+def test_the_mask_of_one_picture_is_read(tmp_path: Path) -> None:
+    write_gray_images(tmp_path, "a.png", "b.png", "mask.png")
+    write_metadata(tmp_path, {"file_name": "a.png", "text": "a cat", "mask": "mask.png"})
+    mask = image_folder(tmp_path / "a.png").mask("a.png")
+    assert mask is not None
+    assert not mask.any()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a.txt", "files such as"), ("a.psd", "convert them to JPEG or PNG")])
+def test_a_root_that_is_a_file_but_no_picture_is_an_error(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"data\.root: .*/{name} is neither a folder nor a picture.*{reason}"):
+        image_folder(tmp_path / name)
+
+
+# Folders
+
+
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     assert names(write_gray_images(tmp_path, "a.png", "._a.png", ".cache/b.png", "c/.d/e.png")) == ["a.png"]
 

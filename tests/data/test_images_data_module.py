@@ -43,9 +43,9 @@ def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
         image_folder(tmp_path / "nowhere")
 
 
-def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+def test_a_root_that_is_a_file_is_an_error_where_the_data_set_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.root: .*/a\.png is not a folder"):
-        image_folder(write_gray_images(tmp_path, "a.png") / "a.png")
+        CocoCaptionsDataModule(write_gray_images(tmp_path, "a.png") / "a.png").setup("predict")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,18 @@ def test_texts_of_the_data_set_can_be_left_out(tmp_path: Path) -> None:
     assert (record.prompt, record.edit_prompt) == ("an animal", "a dog")
 
 
+def test_an_edit_text_is_for_images_that_have_none(tmp_path: Path) -> None:
+    write_gray_images(tmp_path, "a.png", "b.png", "c.png")
+    write_metadata(tmp_path, {"file_name": "a.png", "edit_text": "a dog"}, {"file_name": "b.png", "edit_text": None})
+    records = image_folder(tmp_path, edit_text="a fox", use_text=False, prompt="a cat").records
+    assert [(record.prompt, record.edit_prompt) for record in records] == [
+        ("a cat", "a dog"),
+        ("a cat", "a fox"),
+        ("a cat", "a fox"),
+    ]
+    assert image_folder(tmp_path).records[1].edit_prompt is None
+
+
 def test_the_processes_share_the_images_without_overlap(tmp_path: Path) -> None:
     write_gray_images(tmp_path, "a.png", "b.png", "c.png")
     shares = [gray_levels(image_folder(tmp_path, rank=rank, world_size=5)) for rank in range(5)]
@@ -210,6 +222,7 @@ def test_settings_are_the_class_and_the_arguments_that_results_depend_on(tmp_pat
         "resolution": 64,
         "resize": "pad",
         "prompt": "a photo",
+        "edit_text": None,
         "use_text": True,
         "captioner": None,
     }

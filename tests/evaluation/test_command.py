@@ -158,3 +158,40 @@ def test_missing_weights_of_a_metric_stop_the_command_before_any_image(
     assert len(ended.err.strip().splitlines()) == 1
     assert "openai/clip-vit-large-patch14" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_pie_bench_gets_its_table_by_the_keys_of_its_entries(
+    evaluate: Evaluate, tmp_path: Path, tiny_clip: Path
+) -> None:
+    root, entries = tmp_path / "pie", {}
+    (root / "annotation_images").mkdir(parents=True)
+    for key, width in (("000000000000", 32), ("000000000001", 48)):
+        Image.new("RGB", (width, 32), "teal").save(root / "annotation_images" / f"{key}.png")
+        entries[key] = {"image_path": f"{key}.png", "original_prompt": "a [cat]", "editing_prompt": "a [dog]"}
+        entries[key]["mask"] = [0, 200]
+    (root / "mapping_file.json").write_text(json.dumps(entries))
+    ended = evaluate(
+        "pie_bench",
+        root,
+        tmp_path / "out",
+        *("--model.inversion", "DDIM", "--model.editors", "[PromptSwap]"),
+        *("--metrics", f"[background_psnr, {{clip_score: {{checkpoint: {tiny_clip}}}}}]"),
+    )
+    assert ended.status == 0, ended.err
+    assert "1 image (000000000001.png) not square" in ended.out
+    table = pd.read_csv(tmp_path / "out/pie_bench.csv", dtype={"file_id": str})
+    assert table["file_id"].tolist() == list(entries)
+    images = pd.read_csv(tmp_path / "out/images.csv")
+    edits = images[images["result"] == "PromptSwap"]
+    columns = {"psnr_unedit_part": "background_psnr", "clip_similarity_target_image": "clip_score"}
+    for theirs, ours in columns.items():
+        assert table[f"inversion+PromptSwap|{theirs}"].tolist() == edits[ours].tolist()
+
+
+def test_one_image_has_no_error_bars_and_that_is_said(
+    evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
+) -> None:
+    suite = {"metrics": ["psnr"], "methods": {"DDIM": SUITE["methods"]["DDIM"]}}
+    ended = evaluate(suite, masked_pictures, tmp_path / "out", "--limit", "1")
+    assert ended.status == 0, ended.err
+    assert "one image: the tables have no standard deviations, and the figures no error bars" in ended.out

@@ -78,6 +78,11 @@ def test_editors_can_be_swept_and_limited_to_some_methods(tmp_path: Path) -> Non
     assert suite.editors[2].setting["class_path"] == "NullText"
 
 
+def test_a_suite_without_editors_takes_those_of_the_command_line_and_an_empty_list_is_none(tmp_path: Path) -> None:
+    assert read_suite(write(tmp_path, methods={"a": {}})).editors is None
+    assert read_suite(write(tmp_path, methods={"a": {}}, editors={})).editors == []
+
+
 def test_options_of_a_metric_are_added_to_those_of_the_suite(tmp_path: Path) -> None:
     suite = read_suite(write(tmp_path, methods={"a": {}}, metrics=["psnr", {"lpips_vgg": {"range": [0, 1]}}]))
     changed = suite.with_metrics(None, {"lpips_vgg": {"weights": "vgg.safetensors"}})
@@ -137,7 +142,12 @@ def test_table_1_spends_a_hundred_calls_in_every_row() -> None:
     for method in read_suite("renoise_table1").methods:
         sampling = method.model["num_inference_steps"]
         inverting = method.model.get("num_inversion_steps", sampling)
-        iterations = method.model["inversion"]["init_args"]["iterations"]
+        init_args = method.model["inversion"]["init_args"]
+        iterations = init_args["iterations"]
+        assert init_args == {
+            "iterations": iterations,
+            **dict.fromkeys(["averaging_weights", "regularization", "noise_correction"]),  # they take calls, too
+        }
         assert (inverting, sampling, iterations) == TABLE_1_CALLS[method.name]
         assert inverting * (iterations + 1) + sampling == 100
 

@@ -49,6 +49,13 @@ def test_markdown_shows_spread_failures_and_others_numbers() -> None:
     assert exact == "| exact | 2 (1 failed) | 8.0 | 45.00 ± 7.07 (45.00) |  | 0 |"
 
 
+def test_methods_of_others_that_are_not_ours_are_rows_of_their_own() -> None:
+    table = summary(images(**PSNRS), ["psnr"])
+    text = markdown(table, {"psnr": METRICS["psnr"]}, {"null-text": {"psnr": 27.03, "ssim": 0.8}, "SSIM": {"ssim": 1}})
+    assert text.splitlines()[0] == "| method | images | NFE | PSNR (dB) | below 15 dB |"
+    assert text.splitlines()[4:] == ["| others: null-text |  |  | 27.03 |  |"]
+
+
 def test_one_image_has_no_spread() -> None:
     one = images(**PSNRS).iloc[[1]]
     assert "| 20.00 |" in markdown(summary(one, ["psnr"]), {"psnr": METRICS["psnr"]}, {})

@@ -15,7 +15,7 @@ from renoise.metrics import (
     Metric,
     make_edit_metrics,
     make_metrics,
-    register,
+    register_metric,
 )
 from renoise.metrics.registry import as_markdown
 
@@ -28,7 +28,7 @@ EDITS_WITHOUT_NETWORK = ["psnr", "ssim", "mse", "background_psnr", "background_s
 def brightness() -> Iterator[type[Metric]]:
     """A metric that is registered during one test."""
 
-    @register
+    @register_metric
     class Brightness(Metric):
         """Mean brightness of the reconstruction."""
 
@@ -80,7 +80,7 @@ def test_a_registered_class_can_be_asked_for_by_name(brightness: type[Metric]) -
 def test_two_metrics_cannot_have_one_name(brightness: type[Metric]) -> None:
     another = type("Another", (brightness,), {})
     with pytest.raises(ValueError, match="two metrics are called 'brightness': Brightness, Another"):
-        register(another)
+        register_metric(another)
     assert METRICS["brightness"] is brightness
 
 

@@ -14,7 +14,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from transformers import ConvNextForImageClassification, ResNetForImageClassification
+from transformers import CLIPModel, CLIPProcessor, ConvNextForImageClassification, ResNetForImageClassification
 
 from renoise.data.captioner import Captioner, CaptionerConfig
 from renoise.models.loading import load_model
@@ -129,6 +129,15 @@ def test_the_captioner_trains_and_resumes() -> None:
     fit_and_resume("tiny_blip2", output)
     captions = Captioner(CaptionerConfig(str(output), max_new_tokens=3))(torch.rand(2, 3, 64, 64))
     assert len(captions) == 2
+
+
+def test_the_clip_trains_and_resumes() -> None:
+    output = Path("trained/tiny-clip/model")
+    fit_and_resume("tiny_clip", output)
+    inputs = CLIPProcessor.from_pretrained(output)(
+        images=[torch.zeros(3, 64, 64, dtype=torch.uint8)], text=["a cat"], return_tensors="pt"
+    )
+    assert CLIPModel.from_pretrained(output, dtype=torch.float32)(**inputs).logits_per_image.shape == (1, 1)
 
 
 def test_fit_is_the_only_subcommand(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from renoise.evaluation.convergence import toy
 from renoise.evaluation.convergence.rates import ROUNDING
-from renoise.evaluation.figures import COLORS, MARKERS, save
+from renoise.evaluation.plotting import COLORS, MARKERS, save
 
 ONE, TWO = (5.2, 3.4), (7.2, 3.6)
 """Sizes of figures of one panel and of two, in inches."""

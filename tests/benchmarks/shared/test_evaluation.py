@@ -70,15 +70,11 @@ def test_no_model_was_trained_or_chosen_by_the_scenes_that_are_measured() -> Non
     assert UNSEEN_SEED not in (TRAINING_SEED, VALIDATION_SEED, JUDGE_SEED)
 
 
-def test_scenes_are_inverted_under_their_captions_or_other_prompts(
-    pipeline: InversionPipeline, inversion: Inversion
-) -> None:
+def test_scenes_are_inverted_under_their_captions(pipeline: InversionPipeline, inversion: Inversion) -> None:
     captions = pipeline.model.encode_prompts([scene.caption for scene in SCENES])
     torch.testing.assert_close(inversion.conditioning.prompt_embeds, captions.prompt_embeds)
     assert inversion.nfe.tolist() == [2] * 3
     assert invert_scenes(pipeline, SCENES, ReNoise(1), guidance_scale=2.0).nfe.tolist() == [8] * 3
-    empty = invert_scenes(pipeline, SCENES, prompts=[""] * 3)
-    assert not torch.equal(empty.latents, inversion.latents)
 
 
 def test_a_round_trip_is_the_mean_over_the_images(pipeline: InversionPipeline, inversion: Inversion) -> None:

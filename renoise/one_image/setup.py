@@ -1,0 +1,108 @@
+"""Loads the model and makes the editor that the options name."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import torch
+import yaml
+
+from renoise.api.loading import load
+from renoise.api.pipeline import InversionPipeline
+from renoise.editing.base import Editor, EditRequest
+from renoise.editing.discovery import load_editors
+from renoise.editing.runner import check_needs
+from renoise.errors import InputError, InputWarning, prefixed
+from renoise.one_image.options import EditOptions, InvertOptions
+from renoise.one_image.picture import Picture
+from renoise.presets import instantiate, read_preset
+from renoise.utils.alternatives import did_you_mean
+
+MINIATURE = 256
+"""Models of fewer pixels are miniatures: no published model of photographs has fewer."""
+
+
+def load_pipeline(options: InvertOptions) -> InversionPipeline:
+    """Loads the model of the options, on the GPU if there is one.
+
+    Raises:
+        InputError: It cannot be loaded.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return load(options.model, preset=options.preset, device=device)
+    except InputError as error:
+        advice = f". That is the default, the preset {options.preset}; --model takes another"
+        raise InputError(f"{error}{advice if options.is_default else ''}") from error
+
+
+def choose_resolution(options: InvertOptions, pipeline: InversionPipeline, picture: Picture) -> int:
+    """Returns the side in pixels of the square that the picture is brought to.
+
+    Raises:
+        InputError: The model cannot take it.
+    """
+    own, multiple = pipeline.model.default_resolution, pipeline.model.size_multiple
+    side = own if options.resolution is None else options.resolution
+    if side < multiple or side % multiple:
+        raise InputError(f"resolution must be a positive multiple of {multiple}, got {side}; the model's own is {own}")
+    if own < MINIATURE and min(picture.size) >= 2 * own:
+        height, width = picture.size
+        warnings.warn(
+            f"{picture.path} has {width}×{height} pixels, and this model draws {own}×{own}: a miniature cannot draw "
+            "photographs. Those of this project know sixteen animals on patterned backgrounds (docs/tiny_models.md)",
+            InputWarning,
+            stacklevel=2,
+        )
+    return side
+
+
+def make_editor(options: EditOptions) -> Editor:
+    """Makes the editing method of the options, by default that of the preset.
+
+    Raises:
+        InputError: There is no such editor, or it has no such option, or a value is out of range.
+    """
+    (preset, *_) = read_preset(options.preset)["model"]["editors"]
+    setting = dict(preset) if options.editor is None else _setting(options.editor)
+    guidance_scale = preset["init_args"].get("guidance_scale")
+    init_args = dict(setting.get("init_args") or {})
+    kind = load_editors().get(setting["class_path"])
+    if kind is not None and guidance_scale is not None and "guidance_scale" in inspect.signature(kind).parameters:
+        init_args = {"guidance_scale": guidance_scale} | init_args
+    given = {"guidance_scale": options.guidance_scale, "strength": options.strength}
+    init_args |= {name: value for name, value in given.items() if value is not None}
+    with prefixed("editor: "):
+        return instantiate(Editor, setting | {"init_args": init_args})
+
+
+def check_editor(editor: Editor, pipeline: InversionPipeline, request: EditRequest) -> None:
+    """Checks that an editor can edit the picture, before it is inverted.
+
+    Raises:
+        InputError: It cannot.
+    """
+    with prefixed("editor: ", ValueError):
+        check_needs(editor, pipeline.model, pipeline.schedule, pipeline.inversion, pipeline.num_inversion_steps)
+    refusal = editor.refusal(request)
+    if refusal is not None:
+        raise InputError(f"editor: {type(editor).__name__} cannot edit {request.file_name}: {refusal}")
+
+
+def _setting(editor: str) -> dict[str, Any]:
+    """Returns the setting of an editor that is named, or written as in a config."""
+    names = load_editors()
+    if not editor.lstrip().startswith("{"):
+        if editor not in names and "." not in editor:
+            near = did_you_mean(editor, names)
+            raise InputError(f"editor: there is no {editor!r}; there are {', '.join(sorted(names))}{near}")
+        return {"class_path": editor}
+    try:
+        setting = yaml.safe_load(editor)
+    except yaml.YAMLError as error:
+        raise InputError(f"editor: {editor} is not YAML: {' '.join(str(error).split())}") from error
+    if "class_path" not in setting:
+        raise InputError(f"editor: {editor} has no class_path; write it as in a config, or give a name alone")
+    return dict(setting)
