@@ -9,6 +9,7 @@ from renoise.utils.screen_text import format_warning
 
 HIDDEN_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between two libraries
+    r"`torch.jit.script` is deprecated",  # of torch itself, for forward-mode derivatives
     "The `local_dir_use_symlinks` argument is deprecated",
     "Total length of `Prefetcher` across ranks is zero",  # every image is finished
     r"The '\w+' does not have many workers",  # reading the images is seldom what a run waits for
