@@ -16,7 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(
     path
     for path in (REPOSITORY / "configs").rglob("*.yaml")
-    if path.parent.name != "tiny_models"  # tests/tiny_models/test_fit.py
+    if path.parent.name
+    not in ("tiny_models", "suites")  # tests/tiny_models/test_fit.py, tests/evaluation/test_suites.py
 )
 PRESETS = ("sd14", "sdxl", "sdxl_turbo", "lcm_lora")
 TABLE_1 = {

@@ -19,7 +19,7 @@ from renoise.metrics import (
     LPIPSSqueeze,
     make_edit_metrics,
 )
-from renoise.outputs.image_result import _finite
+from renoise.outputs.image_result import finite
 
 NAMES = ["background_psnr", "background_ssim", "background_mse"]
 
@@ -100,7 +100,7 @@ def test_an_unchanged_background_has_infinite_psnr_which_is_null_in_json() -> No
     inside = given.edits.where(given.masks[:, None], given.images)
     values = BackgroundPSNR()(comparison(inside))
     assert values.isinf().all()
-    assert [_finite(value) for value in values.tolist()] == [None] * 3
+    assert [finite(value) for value in values.tolist()] == [None] * 3
     assert BackgroundMSE()(comparison(inside)).tolist() == [0, 0, 0]
 
 

@@ -61,8 +61,8 @@ def test_a_metric_given_twice_is_an_error() -> None:
 
 
 def test_a_metric_takes_options_by_name() -> None:
-    metrics = make_metrics(["psnr", {"mse": {}}, {"st_lpips_alex": {}}])
-    assert list(metrics) == ["psnr", "mse", "st_lpips_alex"]
+    metrics = make_metrics(["psnr", {"mse": {}}, {"ssim": {}}])
+    assert list(metrics) == ["psnr", "mse", "ssim"]
     with pytest.raises(InputError, match=r"metrics: lpips_vgg: range must be \[-1, 1\] or \[0, 1\], got \[0, 2\]"):
         make_metrics([{"lpips_vgg": {"range": [0, 2]}}])
     with pytest.raises(InputError, match="metrics: lpips_vgg has no option 'net'; there are range, weights"):
@@ -118,10 +118,12 @@ def test_every_metric_has_a_documented_format_and_title(registry: dict[str, type
 
 @pytest.mark.parametrize(
     ("heading", "names"),
-    [("metrics", list(METRICS)), ("metrics of edits", [name for name in EDIT_METRICS if name not in METRICS])],
+    [("metrics", METRICS.keys()), ("metrics of edits", EDIT_METRICS.keys() - METRICS.keys())],
 )
-def test_the_tables_in_the_documentation_are_up_to_date(heading: str, names: list[str]) -> None:
+def test_the_tables_in_the_documentation_are_up_to_date(heading: str, names: set[str]) -> None:
     begin, end = f"<!-- begin {heading} -->\n", f"<!-- end {heading} -->"
     table = PAGE.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
-    expected = as_markdown((METRICS | EDIT_METRICS)[name] for name in names)
+    known = METRICS | EDIT_METRICS
+    own = [metric for name, metric in known.items() if name in names and metric.__module__.startswith("renoise.")]
+    expected = as_markdown(own)
     assert table == expected, f"replace the table in docs/metrics.md by this one:\n{expected}"
