@@ -62,9 +62,12 @@ def parse(arguments: Sequence[str]) -> Options:
     if given.limit is not None:
         rest += ["--data.limit", str(given.limit)]
     if given.suite == CONVERGENCE:
+        if given.metrics or metric_options or given.compare_at or given.reference:
+            raise InputError(f"suite: {CONVERGENCE} takes no --metrics, --compare_at and --reference; leave them out")
         folder = Path(given.folder or Path("out", CONVERGENCE))
         return Options(Suite(CONVERGENCE, [], []), folder, None, False, rest)
-    suite = read_suite(given.suite).with_metrics(given.metrics, metric_options)
+    metrics = None if given.metrics is None else _metrics(given.metrics)
+    suite = read_suite(given.suite).with_metrics(metrics, metric_options)
     if given.compare_at and given.compare_at[0] not in (columns := [NFE, *suite.metric_names]):
         raise InputError(f"compare_at: there is no column {given.compare_at[0]!r}; there are {', '.join(columns)}")
     folder = Path(given.folder or Path("out", suite.name))
@@ -84,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--suite", required=True, help="name of a suite, or a YAML file of your own")
     parser.add_argument(
-        "--metrics", type=_metrics, help="list of metrics in place of the suite's; --metrics.NAME.OPTION sets an option"
+        "--metrics", help="list of metrics in place of the suite's; --metrics.NAME.OPTION sets an option"
     )
     parser.add_argument("--limit", type=int, help="number of images, the first of the data set; default: all")
     parser.add_argument(
@@ -106,17 +109,24 @@ def _metric_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
         key, equals, value = argument.partition("=")
         parts = key.split(".")
         if parts[0] == "--metrics" and len(parts) == 3:
-            options.setdefault(parts[1], {})[parts[2]] = yaml.safe_load(value if equals else next(remaining, ""))
+            options.setdefault(parts[1], {})[parts[2]] = _yaml(key, value if equals else next(remaining, ""))
         else:
             others.append(argument)
     return others, options
 
 
 def _metrics(text: str) -> list[Any]:
-    settings = yaml.safe_load(text)
+    settings = _yaml("--metrics", text)
     if not isinstance(settings, list):
-        raise argparse.ArgumentTypeError(f"give a list, such as [psnr, ssim], got {text!r}")
+        raise InputError(f"metrics: give a list, such as [psnr, ssim], got {text!r}")
     return settings
+
+
+def _yaml(option: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{option.lstrip('-')} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _column(text: str) -> tuple[str, float | None]:
