@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from renoise.errors import InputError
 from renoise.metrics.registry import EDIT_METRICS, METRICS, MetricSetting, metric_name
 
 PACKAGE = "renoise_suites"
-KEYS = {"options", "metrics", "methods", "editors", "reference"}
+KINDS = {"options": "mapping", "metrics": "list", "methods": "mapping", "editors": "mapping", "reference": "mapping"}
 METHOD_KEYS = {"model", "data", "sweep", "editors"}
 EDITOR_KEYS = {"class_path", "init_args", "sweep"}
 DEFAULT_METRICS = ("psnr", "ssim", "latent_mse")
@@ -144,17 +145,44 @@ def read_suite(source: str) -> Suite:
     path = Path(source) if Path(source).suffix else _folder() / f"{source}.yaml"
     if not path.exists():
         raise InputError(f"suite: there is no {source!r}; there are {', '.join(suite_names())}, or give a YAML file")
+    content = _read(path)
+    given = content.get("editors", {})
+    editors = [editor for name, setting in given.items() for editor in _editors(path, name, setting)]
+    methods = [method for name, setting in content["methods"].items() for method in _methods(path, name, setting)]
+    _check_names(path, methods, editors)
+    suite = Suite(
+        path.stem,
+        methods,
+        content.get("metrics", DEFAULT_METRICS),
+        editors if "editors" in content else None,
+        content.get("options", {}),
+        content.get("reference", {}),
+    )
+    return suite.with_metrics(None, {})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Returns the content of a suite's file, whose parts are lists and mappings where they must be.
+
+    Raises:
+        InputError: They are not, or the file cannot be read.
+    """
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
+    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise InputError(f"suite: {path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("methods"), dict) or not content["methods"]:
+    if not isinstance(content, dict) or not content.get("methods"):
         raise InputError(f"suite: {path} must be a mapping with `methods`, such as `methods: {{ddim: {{model: …}}}}`")
-    _check_keys(path, content, KEYS)
-    editors = [
-        each for name, setting in (content.get("editors") or {}).items() for each in _editors(path, name, setting)
-    ]
-    methods = [method for name, setting in content["methods"].items() for method in _methods(path, name, setting)]
+    _check_keys(path, content, set(KINDS))
+    for key, value in content.items():
+        kind = KINDS[str(key)]
+        if not isinstance(value, list if kind == "list" else dict):
+            raise InputError(f"suite: {path}: `{key!s}` must be a {kind}, got {value!r}")
+    return {str(key): value for key, value in content.items()}
+
+
+def _check_names(path: Path, methods: Sequence[Method], editors: Sequence[SuiteEditor]) -> None:
+    """Raises InputError where two methods or editors have one name, or a method names an editor that is not there."""
     for names in ([method.name for method in methods], [editor.name for editor in editors]):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -163,15 +191,6 @@ def read_suite(source: str) -> Suite:
         for name in method.editors or ():
             if name not in {editor.curve for editor in editors}:
                 raise InputError(f"suite: {path}: {method.name}: there is no editor {name!r} in `editors`")
-    suite = Suite(
-        path.stem,
-        methods,
-        content.get("metrics", DEFAULT_METRICS),
-        editors if "editors" in content else None,
-        content.get("options") or {},
-        content.get("reference") or {},
-    )
-    return suite.with_metrics(None, {})
 
 
 def _methods(path: Path, name: Any, setting: Any) -> Iterator[Method]:
