@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from renoise.data.files import UnreadableImageError
 from renoise.evaluation.runs import MethodRun
 from renoise.outputs.files import RECONSTRUCTION, read_output
-from renoise.outputs.images import to_pil
+from renoise.outputs.images import to_pil, to_png
+from renoise.utils.files import write_atomically
 
 LEAST_SIDE = 160
 """Pictures smaller than this many pixels are enlarged by a whole number."""
@@ -47,7 +48,7 @@ def draw_comparison(path: Path, runs: Sequence[MethodRun]) -> None:
         path: The PNG file.
         runs: Of all methods.
     """
-    done = [{row["file_name"]: row for row in run.rows() if row["status"] == "ok"} for run in runs]
+    done = [{row["file_name"]: row for row in run.rows if row["status"] == "ok"} for run in runs]
     names = [record.file_name for record in runs[0].data.records]
     common = [name for name in names if all(name in rows for rows in done)][:MAX_IMAGES]
     editors = {editor.name: editor.curve for run in runs for editor in run.editors.values()}
@@ -60,7 +61,7 @@ def draw_comparison(path: Path, runs: Sequence[MethodRun]) -> None:
                 text = done[0][name]["edit_prompt"] or "" if is_edit else ""
                 lines.append(Line(result, [None if is_edit else _original(runs[0], name), *pictures], text))
     if lines:
-        path.write_bytes(_png(_sheet(["original", *(run.method.name for run in runs)], lines)))
+        write_atomically(path, to_png(_sheet(["original", *(run.method.name for run in runs)], lines)))
 
 
 def _sheet(titles: Sequence[str], lines: Sequence[Line]) -> Image.Image:
@@ -109,9 +110,3 @@ def _original(run: MethodRun, name: str) -> Image.Image | None:
         return to_pil(run.data.original(name))
     except UnreadableImageError:
         return None
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()

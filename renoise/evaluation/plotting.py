@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from renoise.utils.files import write_atomically
+
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A0A000")
 """Okabe and Ito's palette, with a darker yellow that is seen on white."""
 MARKERS = "osD^vPX*"
-PNG_METADATA, PDF_METADATA = {"Software": None}, {"Creator": None, "Producer": None, "CreationDate": None}
+METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 """Without versions and dates, the same numbers give the same bytes."""
 
 
@@ -22,5 +28,7 @@ def save(figure: Figure, path: Path) -> None:
         path: Without a suffix.
     """
     with rc_context({"pdf.fonttype": 42}):  # letters stay text
-        figure.savefig(path.with_name(f"{path.name}.png"), dpi=150, metadata=PNG_METADATA)
-        figure.savefig(path.with_name(f"{path.name}.pdf"), metadata=PDF_METADATA)
+        for kind, metadata in METADATA.items():
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+            write_atomically(path.with_name(f"{path.name}.{kind}"), content.getvalue())
