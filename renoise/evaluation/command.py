@@ -26,6 +26,7 @@ from renoise.outputs.resume import listed
 from renoise.outputs.unmade_edits import unmade_edits
 from renoise.utils.files import write_atomically, writing_to
 from renoise.utils.launchers import is_first_process
+from renoise.utils.progress import show_progress
 
 CONTENT = "evaluation.json"
 """The file that says which suite a folder belongs to."""
@@ -59,7 +60,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     tables = []
     for run in runs:
         path = options.folder / "edit_metrics" / f"{run.method.name}.jsonl"
-        edits = EditRows(path, edit_metrics, settings).measure(run)
+        with show_progress():
+            edits = EditRows(path, edit_metrics, settings).measure(run)
         tables.append(image_rows(run, edits, options.suite.metric_names))
     with writing_to(options.folder):
         _write(options, runs, pd.concat(tables, ignore_index=True))
@@ -139,7 +141,7 @@ def _problems(runs: Sequence[MethodRun]) -> Iterator[str]:
         if oblong:
             yield f"{listed(oblong)} not square: brought to the square by data.resize, and PnPInversion stretches"
     for run in runs:
-        rows = run.rows()
+        rows = run.rows
         failed = [row for row in rows if row["status"] == "failed"]
         if failed:
             yield f"{run.method.name}: {len(failed)} failed, such as {failed[0]['file_name']}: {failed[0]['error']}"
@@ -152,7 +154,7 @@ def _is_square(record: ImageRecord) -> bool:
 
 
 def _seconds(runs: Sequence[MethodRun]) -> pd.DataFrame:
-    rows = [{"method": run.method.name, "seconds": row["seconds"]} for run in runs for row in run.rows()]
+    rows = [{"method": run.method.name, "seconds": row["seconds"]} for run in runs for row in run.rows]
     seconds = pd.DataFrame(rows).astype({"seconds": "float64"})
     return seconds.groupby("method", sort=False)["seconds"].agg(["mean", "median", "std"]).reset_index()
 

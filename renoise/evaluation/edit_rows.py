@@ -51,7 +51,7 @@ class EditRows:
             (row["file_name"], row["editor"]): row for _, _, line in self.file.lines() for row in [json.loads(line)]
         }
         found: list[Row] = []
-        for row in track(run.rows(), f"measuring edits of {run.method.name}"):
+        for row in track(run.rows, f"measuring edits of {run.method.name}"):
             edits = dict(_edits(run, row))
             keys = {editor: self._key(content) for editor, content in edits.items()}
             new = [editor for editor in edits if known.get((row["file_name"], editor), {}).get("key") != keys[editor]]
@@ -119,7 +119,7 @@ def usable(metrics: Mapping[str, EditMetric], run: MethodRun) -> dict[str, EditM
         metrics: By name.
         run: A method that has inverted the data set.
     """
-    rows = run.rows()
+    rows = run.rows
     lacks_masks = all(mask_of(run.data, row["file_name"]) is None for row in rows)
     lacks_prompts = not any(row["edit_prompt"] for row in rows) or not any(row["prompt"] for row in rows)
     missing = {

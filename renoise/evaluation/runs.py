@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ class MethodRun:
     device: Any
     is_first_process: bool
 
+    @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """Returns the manifest's rows of the images of this evaluation, in the data set's order."""
+        """The manifest's rows of the images of this evaluation, in the data set's order. They are read once."""
         rows = {row["file_name"]: row for row in Manifest(self.folder).read()}
         return [rows[record.file_name] for record in self.data.records if record.file_name in rows]
 

@@ -34,7 +34,7 @@ def image_rows(run: MethodRun, edits: Iterable[Mapping[str, Any]], metrics: Sequ
     for edit in edits:
         of_image.setdefault(edit["file_name"], []).append(edit)
     rows: list[list[Any]] = []
-    for row in run.rows():
+    for row in run.rows:
         name, nfe, curve = row["file_name"], row.get(NFE), run.method.curve
         measured = [row.get(metric) for metric in metrics]
         rows.append([run.method.name, curve, RECONSTRUCTION, RECONSTRUCTION, name, row["status"], nfe, *measured])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -17,6 +16,7 @@ from renoise.core.renoise import Renoising
 from renoise.core.schedule import Schedule
 from renoise.core.step import Step
 from renoise.evaluation.convergence.jacobian import Jacobian, Mapping, Norms, spectral_norms
+from renoise.outputs.image_result import finite
 
 ITERATIONS = 9
 """K at the measured steps: z¹ … z¹⁰, as SDXL Turbo's preset has them."""
@@ -65,13 +65,13 @@ class StepRecord:
         return {
             "position": self.position,
             "t": self.timestep,
-            **{name: [_finite(value) for value in getattr(self, name)[:, image].tolist()] for name in CURVES},
-            "reference_residual": _finite(self.reference_residual[image].item()),
+            **{name: [finite(value) for value in getattr(self, name)[:, image].tolist()] for name in CURVES},
+            "reference_residual": finite(self.reference_residual[image].item()),
             "norms": [
                 {
                     "k": k,
-                    "norm": _finite(norms.values[image].item()),
-                    "residual": _finite(norms.residual[image].item()),
+                    "norm": finite(norms.values[image].item()),
+                    "residual": finite(norms.residual[image].item()),
                     "products": int(norms.products[image]),
                 }
                 for k, norms in self.norms.items()
@@ -213,7 +213,3 @@ def _norm(tensor: torch.Tensor) -> torch.Tensor:
 def _cosine(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Returns the cosine of the angle for each image, [B]. 0 where one of the two is 0."""
     return F.cosine_similarity(first.flatten(1), second.flatten(1), eps=torch.finfo(first.dtype).tiny)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
