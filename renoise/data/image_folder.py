@@ -75,7 +75,7 @@ class ImageFolderDataModule(ImagesDataModule):
 
     def mask(self, file_name: str) -> Tensor | None:
         """See `ImagesDataModule.mask`."""
-        record = {record.file_name: record for record in self.records}[file_name]
+        record = self._by_name[file_name]
         name = record.extra.get(MASK)
         if not isinstance(name, str) or record.error is not None:
             return None

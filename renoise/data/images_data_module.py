@@ -172,6 +172,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
             self._batch_captioner = BatchCaptioner(self.captioner, self.output_folder, self._rank)
             self.records = self._batch_captioner.add_known_captions(self.records)
         self._remaining = self.records
+        self._by_name = {record.file_name: record for record in self.records}
 
     def teardown(self, stage: str) -> None:
         """Merges the captions of all processes into one file, after all have finished."""
@@ -220,10 +221,9 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         Raises:
             UnreadableImageError: The image cannot be read or no longer exists.
         """
-        for record in self.records:
-            if record.file_name == file_name:
-                return load_image(record, self._target_size(record), self._fit, self.max_image_memory).pixels
-        raise UnreadableImageError(f"{file_name} is not in {self.root}")
+        if (record := self._by_name.get(file_name)) is None:
+            raise UnreadableImageError(f"{file_name} is not in {self.root}")
+        return load_image(record, self._target_size(record), self._fit, self.max_image_memory).pixels
 
     def mask(self, file_name: str) -> Tensor | None:
         """Returns where an image may be edited, bool [H, W] at its target size. None where the image has no mask.

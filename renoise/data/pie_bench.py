@@ -97,7 +97,7 @@ class PIEBenchDataModule(ImagesDataModule):
             UnreadableImageError: The image cannot be read.
             InputError: The image's mask is not in PIE-Bench's format.
         """
-        record = {record.file_name: record for record in self.records}[file_name]
+        record = self._by_name[file_name]
         image_size = read_size(record.source) if record.error is None else None
         if image_size is None:
             raise UnreadableImageError(f"{file_name}: {record.error or 'not an image that can be read'}")
