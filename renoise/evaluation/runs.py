@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from renoise.data import ImagesDataModule
+from renoise.data.captions import CAPTIONS_NAME
 from renoise.evaluation.suites import Method, Suite, SuiteEditor
 from renoise.metrics import METRICS
 from renoise.outputs.manifest import Manifest
 from renoise.predict import ReNoiseCLI, predict
+from renoise.utils.files import write_atomically, writing_to
+from renoise.utils.launchers import is_first_process
 
 RUNS = "runs"
 """The folder of the methods' folders."""
@@ -66,6 +69,8 @@ def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: P
         InputError: A mistake in the options, or the folder holds the output of other settings.
     """
     run_folder = folder / RUNS / method.name
+    if not method.data:
+        _share_captions(folder, run_folder)
     editors = suite.editors_of(method)
     settings = json.dumps([dict(editor.setting) for editor in editors])
     chosen = [] if suite.editors is None else ["--model.editors", settings]
@@ -97,3 +102,12 @@ def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: P
     data.connect(data.size_multiple, prepare=None)  # let go of the model, so that the next one has room
     data.trainer = None
     return run
+
+
+def _share_captions(folder: Path, run_folder: Path) -> None:
+    """Gives a run the captions of a run before it, so that no image is captioned once for each method."""
+    target = run_folder / CAPTIONS_NAME
+    sources = sorted((folder / RUNS).glob(f"*/{CAPTIONS_NAME}"))
+    if is_first_process() and sources and not target.exists():
+        with writing_to(folder):
+            write_atomically(target, sources[0].read_bytes())

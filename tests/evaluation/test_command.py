@@ -14,6 +14,9 @@ import pytest
 from helpers.suites import METRICS, SUITE
 from PIL import Image
 
+from renoise.data import batch_captioner
+from renoise.data.captioner import Captioner
+
 Evaluate = Callable[..., Any]
 
 
@@ -107,7 +110,7 @@ def test_a_killed_evaluation_and_a_whole_one_give_the_same_tables(
     assert without_seconds(out) == without_seconds(evaluated)
 
 
-def test_other_metrics_are_measured_on_the_edits_that_exist(
+def test_other_metrics_of_reconstructions_are_refused_where_runs_exist(
     evaluated: Path, evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -115,9 +118,23 @@ def test_other_metrics_are_measured_on_the_edits_that_exist(
     for run in (out / "runs").iterdir():
         shutil.rmtree(run) if run.name != "DDIM" else None
     suite = {**SUITE, "methods": {"DDIM": SUITE["methods"]["DDIM"]}}
-    ended = evaluate(suite, masked_pictures, out, "--metrics", "[background_mse, background_psnr]")
-    assert ended.status == 2  # the run's own metrics would change
-    assert "model.metrics" in ended.err
+    ended = evaluate(suite, masked_pictures, out, "--metrics", "[ssim]")
+    assert ended.status == 2
+    assert "model.metrics was ['psnr', 'mse', 'latent_mse'], now ['ssim']" in ended.err
+
+
+def test_other_metrics_of_edits_are_measured_on_the_edits_that_exist(
+    evaluated: Path, evaluate: Evaluate, masked_pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    suite = {**SUITE, "methods": {"DDIM": SUITE["methods"]["DDIM"]}}
+    times = {path: path.stat().st_mtime_ns for path in (out / "runs/DDIM/edits").rglob("*.png")}
+    metrics = "[psnr, mse, latent_mse, background_mse]"
+    assert evaluate(suite, masked_pictures, out, "--metrics", metrics).status == 0
+    images = pd.read_csv(out / "images.csv")
+    assert images[images["result"] != "reconstruction"]["background_mse"].notna().all()
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 def test_a_folder_of_another_suite_is_refused(
@@ -139,6 +156,34 @@ def test_what_the_data_has_no_masks_and_no_texts_for_is_left_out_and_said(
     assert "the data set has no masks, so these columns are left out: background_psnr" in " ".join(ended.warnings)
     assert "DDIM: no edits by PromptSwap" in ended.out
     assert "background" not in (tmp_path / "out/table.md").read_text()
+
+
+def test_images_are_captioned_once_for_all_methods(
+    evaluate: Evaluate,
+    pictures: Callable[..., Path],
+    tiny_blip2: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[Any] = []
+
+    def load(config: Any) -> Captioner:
+        loaded.append(config)
+        return Captioner(config)
+
+    monkeypatch.setattr(batch_captioner, "Captioner", load)
+    methods = {name: {"model": {"inversion": "DDIM"}} for name in ("one", "two")}
+    suite = {"metrics": ["psnr"], "editors": {}, "methods": methods}
+    root = pictures(tmp_path / "bare", "a.png", "b.png")
+    ended = evaluate(suite, root, tmp_path / "out", "--data.captioner.checkpoint", tiny_blip2)
+    assert ended.status == 0, ended.err
+    assert len(loaded) == 1
+    prompts = [
+        [json.loads(line)["prompt"] for line in (tmp_path / "out/runs" / name / "manifest.jsonl").open()]
+        for name in methods
+    ]
+    assert prompts[0] == prompts[1]
+    assert all(prompts[0])
 
 
 def test_options_of_predict_that_do_not_exist_are_answered_as_by_predict(
