@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,6 +19,7 @@ from renoise.evaluation.figures import plot_over_nfe
 from renoise.evaluation.options import CONVERGENCE, Options, parse
 from renoise.evaluation.pie_bench import pnp_inversion_table
 from renoise.evaluation.runs import MethodRun, run_method
+from renoise.evaluation.table_files import write_csv
 from renoise.evaluation.tables import RECONSTRUCTION, at_equal, image_rows, markdown, summary
 from renoise.metrics import EDIT_METRICS, METRICS, make_edit_metrics
 from renoise.outputs.resume import listed
@@ -30,7 +30,6 @@ from renoise.utils.progress import show_progress
 
 CONTENT = "evaluation.json"
 """The file that says which suite a folder belongs to."""
-FLOAT_FORMAT = "%.6g"
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -89,9 +88,9 @@ def _write(options: Options, runs: Sequence[MethodRun], images: pd.DataFrame) ->
     """Writes all tables and figures, and prints the tables."""
     folder, names = options.folder, options.suite.metric_names
     table = summary(images, names)
-    _csv(folder / "images.csv", images)
-    _csv(folder / "table.csv", table)
-    _csv(folder / "seconds.csv", _seconds(runs))  # apart from the others, which are the same in each run
+    write_csv(folder / "images.csv", images)
+    write_csv(folder / "table.csv", table)
+    write_csv(folder / "seconds.csv", _seconds(runs))  # apart from the others, which are the same in each run
     texts = list(_texts(options, table))
     write_atomically(folder / "table.md", "\n".join(texts).encode())
     values = options.suite.reference.get("values", {}) if options.reference else {}
@@ -101,7 +100,7 @@ def _write(options: Options, runs: Sequence[MethodRun], images: pd.DataFrame) ->
     data = runs[0].data
     if isinstance(data, PIEBenchDataModule):
         file_ids = {record.file_name: str(record.extra["id"]) for record in data.records}
-        _csv(folder / "pie_bench.csv", pnp_inversion_table(images, file_ids), na_rep="nan")
+        write_csv(folder / "pie_bench.csv", pnp_inversion_table(images, file_ids), na_rep="nan")
     for text in [*texts, *_problems(runs)]:
         Console(soft_wrap=True, highlight=False).print(text, markup=False)
     print(f"tables and figures: {folder}")
@@ -157,8 +156,3 @@ def _seconds(runs: Sequence[MethodRun]) -> pd.DataFrame:
     rows = [{"method": run.method.name, "seconds": row["seconds"]} for run in runs for row in run.rows]
     seconds = pd.DataFrame(rows).astype({"seconds": "float64"})
     return seconds.groupby("method", sort=False)["seconds"].agg(["mean", "median", "std"]).reset_index()
-
-
-def _csv(path: Path, table: pd.DataFrame, na_rep: str = "") -> None:
-    text = table.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n", na_rep=na_rep)
-    write_atomically(path, text.encode())

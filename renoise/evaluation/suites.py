@@ -66,7 +66,7 @@ class Suite:
     Args:
         name: Name of the file.
         methods: What is compared.
-        metrics: Of reconstructions and edits. Each is computed for whatever it can measure.
+        metrics: What to measure: of reconstructions, of edits, or of both where a metric compares any two images.
         editors: What edits every inversion. None takes the command line's editors.
         options: Options of `renoise predict` for all methods. The command line overrides them.
         reference: Others' numbers: {"source": where they are from, "values": {method: {metric: mean}}}.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from renoise.evaluation.runs import MethodRun
+from renoise.evaluation.table_files import markdown_table
 from renoise.metrics.base import AnyMetric
 
 RECONSTRUCTION = "reconstruction"
@@ -134,8 +135,7 @@ def markdown(
         if cells and method not in ours:
             lines.append({"method": f"others: {method}", **cells})
     titles = [*lines[0]] if lines else []
-    body = [titles, ["---"] * len(titles), *([cells.get(title, "") for title in titles] for cells in lines)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in body)
+    return markdown_table(titles, ([cells.get(title, "") for title in titles] for cells in lines))
 
 
 def _spread(row: pd.Series, name: str, style: str) -> str:

@@ -151,8 +151,8 @@ class RecordingSolver(Renoising):
 def renoising_of(equation: StepEquation) -> Mapping:
     """Returns G of a step's equation.
 
-    Its Jacobian is −(ψ / φ) · ∂ε/∂z, with φ and ψ of the step written in terms of ε, whatever the network predicts
-    (`Step.psi_of_noise`), and with z as the sampler has it, before it is scaled for the network.
+    Its Jacobian is −(ψ / φ) · ∂ε/∂z, with φ and ψ of the step written in terms of ε, also where the network predicts
+    v or z_0 (`Step.psi_of_noise`), and with z as the sampler has it, before it is scaled for the network.
     """
     return lambda latents, index: equation.renoise(equation.predict(latents, index), latents, index)
 

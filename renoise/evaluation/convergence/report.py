@@ -13,6 +13,7 @@ from renoise.evaluation.convergence.increments import ITERATIONS, REFERENCE_CALL
 from renoise.evaluation.convergence.jacobian import TOLERANCE
 from renoise.evaluation.convergence.rows import measured
 from renoise.evaluation.convergence.tables import increments_table, norms_table, step_table
+from renoise.evaluation.table_files import markdown_table, write_csv
 from renoise.utils.files import write_atomically, writing_to
 
 PAGE = "convergence.md"
@@ -50,13 +51,13 @@ def write_report(folder: Path, rows: Sequence[Mapping[str, Any]], expected: Mapp
     increments, norms = increments_table(images), norms_table(images, expected)
     steps = step_table(images, norms)
     with writing_to(folder):
-        _write_csv(folder / "convergence.csv", increments)
+        write_csv(folder / "convergence.csv", increments)
         figures.plot_increments(folder / "increments", increments)
         figures.plot_cosines(folder / "cosines", increments)
         figures.plot_averages(folder / "averages", increments)
         figures.plot_toy(folder / "toy")
         if len(norms):
-            _write_csv(folder / "jacobian.csv", norms)
+            write_csv(folder / "jacobian.csv", norms)
             figures.plot_norms(folder / "jacobian", norms)
         page = "\n\n".join(_page(steps, increments, lines))
         write_atomically(folder / PAGE, f"{page}\n".encode(errors="backslashreplace"))
@@ -109,18 +110,22 @@ def _sentences(steps: pd.DataFrame, has_norms: bool) -> Iterator[str]:
     if has_norms:
         below = steps[steps["norm"] < 1]
         yield (
-            f"The scaled norm of the Jacobian is below 1 at {len(below)} of {len(steps)} steps, where renoising is a "
-            "contraction whatever the direction of the error. A norm above 1 does not exclude convergence: the norm is "
-            "of the worst direction, and the increments may lie in others."
+            f"The scaled norm of the Jacobian is below 1 at {len(below)} of {len(steps)} steps. There every error "
+            "shrinks."
         )
+        if len(below) < len(steps):
+            yield (
+                "At the others renoising can still converge: the norm is that of the worst direction, and the "
+                "increments may lie in others."
+            )
     helped = steps[steps["averaging"] < 1]
     if len(helped):
         levels = ", ".join(f"{t:g}" for t in helped["t"])
         yield f"The mean of two successive estimates is nearer to the fixed point than the later one at t = {levels}."
     else:
         yield (
-            "At no step is the mean of two successive estimates nearer to the fixed point than the later one. "
-            "Averaging slows renoising here, because successive increments point in similar directions."
+            "Averaging slows renoising here: at every step the mean of two successive estimates is farther from the "
+            "fixed point than the later one, because successive increments point in similar directions."
         )
 
 
@@ -155,10 +160,8 @@ def _explanations(has_norms: bool, inexact: float) -> Iterator[str]:
 def _markdown(steps: pd.DataFrame, has_norms: bool) -> str:
     """Returns the table of the page."""
     shown = {name: title for name, title in HEADINGS.items() if has_norms or name not in ("norm", "expected")}
-    lines = [list(shown.values()), ["---:"] * len(shown)]
-    for _, row in steps.sort_values("t", ascending=False).iterrows():
-        lines.append([_cell(row, name) for name in shown])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    rows = steps.sort_values("t", ascending=False).iterrows()
+    return markdown_table(list(shown.values()), ([_cell(row, name) for name in shown] for _, row in rows), "---:")
 
 
 def _cell(row: Mapping[str, float], name: str) -> str:
@@ -167,7 +170,3 @@ def _cell(row: Mapping[str, float], name: str) -> str:
     if pd.isna(value):
         return "–"
     return f"{value:{style}}" if pd.isna(spread) else f"{value:{style}} ± {spread:{style}}"
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
