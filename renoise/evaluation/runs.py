@@ -71,24 +71,10 @@ def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: P
     run_folder = folder / RUNS / method.name
     if not method.data:
         _share_captions(folder, run_folder)
-    editors = suite.editors_of(method)
-    settings = json.dumps([dict(editor.setting) for editor in editors])
-    chosen = [] if suite.editors is None else ["--model.editors", settings]
-    command_line = predict(
-        [
-            "predict",
-            *("--config", json.dumps(dict(suite.options))),
-            *arguments,
-            *("--config", json.dumps({"model": dict(method.model)})),
-            *(part for name, value in method.data.items() for part in (f"--data.{name}", json.dumps(value))),
-            *chosen,
-            *("--model.metrics", json.dumps(suite.metrics_in(METRICS))),
-            *("--trainer.default_root_dir", str(run_folder)),
-        ],
-        SilentCLI,
-    )
+    command_line = predict(predict_arguments(suite, method, arguments, run_folder), SilentCLI)
     trainer, data = command_line.trainer, command_line.datamodule
     folders = [*command_line.model.editors]
+    editors = suite.editors_of(method)
     if suite.editors is None:
         editors = [SuiteEditor(name, name, {}) for name in folders]
     run = MethodRun(
@@ -102,6 +88,28 @@ def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: P
     data.connect(data.size_multiple, prepare=None)  # let go of the model, so that the next one has room
     data.trainer = None
     return run
+
+
+def predict_arguments(suite: Suite, method: Method, arguments: Sequence[str], run_folder: Path) -> list[str]:
+    """Returns the arguments of `renoise predict` for one method. Later ones override earlier ones.
+
+    Args:
+        suite: See `run_method`.
+        method: See `run_method`.
+        arguments: See `run_method`.
+        run_folder: Of the method's output.
+    """
+    editors = [dict(editor.setting) for editor in suite.editors_of(method)]
+    return [
+        "predict",
+        *("--config", json.dumps(dict(suite.options))),
+        *arguments,
+        *("--config", json.dumps({"model": dict(method.model)})),
+        *(part for name, value in method.data.items() for part in (f"--data.{name}", json.dumps(value))),
+        *([] if suite.editors is None else ["--model.editors", json.dumps(editors)]),
+        *("--model.metrics", json.dumps(suite.metrics_in(METRICS))),
+        *("--trainer.default_root_dir", str(run_folder)),
+    ]
 
 
 def _share_captions(folder: Path, run_folder: Path) -> None:
