@@ -60,8 +60,8 @@ def run_method(suite: Suite, method: Method, arguments: Sequence[str], folder: P
     """Inverts and edits all images by one method. What an earlier run has finished is not repeated.
 
     Args:
-        suite: Its options come before `arguments`, which override them.
-        method: Its options come last.
+        suite: Its editors, if it has any, edit every inversion.
+        method: Its options come last, so they override `arguments`.
         arguments: Options of `renoise predict`, as on the command line.
         folder: Of the evaluation.
 
@@ -102,10 +102,9 @@ def predict_arguments(suite: Suite, method: Method, arguments: Sequence[str], ru
     editors = [dict(editor.setting) for editor in suite.editors_of(method)]
     return [
         "predict",
-        *("--config", json.dumps(dict(suite.options))),
         *arguments,
         *("--config", json.dumps({"model": dict(method.model)})),
-        *(part for name, value in method.data.items() for part in (f"--data.{name}", json.dumps(value))),
+        *(f"--data.{name}={_argument(value)}" for name, value in method.data.items()),
         *([] if suite.editors is None else ["--model.editors", json.dumps(editors)]),
         *("--model.metrics", json.dumps(suite.metrics_in(METRICS))),
         *("--trainer.default_root_dir", str(run_folder)),
@@ -119,3 +118,7 @@ def _share_captions(folder: Path, run_folder: Path) -> None:
     if is_first_process() and sources and not target.exists():
         with writing_to(folder):
             write_atomically(target, sources[0].read_bytes())
+
+
+def _argument(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -17,7 +17,7 @@ from renoise.errors import InputError
 from renoise.metrics.registry import EDIT_METRICS, METRICS, MetricSetting, metric_name
 
 PACKAGE = "renoise_suites"
-KINDS = {"options": "mapping", "metrics": "list", "methods": "mapping", "editors": "mapping", "reference": "mapping"}
+KINDS = {"metrics": "list", "methods": "mapping", "editors": "mapping", "reference": "mapping"}
 METHOD_KEYS = {"model", "data", "sweep", "editors"}
 EDITOR_KEYS = {"class_path", "init_args", "sweep"}
 DEFAULT_METRICS = ("psnr", "ssim", "latent_mse")
@@ -68,7 +68,6 @@ class Suite:
         methods: What is compared.
         metrics: What to measure: of reconstructions, of edits, or of both where a metric compares any two images.
         editors: What edits every inversion. None takes the command line's editors.
-        options: Options of `renoise predict` for all methods. The command line overrides them.
         reference: Others' numbers: {"source": where they are from, "values": {method: {metric: mean}}}.
     """
 
@@ -76,7 +75,6 @@ class Suite:
     methods: Sequence[Method]
     metrics: Sequence[MetricSetting]
     editors: Sequence[SuiteEditor] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
 
     def with_metrics(self, settings: Sequence[MetricSetting] | None, options: Mapping[str, dict[str, Any]]) -> Suite:
@@ -155,7 +153,6 @@ def read_suite(source: str) -> Suite:
         methods,
         content.get("metrics", DEFAULT_METRICS),
         editors if "editors" in content else None,
-        content.get("options", {}),
         content.get("reference", {}),
     )
     return suite.with_metrics(None, {})

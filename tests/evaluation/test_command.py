@@ -219,6 +219,7 @@ def test_pie_bench_gets_its_table_by_the_keys_of_its_entries(
         "pie_bench",
         root,
         tmp_path / "out",
+        *("--data", "PIEBenchDataModule", "--data.root", root, "--data.resolution", "32"),
         *("--model.inversion", "DDIM", "--model.editors", "[PromptSwap]"),
         *("--metrics", f"[background_psnr, {{clip_score: {{checkpoint: {tiny_clip}}}}}]"),
     )

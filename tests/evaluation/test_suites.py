@@ -169,9 +169,9 @@ def test_the_command_line_takes_every_method_of_every_suite(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["renoise"])
     suite = read_suite(name).with_metrics(["psnr"], {})  # the weights of others are not at hand
-    root = "--data.init_args.root" if "data" in suite.options else "--data.root"
-    arguments = ["--config", "configs/presets/sdxl_turbo.yaml", root, str(tmp_path)]
+    arguments = ["--config", "configs/presets/sdxl_turbo.yaml", "--data.root", str(tmp_path)]
     made = predict(predict_arguments(suite, method, arguments, tmp_path / "out"), ParsedOnly)
     editors = [editor.setting["class_path"] for editor in suite.editors_of(method)]
     assert list(made.model.editors) == (["PromptSwap"] if suite.editors is None else editors)
     assert made.datamodule.use_text == method.data.get("use_text", True)
+    assert made.datamodule.resize == method.data.get("resize", "crop")
