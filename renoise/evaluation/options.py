@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from renoise.errors import InputError
 from renoise.evaluation.suites import Suite, describe_suites, read_suite
 from renoise.evaluation.tables import NFE
+from renoise.utils.yaml_text import parse_yaml
 
 CONVERGENCE = "convergence"
 """The suite that measures the iteration itself, and runs no methods."""
@@ -109,24 +108,19 @@ def _metric_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
         key, equals, value = argument.partition("=")
         parts = key.split(".")
         if parts[0] == "--metrics" and len(parts) == 3:
-            options.setdefault(parts[1], {})[parts[2]] = _yaml(key, value if equals else next(remaining, ""))
+            options.setdefault(parts[1], {})[parts[2]] = parse_yaml(
+                key.lstrip("-"), value if equals else next(remaining, "")
+            )
         else:
             others.append(argument)
     return others, options
 
 
 def _metrics(text: str) -> list[Any]:
-    settings = _yaml("--metrics", text)
+    settings = parse_yaml("metrics", text)
     if not isinstance(settings, list):
         raise InputError(f"metrics: give a list, such as [psnr, ssim], got {text!r}")
     return settings
-
-
-def _yaml(option: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{option.lstrip('-')} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _column(text: str) -> tuple[str, float | None]:

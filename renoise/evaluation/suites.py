@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from renoise.errors import InputError
 from renoise.metrics.registry import EDIT_METRICS, METRICS, MetricSetting, metric_name
+from renoise.utils.alternatives import did_you_mean
 
 PACKAGE = "renoise_suites"
 KINDS = {"metrics": "list", "methods": "mapping", "editors": "mapping", "reference": "mapping"}
@@ -142,7 +143,8 @@ def read_suite(source: str) -> Suite:
     """
     path = Path(source) if Path(source).suffix else _folder() / f"{source}.yaml"
     if not path.exists():
-        raise InputError(f"suite: there is no {source!r}; there are {', '.join(suite_names())}, or give a YAML file")
+        near = did_you_mean(source, names := suite_names())
+        raise InputError(f"suite: there is no {source!r}; there are {', '.join(names)}, or give a YAML file{near}")
     content = _read(path)
     given = content.get("editors", {})
     editors = [editor for name, setting in given.items() for editor in _editors(path, name, setting)]

@@ -59,12 +59,9 @@ def invert_or_keep(picture: Picture, text: str, resolution: int, pipeline: Inver
     key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
     file = folder / INVERSIONS / f"{picture.name}-{key}{SUFFIX}"
     drawn = file.with_suffix(".png")
-    try:
-        images = load_inversion(file, pipeline)
-        with Image.open(drawn) as opened:
-            return Inverted(images, opened.convert("RGB"), file, "kept from an earlier edit")
-    except (InputError, OSError, SyntaxError):  # there is none, or it is damaged
-        pass
+    kept = _kept(file, drawn, pipeline)
+    if kept is not None:
+        return kept
     started = time.perf_counter()
     keep_trajectory = pipeline.num_inversion_steps is None  # edits with a strength below 1 begin there
     images = pipeline.invert(picture.path, text, resolution=resolution, keep_trajectory=keep_trajectory)
@@ -73,3 +70,13 @@ def invert_or_keep(picture: Picture, text: str, resolution: int, pipeline: Inver
     write_atomically(drawn, to_png(reconstruction))
     images.save(file)
     return Inverted(images, reconstruction, file, origin)
+
+
+def _kept(file: Path, drawn: Path, pipeline: InversionPipeline) -> Inverted | None:
+    """Returns the inversion that is kept in a file. None if there is none, or if it is damaged."""
+    try:
+        images = load_inversion(file, pipeline)
+        with Image.open(drawn) as opened:
+            return Inverted(images, opened.convert("RGB"), file, "kept from an earlier edit")
+    except (InputError, OSError, SyntaxError):
+        return None

@@ -7,7 +7,6 @@ import warnings
 from typing import Any
 
 import torch
-import yaml
 
 from renoise.api.loading import load
 from renoise.api.pipeline import InversionPipeline
@@ -19,6 +18,7 @@ from renoise.one_image.options import EditOptions, InvertOptions
 from renoise.one_image.picture import Picture
 from renoise.presets import instantiate, read_preset
 from renoise.utils.alternatives import did_you_mean
+from renoise.utils.yaml_text import parse_yaml
 
 MINIATURE = 256
 """Models of fewer pixels are miniatures: no published model of photographs has fewer."""
@@ -99,10 +99,7 @@ def _setting(editor: str) -> dict[str, Any]:
             near = did_you_mean(editor, names)
             raise InputError(f"editor: there is no {editor!r}; there are {', '.join(sorted(names))}{near}")
         return {"class_path": editor}
-    try:
-        setting = yaml.safe_load(editor)
-    except yaml.YAMLError as error:
-        raise InputError(f"editor: {editor} is not YAML: {' '.join(str(error).split())}") from error
+    setting = parse_yaml("editor", editor)
     if "class_path" not in setting:
         raise InputError(f"editor: {editor} has no class_path; write it as in a config, or give a name alone")
     return dict(setting)
