@@ -1,4 +1,4 @@
-"""`comparison.png`: the methods side by side, for each image the reconstruction above its edit."""
+"""`comparison.png`: the methods side by side: each reconstruction, a part of it enlarged, and its edits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch.nn import functional as F
+from torchvision.transforms.functional import to_tensor
 
 from renoise.data.files import UnreadableImageError
 from renoise.evaluation.runs import MethodRun
@@ -20,6 +23,8 @@ LEAST_SIDE = 160
 """Pictures smaller than this many pixels are enlarged by a whole number."""
 GAP, FONT_SIZE = 8, 15
 MAX_IMAGES = 4
+ZOOM = 4
+"""An enlarged part has this share of the picture's sides."""
 CHARACTERS = 24
 """Letters of a heading in one line, for a picture of `LEAST_SIDE` pixels."""
 
@@ -41,8 +46,9 @@ class Line(NamedTuple):
 def draw_comparison(path: Path, runs: Sequence[MethodRun]) -> None:
     """Writes the first images of the data set that every method inverted, `MAX_IMAGES` at most.
 
-    A column is a method, and the first is the original. Below an image's reconstructions is a line for each editor,
-    with the text of the edit.
+    A column is a method, and the first is the original. Below an image's reconstructions is the part in which they
+    differ most from the original, enlarged and marked there. Then comes a line for each editor, with the text of the
+    edit.
 
     Args:
         path: The PNG file.
@@ -59,7 +65,8 @@ def draw_comparison(path: Path, runs: Sequence[MethodRun]) -> None:
             if any(pictures):
                 is_edit = result != RECONSTRUCTION
                 text = done[0][name]["edit_prompt"] or "" if is_edit else ""
-                lines.append(Line(result, [None if is_edit else _original(runs[0], name), *pictures], text))
+                line = Line(result, [None if is_edit else _original(runs[0], name), *pictures], text)
+                lines += [line] if is_edit else _with_zoom(line)
     if lines:
         write_atomically(path, to_png(_sheet(["original", *(run.method.name for run in runs)], lines)))
 
@@ -88,6 +95,28 @@ def _sheet(titles: Sequence[str], lines: Sequence[Line]) -> Image.Image:
                 enlarged = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
                 sheet.paste(enlarged, (left + column * (width + GAP), y))
     return sheet
+
+
+def _with_zoom(line: Line) -> list[Line]:
+    """Returns a line of an original and its reconstructions, and below it their parts that differ most, enlarged."""
+    original, *reconstructions = line.pictures
+    if original is None or any(picture and picture.size != original.size for picture in reconstructions):
+        return [line]
+    box = _most_different(original, [picture for picture in reconstructions if picture])
+    size = original.size
+    parts = [picture and picture.crop(box).resize(size, Image.Resampling.NEAREST) for picture in line.pictures]
+    marked = original.copy()
+    ImageDraw.Draw(marked).rectangle(box, outline="red")
+    return [line._replace(pictures=[marked, *reconstructions]), Line("enlarged", parts, "")]
+
+
+def _most_different(original: Image.Image, pictures: Sequence[Image.Image]) -> tuple[int, int, int, int]:
+    """Returns the box of 1 / `ZOOM` of the sides in which pictures of one size differ most from the original."""
+    errors = torch.stack([to_tensor(picture) - to_tensor(original) for picture in pictures]).square().mean((0, 1))
+    height, width = (max(1, side // ZOOM) for side in errors.shape)
+    sums = F.avg_pool2d(errors[None], (height, width), stride=1)[0]
+    top, left = divmod(int(sums.argmax()), sums.shape[1])
+    return left, top, left + width, top + height
 
 
 def _middle_of_each_curve(editors: Mapping[str, str]) -> list[str]:

@@ -3,7 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from renoise.evaluation.comparison import Line, _most_different, _with_zoom
 
 
 def test_a_column_is_a_method_and_an_edit_stands_below_its_reconstruction(
@@ -26,11 +29,25 @@ def test_a_column_is_a_method_and_an_edit_stands_below_its_reconstruction(
         return found
 
     runs = evaluated / "runs"
-    original = place(masked_pictures / "b.png")
     ddim = place(runs / "DDIM/reconstructions/b.png.png")
     renoise = place(runs / "ReNoise, iterations 3/reconstructions/b.png.png")
     edit = place(runs / "DDIM/edits/PromptSwap/b.png.png")  # of two guidances, the lower
-    assert original[0] == ddim[0] == renoise[0]
-    assert original[1] < ddim[1] < renoise[1]
+    assert ddim[0] == renoise[0]
+    assert ddim[1] < renoise[1]
     assert edit[1] == ddim[1]
     assert edit[0] > ddim[0]
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (12, 4), (48, 30)])
+def test_the_part_that_differs_most_is_enlarged_and_marked(corner: tuple[int, int]) -> None:
+    left, top = corner
+    original = Image.new("RGB", (64, 40), "gray")
+    good, bad = original.copy(), original.copy()
+    bad.paste("white", (left, top, left + 16, top + 10))
+    line, enlarged = _with_zoom(Line("reconstruction", [original, good, None, bad], ""))
+    assert _most_different(original, [good, bad]) == (left, top, left + 16, top + 10)
+    assert line.pictures[0] is not None
+    assert line.pictures[0].getpixel(corner) == (255, 0, 0)
+    assert line.pictures[1:] == [good, None, bad]
+    colors = [picture and picture.getcolors() for picture in enlarged.pictures]
+    assert colors == [[(64 * 40, (128, 128, 128))], [(64 * 40, (128, 128, 128))], None, [(64 * 40, (255, 255, 255))]]
