@@ -5,10 +5,10 @@ This file imports no slow library, so that something is on the screen at once.
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import NoReturn
 
 from renoise.errors import InputError
@@ -19,18 +19,20 @@ from renoise.utils.launchers import is_first_process
 from renoise.utils.progress import status
 from renoise.utils.screen_text import escaped, format_warning
 
-DESCRIPTION = (
-    "ReNoise finds the noise that a text-to-image diffusion model turns back into a photograph. "
-    "`renoise edit` edits one picture. `renoise predict` inverts, reconstructs and edits images. "
-    "`renoise evaluate` compares methods over a data set. `renoise presets` lists the presets."
-)
+DESCRIPTION = """\
+ReNoise finds the noise that a text-to-image diffusion model turns back into your photograph, so that a changed prompt
+edits the photograph. For example:
+
+  renoise edit cat.jpg "a cat on a sofa" "a dog on a sofa"
+  renoise predict --preset sdxl_turbo_fast --data.root photos/
+  renoise evaluate --suite renoise_table2 --preset sdxl_turbo --data.root photos/"""
 COMMANDS = {
-    "edit": "Edit one picture; see renoise edit --help.",
-    "invert": "Invert one picture; see renoise invert --help.",
-    "predict": "Invert, reconstruct and edit images; see renoise predict --help.",
-    "evaluate": "Compare inversions and editing methods, as tables and figures; see renoise evaluate --help.",
-    "advise": "Try settings on a few images, and say which ones your model needs; see renoise advise --help.",
-    "presets": "List the presets, which hold the settings of the paper.",
+    "edit": "Edit one picture.",
+    "invert": "Invert one picture.",
+    "predict": "Invert, reconstruct and edit the images of a data set.",
+    "evaluate": "Compare inversions and editing methods, as tables and figures.",
+    "advise": "Try settings on a few images, and say which ones your model needs.",
+    "presets": "List the presets: models with the settings of the paper, and with our own.",
 }
 
 
@@ -46,6 +48,8 @@ def main(args: list[str] | None = None) -> None:
             print_presets(describe_presets())
         elif command in (["-h"], ["--help"]):
             _print_help()
+        elif command == ["--version"]:
+            print(f"renoise {version('renoise')}")
         elif command == ["evaluate"]:
             _evaluate(args)
         elif command == ["edit"]:
@@ -89,11 +93,10 @@ def print_presets(presets: Mapping[str, str]) -> None:
 
 
 def _print_help() -> None:
-    parser = argparse.ArgumentParser("renoise", description=DESCRIPTION)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    print(f"usage: renoise COMMAND [options]\n\n{DESCRIPTION}\n")
     for name, explanation in COMMANDS.items():
-        commands.add_parser(name, help=explanation)
-    parser.print_help()
+        print(f"  {name:<10}{explanation}")
+    print("\n`renoise COMMAND --help` explains the options of a command, `renoise --version` prints the version.")
 
 
 def _check(command: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ It reads the text of jsonargparse's messages, so pyproject.toml allows only vers
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import re
@@ -23,6 +22,7 @@ from renoise.data import CaptionerConfig, ImagesDataModule
 from renoise.editing.base import Editor
 from renoise.editing.discovery import load_editors
 from renoise.errors import InputError
+from renoise.help import short_help
 from renoise.inversion.base import Inverter
 from renoise.inversion.discovery import load_inverters
 from renoise.inversion.null_text_optimization import NullTextOptimization
@@ -111,14 +111,11 @@ class Parser(LightningArgumentParser):
         raise InputError(message) from ex
 
     def format_help(self, *args: Any) -> str:
-        """Returns the help with the options of `shown_classes`."""
-        text: str = super().format_help(*args)
-        for option, kind in (self.shown_classes or {}).items():
-            description = f"Options of {kind.__name__}, the default of --{option}:"
-            parser = LightningArgumentParser(description=description, add_help=False, usage=argparse.SUPPRESS)
-            parser.add_class_arguments(kind, option)
-            text += f"\n{parser.format_help()}"
-        return text
+        """Returns the options of `renoise predict` in short. Other parsers keep jsonargparse's help."""
+        if self.shown_classes is None:
+            text: str = super().format_help(*args)
+            return text
+        return short_help(self)
 
 
 def check_spaces(arguments: Sequence[str]) -> None:
@@ -188,5 +185,5 @@ def _alternatives(unknown: str, parser: LightningArgumentParser) -> str:
     near = near or ([] if group else difflib.get_close_matches(unknown, names, n=1))
     hint = f"\nDid you mean {near[0]}?" if near else ""
     if len(group) > MAX_LISTED_OPTIONS:
-        return f"{hint}\n`renoise predict --help` explains the {len(group)} options of {prefix}"
+        return f"{hint}\n`renoise predict --help-all` explains the {len(group)} options of {prefix}"
     return hint + (f"\nThere are: {', '.join(group.values())}" if group else "")

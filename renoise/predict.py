@@ -17,6 +17,7 @@ from renoise.data import ImageFolderDataModule, ImagesDataModule
 from renoise.editing.base import Editor
 from renoise.editing.discovery import load_editors
 from renoise.errors import InputError, prefixed
+from renoise.help import USAGE, HelpAll
 from renoise.inversion.discovery import load_inverters
 from renoise.inversion.renoise import ReNoise
 from renoise.module import ReNoiseModule
@@ -74,7 +75,8 @@ class ReNoiseCLI(LightningCLI):
         parser.add_lightning_class_args(self.writer_class, "writer")
         parser.set_defaults({"data": {"class_path": ImageFolderDataModule.__name__}})
         parser.set_defaults({"model.inversion": {"class_path": ReNoise.__name__}})
-        parser.usage = "renoise predict [--preset NAME] [--config FILE] [options]"
+        parser.usage = USAGE
+        parser.add_argument("--help-all", action=HelpAll, help="Print this help and exit.")
         if isinstance(parser, Parser):
             parser.shown_classes = {"model.inversion": ReNoise, "data": ImageFolderDataModule}
         for kind, prefix in OPTION_PREFIXES.items():

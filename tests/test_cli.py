@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import runpy
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,48 @@ def help_of_predict(run_cli: Callable[..., Any]) -> str:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_the_help_of_predict_explains_every_option(option: str, help_of_predict: str) -> None:
-    entry = re.search(rf"--{re.escape(option)}\b[^\n]*\n?((?: {{20,}}[^\n]*\n)*)", help_of_predict)
+    entry = re.search(rf"\n  --{re.escape(option)}\b[^\n]*\n?((?: {{20,}}[^\n]*\n)*)", help_of_predict)
     assert entry, f"{option} is not in the help"
     assert re.search(r"[a-z]{3,} [a-z]", entry[0].replace(option, "")), f"{option} is not explained"
+
+
+@pytest.mark.parametrize("columns", [80, 110])
+def test_the_help_of_predict_is_short_and_begins_with_examples(
+    columns: int, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run_cli("predict", "--help").out.splitlines()
+    assert len(lines) < 120
+    assert all(len(line) <= max(columns, 90) for line in lines)
+    assert "  renoise predict --preset sdxl_turbo_fast --data.root photos/" in lines[:6]
+    assert any(line.endswith("(required).") for line in lines)
+    assert not any(line.lstrip().startswith("--trainer") for line in lines)
+
+
+def test_the_whole_help_has_lightnings_options_after_our_own(run_cli: Callable[..., Any]) -> None:
+    run = run_cli("predict", "--help-all")
+    assert run.status == 0
+    own, separator, trainer = run.out.partition("\n  --trainer.accelerator ")
+    assert separator
+    for option in OPTIONS:
+        assert f"\n  --{option}" in own + trainer
+    assert "\n  --model.checkpoint" in own
+    assert "\n  --trainer.precision" in trainer
+
+
+def test_the_help_of_the_program_says_what_it_is_and_shows_three_commands(run_cli: Callable[..., Any]) -> None:
+    run = run_cli("--help")
+    assert run.status == 0
+    examples = [line for line in run.out.splitlines() if line.startswith("  renoise ")]
+    assert [example.split()[1] for example in examples] == ["edit", "predict", "evaluate"]
+    assert "finds the noise" in run.out
+    for command in ("edit", "invert", "predict", "evaluate", "advise", "presets"):
+        assert f"\n  {command} " in run.out
+
+
+def test_the_version_is_that_of_the_package(run_cli: Callable[..., Any]) -> None:
+    run = run_cli("--version")
+    assert (run.status or 0, run.out) == (0, f"renoise {version('renoise')}\n")
 
 
 def test_presets_are_listed_with_a_line_each(run_cli: Callable[..., Any]) -> None:
@@ -94,7 +133,7 @@ def test_without_a_command_it_says_which_there_are(run_cli: Callable[..., Any]) 
     assert shown.status == 0
     text = " ".join(shown.out.split())  # without line breaks
     assert "renoise predict" in text
-    assert "renoise presets" in text
+    assert "  presets " in shown.out
 
 
 def test_the_installed_command_is_the_same_program() -> None:
@@ -177,8 +216,8 @@ def test_an_option_that_a_class_does_not_have_is_answered_with_those_it_has(
 @pytest.mark.parametrize(
     ("option", "hint"),
     [
-        ("--trainer.acelerator=cpu", " Did you mean trainer.accelerator? `renoise predict --help` explains the "),
-        ("--trainer.x=1", "--trainer.x=1. `renoise predict --help` explains the "),
+        ("--trainer.acelerator=cpu", " Did you mean trainer.accelerator? `renoise predict --help-all` explains the "),
+        ("--trainer.x=1", "--trainer.x=1. `renoise predict --help-all` explains the "),
         (
             "--trainer={acelerator: cpu}",
             "trainer.acelerator: there is no such option. Did you mean trainer.accelerator?",

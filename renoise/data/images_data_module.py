@@ -41,9 +41,9 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         batch_size: Number of images that are inverted together.
         num_workers: Number of processes that read images; 0 reads them in a thread.
         resolution: Side in pixels of the square that images are brought to.
-        resize: How images are brought to it: crop (the middle square), stretch (the whole image, which changes its
-            shape), pad (the whole image between white margins), or bucket (a crop to the shape nearest to the image's,
-            out of several with about as many pixels as the square; a batch has one shape).
+        resize: How images are brought to it: crop, stretch, pad or bucket. Crop takes the middle square, stretch
+            changes the shape of the image, pad puts white margins around it. Bucket crops to the shape nearest to the
+            image's, out of several with about as many pixels as the square; a batch has one shape.
         prompt: Prompt of images without a text.
         edit_text: Edit prompt of images that have none.
         use_text: Whether images have the data set's texts. Without, all have `prompt` or a caption.

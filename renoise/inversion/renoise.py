@@ -33,7 +33,7 @@ class ReNoise(Inverter):
     `warm_start`, `solver`, `max_nfe` and `stochastic_steps` go beyond the paper, and are off by default.
 
     Args:
-        iterations: K of the paper. A step takes at most K + 1 network calls. 0 is plain reversal of the sampler. Null
+        iterations: K of the paper: a step takes at most K + 1 network calls. 0 is plain reversal of the sampler. Null
             is 1, or as many as the budget allows where there is `max_nfe`.
         averaging_weights: Weights of the last estimates of every step (the paper's Table 1). Null takes the last one.
         tolerance: An image stops renoising a step once the sampler's step leaves a relative error of at most this. Null
@@ -41,8 +41,8 @@ class ReNoise(Inverter):
         solver: Solver of a step's equation. Null is Renoising, Algorithm 1. Anderson leaves a smaller error.
         regularization: Edit regularization of the predictions (L_edit of the paper). Null leaves them as they are.
         noise_correction: Correction of a stochastic sampler's noise once a step is solved. Null leaves it as drawn.
-        warm_start: Whether a step starts at an estimate of the right noise level, found from the cleaner steps, and not
-            at the latents of the step before (see `WarmStart`).
+        warm_start: Whether a step starts at an estimate of the right noise level. It is found from the cleaner steps
+            (see `WarmStart`). Without, a step starts at the latents of the step before.
         max_nfe: Most function evaluations of an image. They go where the error is largest. Null is no limit.
         stochastic_iterations: K of the steps that draw noise, where it is to differ. Their corrected noise absorbs the
             error that is left. Null is `iterations`.
