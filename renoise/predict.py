@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 
+from renoise.config_file import ConfigFile
 from renoise.data import ImageFolderDataModule, ImagesDataModule
 from renoise.editing.base import Editor
 from renoise.editing.discovery import load_editors
@@ -42,6 +44,10 @@ OPTION_PREFIXES: dict[type, str] = {
     Editor: "model.editors: ",
 }
 """What stands before the name of a constructor's argument on the command line."""
+
+
+SEED = "PL_GLOBAL_SEED"
+"""Environment variable from which Lightning takes a seed."""
 
 
 class PredictTrainer(L.Trainer):
@@ -81,6 +87,21 @@ class ReNoiseCLI(LightningCLI):
             parser.shown_classes = {"model.inversion": ReNoise, "data": ImageFolderDataModule}
         for kind, prefix in OPTION_PREFIXES.items():
             parser.add_instantiator(_instantiator(prefix), kind)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the command line, and checks that no other seed is given than the model's.
+
+        Raises:
+            InputError: There is one, which would have no effect.
+        """
+        super().parse_arguments(parser, args)
+        given = {"seed_everything": self.config["predict"]["seed_everything"], SEED: os.environ.get(SEED)}
+        for name, seed in given.items():
+            if seed is not None and seed is not False:
+                raise InputError(
+                    f"{name}: {seed} would have no effect, because all random numbers depend on model.seed and the "
+                    "images' names; leave it out, and give --model.seed"
+                )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Makes the Trainer, by default with an output folder named after the folder of images, or after the picture.
@@ -166,7 +187,7 @@ def predict(args: list[str] | None = None, command_line: type[ReNoiseCLI] = ReNo
             parser_class=Parser,
             parser_kwargs={"parser_mode": "omegaconf+"},
             auto_configure_optimizers=False,
-            save_config_callback=None,  # the writer saves the settings
+            save_config_callback=ConfigFile,
             seed_everything_default=False,  # all random numbers depend on `model.seed`
         )
     except (ValueError, OmegaConfBaseException) as error:
@@ -174,11 +195,14 @@ def predict(args: list[str] | None = None, command_line: type[ReNoiseCLI] = ReNo
 
 
 def _message(error: Exception) -> str:
-    """Returns the message of an InputError, which jsonargparse may have wrapped. Raises any other error again."""
+    """Returns the message of an InputError or of a missing package, which jsonargparse may have wrapped.
+
+    Any other error is raised again.
+    """
     if isinstance(error, OmegaConfBaseException):
         return " ".join(str(error).split())
     cause: BaseException | None = error
-    while not isinstance(cause, InputError):
+    while not isinstance(cause, (InputError, ModuleNotFoundError)):
         if cause is None:
             raise error
         cause = cause.__cause__

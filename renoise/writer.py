@@ -14,7 +14,6 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
-from rich.console import Console
 
 from renoise.errors import InputError, InputWarning
 from renoise.module import ReNoiseModule
@@ -26,19 +25,16 @@ from renoise.outputs.image_files import IMAGE_FILE, Stamps, image_file, stamp
 from renoise.outputs.image_result import ImageResult
 from renoise.outputs.images import to_pil, to_png
 from renoise.outputs.inversion_file import save_inversion
+from renoise.outputs.loggers import log_rows, log_settings, log_summary
 from renoise.outputs.manifest import CONTACT_SHEET, SETTINGS, SUMMARY, Manifest, claim_folder, in_order, open_folder
 from renoise.outputs.overwriting import check_apart
-from renoise.outputs.resume import finished_rows, listed
-from renoise.outputs.summary import as_table, summarize
+from renoise.outputs.report import print_report
+from renoise.outputs.resume import finished_rows
+from renoise.outputs.summary import summarize
 from renoise.outputs.thumbnails import Thumbnails
-from renoise.outputs.unmade_edits import unmade_edits
 from renoise.utils.distributed import barrier, broadcast, check_parent, raise_together
 from renoise.utils.files import write_atomically, writing_to
 from renoise.utils.run_lock import lock_folder, unlock_folder
-from renoise.utils.screen_text import on_screen
-
-MAX_PRINTED_FAILURES = 10
-"""Failed images that are printed at the end. The manifest lists all of them."""
 
 
 class InversionWriter(BasePredictionWriter):
@@ -75,10 +71,8 @@ class InversionWriter(BasePredictionWriter):
         self.retry_failed = retry_failed
         self.images_per_shard = images_per_shard
         self.summary: dict[str, Any] = {}
-        self.failed: list[dict[str, Any]] = []
-        """Rows of the images that failed, once the run has ended."""
-        self.unmade: list[str] = []
-        """A line for each editor that made no image, once the run has ended."""
+        self.rows: list[dict[str, Any]] = []
+        """Rows of the manifest, once the run has ended."""
         self.missing: list[str] = []
         """Names of the images that have no row once the run has ended, because their row or a file was removed."""
         self._thread = ThreadPoolExecutor(1, "writer")
@@ -105,6 +99,8 @@ class InversionWriter(BasePredictionWriter):
             if trainer.is_global_zero:
                 done = self._take_over(pl_module, datamodule)
         finished, self.stamps = broadcast(done)
+        self.logged = len(finished)
+        log_settings(trainer.loggers, pl_module.settings)
         datamodule.exclude(finished)
         warn_of_renamed(datamodule.records, self.metrics)
         self.thumbnails = Thumbnails(self.folder, [record.file_name for record in datamodule.records])
@@ -152,6 +148,8 @@ class InversionWriter(BasePredictionWriter):
         """
         self._wait_until_written()
         self._written = self._thread.submit(self._write, prediction)
+        log_rows(trainer.loggers, [result.row for result in prediction], self.logged)
+        self.logged += len(prediction)
         if trainer.received_sigterm:
             self._wait_until_written()
             sys.exit(128 + signal.SIGTERM)
@@ -219,28 +217,18 @@ class InversionWriter(BasePredictionWriter):
             records = trainer.datamodule.records  # type: ignore[attr-defined]
             self.missing = [record.file_name for record in records if record.file_name not in names]
         self.summary = summarize(rows, self.metrics)
-        self.failed = [row for row in rows if row["status"] == "failed"]
-        self.unmade = unmade_edits(rows)
+        self.rows = rows
         original = partial(self.thumbnails.read, original=trainer.datamodule.original)  # type: ignore[attr-defined]
         sheet = contact_sheet(rows, self.folder, original, [*pl_module.editors])
         with writing_to(self.folder):
             write_atomically(self.folder / SUMMARY, json.dumps(self.summary, indent=2).encode())
             write_atomically(self.folder / CONTACT_SHEET, to_png(sheet))
+        log_summary(trainer.loggers, self.summary, sheet, self.logged)
         unlock_folder(self.folder)
 
     def report(self) -> None:
-        """Prints the summary, failures, editors without edits, images without a result and the contact sheet."""
-        Console().print(as_table(self.summary, self.metrics))
-        for row in self.failed[:MAX_PRINTED_FAILURES]:
-            print(on_screen(f"failed: {row['file_name']}: {row['error']}"))
-        if len(self.failed) > MAX_PRINTED_FAILURES:
-            more = len(self.failed) - MAX_PRINTED_FAILURES
-            print(on_screen(f"failed: {more} more; {self.manifest.path} lists them all"))
-        for line in self.unmade:
-            print(on_screen(line))
-        if self.missing:
-            print(on_screen(f"no result: {listed(self.missing)}: rows or files are gone; run the same command again"))
-        print(on_screen(f"contact sheet: {self.folder / CONTACT_SHEET}"))
+        """Prints what the run did, see `print_report`."""
+        print_report(self.folder, self.summary, self.metrics, self.rows, self.missing)
 
 
 def _inputs(datamodule: Any) -> tuple[Path | None, set[Path]]:

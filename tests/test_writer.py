@@ -63,7 +63,7 @@ def output(
 
 def test_every_file_has_its_documented_place(output: Output) -> None:
     good = ["fox.png", "sub/fox.jpg", "two words é 猫.png"]
-    expected = {"manifest.jsonl", "summary.json", "settings.json", "contact_sheet.png"}
+    expected = {"manifest.jsonl", "summary.json", "settings.json", "config.yaml", "contact_sheet.png"}
     expected |= {f"inversions/{name}.safetensors" for name in good}
     expected |= {f"reconstructions/{name}.png" for name in good}
     expected |= {"edits/PromptSwap/sub/fox.jpg.png"}

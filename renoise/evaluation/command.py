@@ -22,8 +22,8 @@ from renoise.evaluation.runs import MethodRun, run_method
 from renoise.evaluation.table_files import write_csv
 from renoise.evaluation.tables import RECONSTRUCTION, at_equal, image_rows, markdown, summary
 from renoise.metrics import EDIT_METRICS, METRICS, make_edit_metrics
+from renoise.outputs.edit_outcomes import edit_outcomes, reasons
 from renoise.outputs.resume import listed
-from renoise.outputs.unmade_edits import unmade_edits
 from renoise.utils.files import write_atomically, writing_to
 from renoise.utils.launchers import is_first_process
 from renoise.utils.progress import show_progress
@@ -132,7 +132,7 @@ def _texts(options: Options, table: pd.DataFrame) -> Iterator[str]:
 
 
 def _problems(runs: Sequence[MethodRun]) -> Iterator[str]:
-    """Yields a line for each method with failed images, for each editor that made nothing, and about the data."""
+    """Yields a line for each method with failed images, for each editor that left images out, and about the data."""
     if len(runs[0].data.records) == 1:
         yield "one image: the tables have no standard deviations, and the figures no error bars"
     if isinstance(runs[0].data, PIEBenchDataModule):
@@ -144,7 +144,9 @@ def _problems(runs: Sequence[MethodRun]) -> Iterator[str]:
         failed = [row for row in rows if row["status"] == "failed"]
         if failed:
             yield f"{run.method.name}: {len(failed)} failed, such as {failed[0]['file_name']}: {failed[0]['error']}"
-        yield from (f"{run.method.name}: {line}" for line in unmade_edits(rows))
+        for editor, outcomes in edit_outcomes(rows).items():
+            if missing := outcomes.total() - outcomes["ok"]:
+                yield f"{run.method.name}: {outcomes['ok']} edits by {editor}, {missing} not made: {reasons(outcomes)}"
 
 
 def _is_square(record: ImageRecord) -> bool:

@@ -23,6 +23,7 @@ def quiet_libraries() -> None:
     """Hides messages of libraries that are not about the user's images, and prints `InputWarning` as one line."""
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the report of `--trainer.profiler`
     # It says which process ended before it ends the others.
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     for message in HIDDEN_WARNINGS:

@@ -154,7 +154,7 @@ def test_what_the_data_has_no_masks_and_no_texts_for_is_left_out_and_said(
     ended = evaluate(suite, root, tmp_path / "out")
     assert ended.status == 0, ended.err
     assert "the data set has no masks, so these columns are left out: background_psnr" in " ".join(ended.warnings)
-    assert "DDIM: no edits by PromptSwap" in ended.out
+    assert "DDIM: 0 edits by PromptSwap, 2 not made: the image has no edit_text" in ended.out
     assert "background" not in (tmp_path / "out/table.md").read_text()
 
 
