@@ -1,4 +1,4 @@
-"""The paper's ablation on the shipped models: `python -m benchmarks.ablation` writes the first part of docs/results.md.
+"""The paper's ablation on the shipped models: `python -m benchmarks.ablation` fills docs/ablation.md.
 
 It takes each preset apart: plain reversal of the sampler, more and more renoising iterations, averaging, edit
 regularization, noise correction.
@@ -170,7 +170,7 @@ def block(rows: Mapping[str, AblationRow]) -> str:
 def main(
     images: int = 64,
     presets: Sequence[str] = PRESETS,
-    page: Path = Path("docs/results.md"),
+    page: Path = Path("docs/ablation.md"),
     kept: Path = Path("out/ablation.jsonl"),
     classifier: str = "data/models/scene-classifier",
     strict_classifier: str = "data/models/strict-classifier",

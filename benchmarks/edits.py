@@ -1,4 +1,4 @@
-"""Editing methods over inversion methods: `python -m benchmarks.edits` writes the last part of docs/results.md.
+"""Editing methods over inversion methods: `python -m benchmarks.edits` writes docs/editing.md.
 
 Every pair swaps the animals of unseen scenes at several guidances. The page gets a table and a figure per suite,
 docs/edits.csv every point.
@@ -103,7 +103,7 @@ class Bench:
 def main(
     images: int = 64,
     suites: Sequence[str] = tuple(SUITES),
-    page: Path = Path("docs/results.md"),
+    page: Path = Path("docs/editing.md"),
     kept: Path = Path("out/edits.jsonl"),
     classifier: str = "data/models/scene-classifier",
     strict_classifier: str = "data/models/strict-classifier",

@@ -31,7 +31,7 @@ class SuiteRun:
     """One suite on one shipped model.
 
     Args:
-        suite: Its name.
+        suite: Its name, or its file below the checkout.
         preset: The preset whose checkpoint and settings it takes, on its shipped model.
         metrics: Names of the metrics.
         edits: Whether its edits are measured, by the judges of the miniature world too.
@@ -79,6 +79,9 @@ RUNS = {
     "table 2": SuiteRun("renoise_table2", "sdxl_turbo", edits=True, pictures={"comparison.png": "table2.jpg"}),
     "calls": SuiteRun(
         "renoise_calls", "sdxl_turbo", options=("--compare_at", "nfe=20"), pictures={"over_nfe.png": "over_nfe.png"}
+    ),
+    "figure 4": SuiteRun(
+        "benchmarks/suites/figure4.yaml", "sd14", edits=True, pictures={"comparison.png": "figure4.jpg"}
     ),
     "figure 6": SuiteRun("renoise_figure6", "sdxl_turbo", edits=True, pictures={"comparison.png": "figure6.jpg"}),
     "figure 7": SuiteRun("renoise_figure7", "sdxl"),

@@ -1,13 +1,14 @@
-"""Draws the sample images in `data/images`: `python -m tiny_models.samples`.
+"""Draws the sample images in `data/images` and `data/photographs`: `python -m tiny_models.samples`.
 
-They are sixteen unseen scenes, one of each subject, whose edits have a known correct result, and four photographs. The
-photographs are part of scikit-image. `data/images/LICENSES.md` names their authors.
+`data/images` has sixteen unseen scenes, one of each subject, whose edits have a known correct result.
+`data/photographs` has four photographs, which the shipped models cannot draw. They are part of scikit-image;
+`LICENSES.md` there names their authors.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import NamedTuple
@@ -57,20 +58,24 @@ def sample_photographs() -> Iterator[Image.Image]:
             yield ImageOps.fit(image.convert("RGB"), (PHOTOGRAPH_SIZE,) * 2, Image.Resampling.LANCZOS)
 
 
-def samples() -> Iterator[tuple[dict[str, str], Image.Image]]:
-    """Yields each sample's row of `metadata.jsonl` and its image."""
+def scene_samples() -> Iterator[tuple[dict[str, str], Image.Image]]:
+    """Yields each scene's row of `metadata.jsonl` and its image."""
     for number, (scene, edited) in enumerate(zip(sample_scenes(), edited_sample_scenes(), strict=True)):
         file_name = f"scenes/{number:02d}-{scene.subject}.png"
         yield {"file_name": file_name, "text": scene.caption, "edit_text": edited.caption}, scene.draw()
+
+
+def photograph_samples() -> Iterator[tuple[dict[str, str], Image.Image]]:
+    """Yields the same of each photograph."""
     for photograph, image in zip(PHOTOGRAPHS, sample_photographs(), strict=True):
-        file_name = f"photographs/{Path(photograph.source).stem}.jpg"
+        file_name = f"{Path(photograph.source).stem}.jpg"
         yield {"file_name": file_name, "text": photograph.text, "edit_text": photograph.edit_text}, image
 
 
-def write_samples(folder: Path) -> None:
-    """Writes all samples and `metadata.jsonl` to `folder`."""
+def write_samples(folder: Path, samples: Iterable[tuple[dict[str, str], Image.Image]]) -> None:
+    """Writes samples and their `metadata.jsonl` to `folder`."""
     rows = []
-    for row, image in samples():
+    for row, image in samples:
         path = folder / row["file_name"]
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, quality=92, optimize=True)
@@ -79,4 +84,5 @@ def write_samples(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_samples(Path("data/images"))
+    write_samples(Path("data/images"), scene_samples())
+    write_samples(Path("data/photographs"), photograph_samples())

@@ -84,7 +84,7 @@ def read_image(
 
     Example:
         >>> from renoise.data import read_image
-        >>> read_image("data/images/photographs/coffee.jpg", 64).pixels.shape
+        >>> read_image("data/photographs/coffee.jpg", 64).pixels.shape
         torch.Size([3, 64, 64])
     """
     path_or_source = Path(source) if isinstance(source, str | PathLike) else source

@@ -60,7 +60,7 @@ class ImagesDataModule(Configurable, L.LightningDataModule, ABC):
         >>> class JPEGs(ImagesDataModule):
         ...     def find_records(self):
         ...         return [ImageRecord(path.name, path) for path in sorted(self.root.glob("*.jpg"))]
-        >>> data = JPEGs("data/images/photographs", resolution=64)
+        >>> data = JPEGs("data/photographs", resolution=64)
         >>> data.setup("predict")
         >>> data.records[0].file_name
         'astronaut.jpg'

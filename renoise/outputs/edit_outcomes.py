@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from renoise.utils.screen_text import on_screen
@@ -58,10 +58,13 @@ def as_table(outcomes: Mapping[str, Counter[str]]) -> Table:
     Args:
         outcomes: See `edit_outcomes`.
     """
-    table = Table(title="Edits")
-    for title, justify in (("editor", "left"), ("made", "right"), ("not made", "right"), ("because", "left")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table = Table("editor", Column("made", justify="right"), Column("not made", justify="right"), title="Edits")
+    is_complete = all(set(counts) == {"ok"} for counts in outcomes.values())
+    if not is_complete:
+        table.add_column("because")
     for editor, counts in outcomes.items():
-        made = counts["ok"]
-        table.add_row(Text(on_screen(editor)), str(made), str(counts.total() - made), Text(reasons(counts)))
+        cells: list[Text | str] = [Text(on_screen(editor)), str(counts["ok"]), str(counts.total() - counts["ok"])]
+        if not is_complete:
+            cells.append(Text(reasons(counts)))
+        table.add_row(*cells)
     return table

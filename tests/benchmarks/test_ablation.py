@@ -97,4 +97,4 @@ def test_variants_are_measured_on_the_model(tmp_path: Path, monkeypatch: pytest.
 
 def test_every_preset_has_a_place_in_the_page() -> None:
     for name in PRESETS:
-        check_block(REPOSITORY / "docs/results.md", name)
+        check_block(REPOSITORY / "docs/ablation.md", name)

@@ -42,7 +42,7 @@ def test_names_refer_to_different_settings(name: str) -> None:
 @each_suite
 def test_every_suite_has_a_place_in_the_page(name: str) -> None:
     for block in (f"edits {name}", f"costs {name}", "memory"):
-        check_block(REPOSITORY / "docs/results.md", block)
+        check_block(REPOSITORY / "docs/editing.md", block)
 
 
 def test_an_editor_is_read_from_a_configuration_with_some_options_changed() -> None:

@@ -1,4 +1,4 @@
-"""What the few-step presets show on the shipped models, on fewer scenes than docs/results.md."""
+"""What the few-step presets show on the shipped models, on fewer scenes than docs/ablation.md."""
 
 from __future__ import annotations
 

@@ -357,9 +357,7 @@ def test_damaged_bytes_raise_only_unreadable_image_errors(monkeypatch: pytest.Mo
 def test_a_large_photo_is_reduced_before_it_is_resized_and_looks_the_same(format: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    photo = (
-        Image.open("data/images/photographs/coffee.jpg").convert("RGB").resize((3300, 2200), Image.Resampling.BICUBIC)
-    )
+    photo = Image.open("data/photographs/coffee.jpg").convert("RGB").resize((3300, 2200), Image.Resampling.BICUBIC)
     noisy = Image.blend(photo, Image.effect_noise(photo.size, 60).convert("RGB"), 0.1)
     data = encode(noisy, format, exif=exif, **({"quality": 95} if format == "JPEG" else {"compress_level": 0}))
     plain = (

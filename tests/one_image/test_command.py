@@ -188,7 +188,7 @@ def test_the_default_is_the_preset_sdxl_turbo_fast(
 
 
 def test_a_photograph_and_a_miniature_model_are_warned_of(edit: Run) -> None:
-    run = edit(image=REPOSITORY / "data/images/photographs/chelsea.jpg")
+    run = edit(image=REPOSITORY / "data/photographs/chelsea.jpg")
     (told,) = run.warnings
     assert "this model draws 64×64: a miniature cannot draw photographs" in told
     assert "sixteen animals" in told
