@@ -13,10 +13,11 @@ def test_damage_is_of_many_kinds_and_the_reader_withstands_them_all(tmp_path: Pa
     rng, outcomes = random.Random(1), set()
     root = write_scenes(tmp_path / "scenes", 60, captions=False, suffixes=(".png", ".jpg", ".webp"))
     for path in sorted(root.iterdir()):
-        before = path.read_bytes()
+        before, size = path.read_bytes(), path.stat().st_size
         damage(path, rng)
         assert os.path.lexists(path)
-        assert not path.is_file() or path.read_bytes() != before or not os.access(path, os.R_OK)
+        if path.is_file() and path.stat().st_size == size:  # reading gigabytes of a bomb would take seconds
+            assert path.read_bytes() != before
         try:
             assert read_image(path, 32).pixels.isfinite().all()
             outcomes.add("read")

@@ -87,7 +87,11 @@ def test_proximal_keeps_exactly_the_largest_entries_of_each_image(seeds: list[in
         assert torch.equal(found_entries, expected)
 
 
-@given(seed=st.integers(0, 10**6), quantile=st.floats(0, 1, exclude_max=True), scale=st.floats(0, 1))
+# Not smaller scales: subnormal float32 numbers are so coarse that the threshold is rounded to an entry.
+SCALES = st.just(0.0) | st.floats(1e-30, 1)
+
+
+@given(seed=st.integers(0, 10**6), quantile=st.floats(0, 1, exclude_max=True), scale=SCALES)
 def test_proximal_keeps_the_entries_above_numpys_quantile(seed: int, quantile: float, scale: float) -> None:
     difference = scale * distinct(seed)[None]
     sizes = difference.abs().double()
