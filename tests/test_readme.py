@@ -58,7 +58,7 @@ def test_every_predict_command_of_the_readme_runs(
         smaller["--model.checkpoint"] = str(stable_diffusion)
     smaller |= {
         "--data.root": str(photos),
-        "--data.resolution": "64",
+        "--data.resolution": "32",
         "--model.num_inference_steps": "2",
         "--trainer.default_root_dir": str(tmp_path / "out"),
         "--trainer.devices": "1",  # tests/test_many_processes.py has several
@@ -149,9 +149,9 @@ def test_every_command_of_the_guide_to_one_picture_runs(
         cat.convert("RGB").save("cat.jpg")
         Image.new("L", cat.size, "white").save("mask.png")
     for command in commands_of("docs/edit.md", "edit", "predict"):
-        smaller = ["--data.resolution=64"] if command[0] == "predict" else []
-        run = run_cli(*command, *smaller)
+        run = run_cli(*command, "--data.resolution=32" if command[0] == "predict" else "--resolution=32")
         assert (run.status, run.warnings) == (0, []), (command, run.err)
-    assert run_cli("edit", "cat.jpg", "a cat on a sofa", "a pig on a sofa").out.count("kept from an earlier edit") == 1
+    run = run_cli("edit", "cat.jpg", "a cat on a sofa", "a pig on a sofa", "--resolution=32")
+    assert run.out.count("kept from an earlier edit") == 1
     (row,) = Manifest(Path("out/cat")).read()
     assert (row["prompt"], row["edit_prompt"]) == ("a cat on a sofa", "a dog on a sofa")

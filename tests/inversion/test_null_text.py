@@ -203,10 +203,10 @@ def test_networks_in_half_precision_reconstruct_as_well(
 ) -> None:
     errors = []
     for network, iterations in ((model, 1), (model, 8), (load_model(str(tiny_sd)).to(dtype), 8)):
-        inversion = optimized(network, latents, 2, iterations=iterations, tolerance=NEVER)
+        inversion = optimized(network, latents[:1], 2, iterations=iterations, tolerance=NEVER)
         assert inversion.null_embeddings is not None
         assert inversion.null_embeddings.dtype == network.dtype
-        errors.append(float((sample(network, inversion) - latents).square().mean()))
+        errors.append(float((sample(network, inversion) - latents[:1]).square().mean()))
     assert errors[1] < 0.9 * errors[0]
     assert errors[2] == pytest.approx(errors[1], rel=0.05)
 

@@ -96,9 +96,9 @@ def test_every_image_takes_its_whole_budget_and_not_one_call_more(
 
 
 @torch.no_grad()
-def test_a_tolerance_leaves_the_rest_of_a_budget_unspent(model: DiffusionModel, latents: torch.Tensor) -> None:
+def test_a_tolerance_leaves_the_rest_of_a_budget_unspent(model: DiffusionModel) -> None:
     method = ReNoise(warm_start=True, solver=Anderson(), tolerance=1e-2, max_nfe=100)
-    inversion = invert(method, model, latents, schedule(model, 10, DDIMScheduler))
+    inversion = invert(method, model, encode(model, SCENES), schedule(model, 10, DDIMScheduler))
     assert inversion.converged is not None
     assert bool(inversion.converged.all())
     assert int(inversion.nfe.max()) < 60

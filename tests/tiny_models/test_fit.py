@@ -23,7 +23,7 @@ from tiny_models.scenes import COLORS, SUBJECTS
 
 CONFIGS = Path(__file__).parents[2] / "configs/tiny_models"
 MODELS = Path(__file__).parents[2] / "data/models"
-TINY = ["--data.init_args.scenes=12", "--data.init_args.validation_scenes=2", "--data.init_args.batch_size=4"]
+TINY = ["--data.init_args.scenes=6", "--data.init_args.validation_scenes=2", "--data.init_args.batch_size=2"]
 TINY_PAIRS = [
     *("--data.init_args.pairs=4", "--data.init_args.validation_pairs=2", "--data.init_args.batch_size=2"),
     "--data.init_args.num_inference_steps=2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,43 @@ SCENES = Path("data/images/scenes")
 FIGURES = ["averages", "cosines", "increments", "jacobian", "toy"]
 
 
-@pytest.fixture(autouse=True)
-def fewer_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def fewer_calls() -> Iterator[None]:
     """Few iterations and rough norms are enough here; test_figures.py has the figures."""
-    monkeypatch.setattr(suite, "ITERATIONS", 2)
-    monkeypatch.setattr(increments, "NORMS_AT", (0, 2))
-    monkeypatch.setattr(increments, "REFERENCE_CALLS", 4)
-    monkeypatch.setattr(figures, "save", lambda figure, path: path.with_suffix(".png").touch())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "ITERATIONS", 2)
+        patch.setattr(increments, "NORMS_AT", (0, 2))
+        patch.setattr(increments, "REFERENCE_CALLS", 4)
+        patch.setattr(figures, "save", lambda figure, path: path.with_suffix(".png").touch())
+        yield
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of three small images."""
-    folder = tmp_path / "photos"
+def write_photos(folder: Path) -> Path:
+    """Fills a folder with three images."""
     folder.mkdir()
     for name in ("00-cat.png", "01-dog.png", "02-fox.png"):
         shutil.copy(SCENES / name, folder)
         os.utime(folder / name, (0, 0))
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images of a test's own."""
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three images that no test changes."""
+    return write_photos(tmp_path_factory.mktemp("shared") / "photos")
+
+
+@pytest.fixture(scope="module")
+def whole(shared_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run over them that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    evaluate_convergence(options(shared_photos), folder)
     return folder
 
 
@@ -50,40 +71,35 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_run_writes_tables_figures_and_a_page_and_a_second_one_the_same_bytes(photos: Path, tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        evaluate_convergence(options(photos), tmp_path / name)
-    files = contents(tmp_path / "first")
-    assert files == contents(tmp_path / "second")
+def test_a_run_writes_tables_figures_and_a_page(shared_photos: Path, whole: Path) -> None:
+    files = contents(whole)
     expected = {f"{name}.png" for name in FIGURES}
     expected |= {"convergence.csv", "jacobian.csv", "convergence.md", "evaluation.json", "measurements.jsonl"}
     assert set(files) == expected
-    table = pd.read_csv(tmp_path / "first/convergence.csv")
+    table = pd.read_csv(whole / "convergence.csv")
     assert len(table) == 3 * 2 * 3
-    assert set(table["image"]) == {path.name for path in photos.iterdir()}
+    assert set(table["image"]) == {path.name for path in shared_photos.iterdir()}
     assert (table["increment"] > 0).all()
-    norms = pd.read_csv(tmp_path / "first/jacobian.csv")
+    norms = pd.read_csv(whole / "jacobian.csv")
     assert len(norms) == 3 * 2 * 2
     assert (norms["norm"] > 0).all()
-    page = (tmp_path / "first/convergence.md").read_text()
+    page = (whole / "convergence.md").read_text()
     assert "3 images" in page
     assert "±" in page
 
 
-def test_the_table_has_what_the_solver_records(photos: Path, tmp_path: Path) -> None:
-    evaluate_convergence(options(photos), tmp_path / "out")
-    table = pd.read_csv(tmp_path / "out/convergence.csv")
+def test_the_table_has_what_the_solver_records(shared_photos: Path, whole: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(whole / "convergence.csv")
     last = table[table["k"] == 2].groupby("image")["residual"].max()
     run = [f"--trainer.default_root_dir={tmp_path / 'run'}", "--model.inversion.iterations=2"]
-    predict(["predict", *options(photos, *run)])
+    predict(["predict", *options(shared_photos, *run)])
     rows = [json.loads(each) for each in (tmp_path / "run/manifest.jsonl").read_text().splitlines()]
     assert last.to_dict() == pytest.approx({row["file_name"]: row["residual"] for row in rows}, rel=1e-5)
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate_convergence(options(photos), tmp_path / "whole")
     measured: list[list[str]] = []
     measure = ConvergenceModule.measure
 
@@ -95,7 +111,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
 
     monkeypatch.setattr(ConvergenceModule, "measure", killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        evaluate_convergence(options(photos), tmp_path / "killed")
+        evaluate_convergence(options(shared_photos), tmp_path / "killed")
     assert measured == [["00-cat.png", "01-dog.png"]]
 
     def counted(module: ConvergenceModule, batch: Any, *more: Any) -> Any:
@@ -103,10 +119,10 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
         return measure(module, batch, *more)
 
     monkeypatch.setattr(ConvergenceModule, "measure", counted)
-    evaluate_convergence(options(photos), tmp_path / "killed")
-    evaluate_convergence(options(photos), tmp_path / "killed")
+    evaluate_convergence(options(shared_photos), tmp_path / "killed")
+    evaluate_convergence(options(shared_photos), tmp_path / "killed")
     assert measured == [["00-cat.png", "01-dog.png"], ["02-fox.png"]]
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "killed") == contents(whole)
 
 
 @pytest.mark.parametrize(
@@ -154,11 +170,13 @@ def test_one_image_has_no_standard_deviations_which_is_said_once(
 def test_a_network_without_derivatives_has_no_norms_which_is_said_once_and_the_rest_is_measured(
     photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    for name in ("01-dog.png", "02-fox.png"):
+        (photos / name).unlink()
     evaluate_convergence(options(photos, "--model.layerwise_casting=true"), tmp_path / "out")
     output = capfd.readouterr().out
     assert output.count("the norms of the Jacobian are left out, because the network has no derivatives here") == 1
     assert not (tmp_path / "out/jacobian.csv").exists()
-    assert len(pd.read_csv(tmp_path / "out/convergence.csv")) == 3 * 2 * 3
+    assert len(pd.read_csv(tmp_path / "out/convergence.csv")) == 2 * 3
     assert "Jacobian norm" not in (tmp_path / "out/convergence.md").read_text()
 
 
