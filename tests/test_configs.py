@@ -42,7 +42,9 @@ def read(path: Path) -> dict[str, Any]:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-RUNS = [path for path in CONFIGS if path.parent.name != "presets" or not (path.parents[1] / "tiny" / path.name).exists()]
+RUNS = [
+    path for path in CONFIGS if path.parent.name != "presets" or not (path.parents[1] / "tiny" / path.name).exists()
+]
 """A preset that has an overlay runs with it."""
 
 

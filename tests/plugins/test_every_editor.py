@@ -21,6 +21,7 @@ from renoise.inversion.ddim import DDIM
 from renoise.inversion.direct import DirectInversion
 from renoise.inversion.edit_friendly import EditFriendlyInversion
 from renoise.inversion.null_text import NullTextInversion
+from renoise.inversion.null_text_optimization import NullTextOptimization
 from renoise.inversion.pix2pix_zero import Pix2PixZeroInversion
 from renoise.inversion.renoise import ReNoise
 from renoise.inversion.sampling import sample
@@ -35,7 +36,7 @@ METHODS = [
     DDIM(CORRECTION),
     Pix2PixZeroInversion(noise_correction=CORRECTION),
     EditFriendlyInversion(iterations=2),
-    NullTextInversion(path=DDIM(CORRECTION)),
+    NullTextInversion(NullTextOptimization(iterations=2), DDIM(CORRECTION)),
     DirectInversion(DDIM(CORRECTION)),
 ]
 
@@ -43,7 +44,8 @@ every_editor = pytest.mark.parametrize("name", EDITORS)
 
 
 def make_editor(name: str, **options: Any) -> PromptEditor:
-    editor = load_editors()[name](**options)
+    few = {"iterations": 2} if name == "NullText" else {}
+    editor = load_editors()[name](**few | options)
     assert isinstance(editor, PromptEditor)
     return editor
 
