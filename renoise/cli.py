@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
+from renoise.demo.options import parse_demo
 from renoise.errors import InputError
 from renoise.one_image.options import parse_edit, parse_invert
 from renoise.presets import describe_presets, preset_path
@@ -29,6 +30,7 @@ edits the photograph. For example:
 COMMANDS = {
     "edit": "Edit one picture.",
     "invert": "Invert one picture.",
+    "demo": "Show a page in the browser to invert and edit pictures.",
     "predict": "Invert, reconstruct and edit the images of a data set.",
     "evaluate": "Compare inversions and editing methods, as tables and figures.",
     "advise": "Try settings on a few images, and say which ones your model needs.",
@@ -56,6 +58,8 @@ def main(args: list[str] | None = None) -> None:
             _edit(args)
         elif command == ["invert"]:
             _invert(args)
+        elif command == ["demo"]:
+            _demo(args)
         elif command == ["advise"]:
             _advise(args)
         else:
@@ -141,6 +145,16 @@ def _invert(args: list[str] | None) -> None:
     with status("starting …"), without_collection():
         from renoise.one_image.command import invert
     invert(options)
+
+
+def _demo(args: list[str] | None) -> None:
+    options = parse_demo((sys.argv[1:] if args is None else args)[1:])
+    with status("starting …"), without_collection():
+        from renoise.demo.extra import require_extra
+
+        require_extra()
+        from renoise.demo.command import demo
+    demo(options)
 
 
 def _advise(args: list[str] | None) -> None:

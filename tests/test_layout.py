@@ -44,8 +44,9 @@ ALLOWED = {
     "progress_bar": set(),
     "predict": RUNS | {"module", "writer", "parser", "help", "progress_bar", "config_file"},
     "one_image": RUNS,
+    "demo": RUNS | {"one_image"},
     "evaluation": RUNS | {"module", "writer", "predict"},
-    "cli": {"errors", "utils", "presets", "predict", "one_image", "evaluation"},
+    "cli": {"errors", "utils", "presets", "predict", "one_image", "evaluation", "demo"},
     "__main__": {"cli"},
 }
 """Each package or module of `renoise`, and those that it may import."""

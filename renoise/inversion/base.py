@@ -42,6 +42,8 @@ class Inversion:
         nfe: Number of function evaluations that each image took, int64 [B].
         residual: Largest residual over the steps that were solved, [B], see `Solution.residual`. None where the method
             solves no equation.
+        step_residuals: Residual of every step of the inversion, noisiest first, [N, B]; NaN where a step was drawn and
+            not solved. None as `residual`.
         converged: Whether every step reached the tolerance, bool [B]. None where no tolerance was given.
         fell_back: Whether an accelerated solver had to renoise plainly in any step, bool [B]. None for other solvers.
         failures: What went wrong, by position in the batch.
@@ -70,6 +72,7 @@ class Inversion:
     noise: torch.Tensor | None = None
     nfe: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     residual: torch.Tensor | None = None
+    step_residuals: torch.Tensor | None = None
     converged: torch.Tensor | None = None
     fell_back: torch.Tensor | None = None
     failures: dict[int, str] = field(default_factory=dict)
@@ -90,6 +93,7 @@ class Inversion:
             noise=None if self.noise is None else self.noise[:, images],
             nfe=self.nfe[images],
             residual=None if self.residual is None else self.residual[images],
+            step_residuals=None if self.step_residuals is None else self.step_residuals[:, images],
             converged=None if self.converged is None else self.converged[images],
             fell_back=None if self.fell_back is None else self.fell_back[images],
             failures={new: self.failures[old] for new, old in enumerate(index) if old in self.failures},

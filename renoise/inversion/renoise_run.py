@@ -60,6 +60,7 @@ class RenoiseRun:
             noise,
             nfe=torch.zeros_like(self.everyone),
             residual=latents.new_zeros(len(latents)),
+            step_residuals=latents.new_full((len(schedule), len(latents)), torch.nan),
         )
 
     def regularize(self, regularization: EditRegularization) -> None:
@@ -89,6 +90,8 @@ class RenoiseRun:
         if self.warm_start is not None:
             self.warm_start.record(equation.step, equation.previous, solution.latents, equation.noise)
         assert inversion.residual is not None
+        assert inversion.step_residuals is not None
+        inversion.step_residuals[step_index] = solution.residual
         inversion.residual = torch.maximum(inversion.residual, solution.residual)
         if solution.converged is not None:
             before = True if inversion.converged is None else inversion.converged

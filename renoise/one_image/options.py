@@ -27,26 +27,35 @@ EPILOG = """The default is the preset {}, a download of about 14 GB. It may take
 
 
 @dataclass(frozen=True)
-class InvertOptions:
+class ModelOptions:
+    """Which model, and with which settings.
+
+    Args:
+        preset: Name of the preset.
+        model: A checkpoint in place of the preset's. None takes the preset's.
+        is_default: Whether neither of them was given.
+    """
+
+    preset: str
+    model: str | None
+    is_default: bool
+
+
+@dataclass(frozen=True)
+class InvertOptions(ModelOptions):
     """What both commands take.
 
     Args:
         image: The picture.
         text: What it shows. None has it captioned.
-        preset: Name of the preset.
-        model: A checkpoint in place of the preset's. None takes the preset's.
         resolution: Side in pixels of the square that the picture is brought to. None takes the model's.
         output: The output folder.
-        is_default: Whether neither a preset nor a model was given.
     """
 
     image: Path
     text: str | None
-    preset: str
-    model: str | None
     resolution: int | None
     output: Path
-    is_default: bool
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class EditOptions(InvertOptions):
     mask: Path | None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose messages are one line, with the nearest option."""
 
     def error(self, message: str) -> NoReturn:
@@ -108,8 +117,6 @@ def parse_edit(arguments: Sequence[str]) -> EditOptions:
         example = 'renoise edit cat.jpg "a cat on a sofa" "a dog on a sofa"'
         raise InputError(f"give a picture, its text and the text of the edit: {example}")
     *texts, edit_text = values.texts
-    if not edit_text.strip():
-        raise InputError("the text of the edit is empty; say what the picture is to show")
     shared = _shared(values, texts)
     check_texts(shared["text"], edit_text)
     return EditOptions(
@@ -123,22 +130,40 @@ def parse_edit(arguments: Sequence[str]) -> EditOptions:
 
 
 def check_texts(text: str | None, edit_text: str) -> None:
-    """Raises InputError where the text of the picture and that of the edit are the same."""
+    """Raises InputError where the text of the edit is empty, or the same as that of the picture."""
+    if not edit_text.strip():
+        raise InputError("the text of the edit is empty; say what the picture is to show")
     if text is not None and text.strip() == edit_text.strip():
         raise InputError(
             f"the picture and the edit have the same text, {edit_text.strip()!r}; there is nothing to edit"
         )
 
 
-def _parser(command: str, words: str, texts: str, description: str) -> _Parser:
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `ModelOptions` are read from."""
+    parser.add_argument("--preset", metavar="NAME", help="settings and model, see renoise presets")
+    models = f"checkpoint: a folder, file or hub id; settings of {PRESET_OF_MODELS} unless --preset says otherwise"
+    parser.add_argument("--model", metavar="CHECKPOINT", help=models)
+
+
+def read_model_options(values: argparse.Namespace) -> ModelOptions:
+    """Returns the options that `add_model_options` added.
+
+    Raises:
+        InputError: There is no such preset.
+    """
+    preset = values.preset or (DEFAULT_PRESET if values.model is None else PRESET_OF_MODELS)
+    preset_path(preset)
+    return ModelOptions(preset, values.model, is_default=values.preset is None and values.model is None)
+
+
+def _parser(command: str, words: str, texts: str, description: str) -> Parser:
     usage, epilog = f"renoise {command} {words} [options]", EPILOG.format(DEFAULT_PRESET)
-    parser = _Parser(usage=usage, description=description, epilog=epilog, allow_abbrev=False)
+    parser = Parser(usage=usage, description=description, epilog=epilog, allow_abbrev=False)
     add = parser.add_argument
     add("image", nargs="?", metavar="IMAGE", help="the picture")
     add("texts", nargs="*", metavar="TEXT", help=texts)
-    add("--preset", metavar="NAME", help="settings and model, see renoise presets")
-    models = f"checkpoint: a folder, file or hub id; settings of {PRESET_OF_MODELS} unless --preset says otherwise"
-    add("--model", metavar="CHECKPOINT", help=models)
+    add_model_options(parser)
     add("--resolution", type=int, metavar="PX", help="side of the square IMAGE is cropped to; default: the model's")
     add("-o", "--output", default=DEFAULT_OUTPUT, metavar="FOLDER", help=f"output folder; default: {DEFAULT_OUTPUT}")
     return parser
@@ -148,14 +173,10 @@ def _shared(values: argparse.Namespace, texts: Sequence[str]) -> dict[str, Any]:
     """Returns the arguments of `InvertOptions`."""
     if texts and not texts[0].strip():
         raise InputError("the text of the picture is empty; say what it shows, or leave it out to have it captioned")
-    preset = values.preset or (DEFAULT_PRESET if values.model is None else PRESET_OF_MODELS)
-    preset_path(preset)
     return {
+        **vars(read_model_options(values)),
         "image": Path(values.image).expanduser(),
         "text": texts[0].strip() if texts else None,
-        "preset": preset,
-        "model": values.model,
         "resolution": values.resolution,
         "output": Path(values.output).expanduser(),
-        "is_default": values.preset is None and values.model is None,
     }

@@ -81,6 +81,12 @@ def open_picture(path: Path, mask: Path | None = None) -> Picture:
         return Picture(path, content.sha256, size, read_mask(mask, size))
 
 
+def captioner_config(preset: str) -> CaptionerConfig | None:
+    """Returns the captioner of a preset. None if it has none."""
+    config = read_preset(preset).get("data", {}).get("init_args", {}).get("captioner")
+    return None if config is None else CaptionerConfig(**config)
+
+
 def caption(picture: Picture, preset: str, folder: Path) -> str:
     """Returns what a picture shows, by the captioner of a preset. It is kept in a file.
 
@@ -92,8 +98,8 @@ def caption(picture: Picture, preset: str, folder: Path) -> str:
     Raises:
         InputError: The preset has no captioner, or it is not on this machine.
     """
-    config = read_preset(preset).get("data", {}).get("init_args", {}).get("captioner")
-    checkpoint = "none in the preset" if config is None else config["checkpoint"]
+    config = captioner_config(preset)
+    checkpoint = "none in the preset" if config is None else config.checkpoint
     kept = folder / f"{picture.name}-{picture.sha256[:16]}.txt"
     if kept.exists():
         return kept.read_text(encoding="utf-8").strip()
@@ -103,7 +109,7 @@ def caption(picture: Picture, preset: str, folder: Path) -> str:
             f'picture shows: renoise edit {os.path.basename(picture.path)} "a cat on a sofa" "a dog on a sofa"'
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    (text,) = Captioner(CaptionerConfig(**config))(picture.pixels(512)[None].to(device))
+    (text,) = Captioner(config)(picture.pixels(512)[None].to(device))
     if not text:
         raise InputError(f"{checkpoint} found no text for {picture.path}; say what it shows")
     write_atomically(kept, text.encode())

@@ -14,7 +14,7 @@ from renoise.editing.base import Editor, EditRequest
 from renoise.editing.discovery import load_editors
 from renoise.editing.runner import check_needs
 from renoise.errors import InputError, InputWarning, prefixed
-from renoise.one_image.options import EditOptions, InvertOptions
+from renoise.one_image.options import EditOptions, InvertOptions, ModelOptions
 from renoise.one_image.picture import Picture
 from renoise.presets import instantiate, read_preset
 from renoise.utils.alternatives import did_you_mean
@@ -24,7 +24,7 @@ MINIATURE = 256
 """Models of fewer pixels are miniatures: no published model of photographs has fewer."""
 
 
-def load_pipeline(options: InvertOptions) -> InversionPipeline:
+def load_pipeline(options: ModelOptions) -> InversionPipeline:
     """Loads the model of the options, on the GPU if there is one.
 
     Raises:
@@ -38,6 +38,30 @@ def load_pipeline(options: InvertOptions) -> InversionPipeline:
         raise InputError(f"{error}{advice if options.is_default else ''}") from error
 
 
+def note_on_text(pipeline: InversionPipeline, text: str) -> str | None:
+    """Returns what the user should know about a text that is too long for the text encoder. None where it is not."""
+    cut = pipeline.model.split_prompt(text)[1]
+    return f"a text is longer than the text encoder takes; cut off: {cut!r}" if cut else None
+
+
+def note_on_picture(pipeline: InversionPipeline, picture: Picture) -> str | None:
+    """Returns what the user should know about a picture that a miniature model cannot draw. None where it may."""
+    own = pipeline.model.default_resolution
+    if own >= MINIATURE or min(picture.size) < 2 * own:
+        return None
+    height, width = picture.size
+    return (
+        f"{picture.path} has {width}×{height} pixels, and this model draws {own}×{own}: a miniature cannot draw "
+        "photographs. Those of this project know sixteen animals on patterned backgrounds (docs/tiny_models.md)"
+    )
+
+
+def warn(note: str | None) -> None:
+    """Warns of what a note says, if there is one."""
+    if note is not None:
+        warnings.warn(note, InputWarning, stacklevel=2)
+
+
 def choose_resolution(options: InvertOptions, pipeline: InversionPipeline, picture: Picture) -> int:
     """Returns the side in pixels of the square that the picture is brought to.
 
@@ -48,14 +72,7 @@ def choose_resolution(options: InvertOptions, pipeline: InversionPipeline, pictu
     side = own if options.resolution is None else options.resolution
     if side < multiple or side % multiple:
         raise InputError(f"resolution must be a positive multiple of {multiple}, got {side}; the model's own is {own}")
-    if own < MINIATURE and min(picture.size) >= 2 * own:
-        height, width = picture.size
-        warnings.warn(
-            f"{picture.path} has {width}×{height} pixels, and this model draws {own}×{own}: a miniature cannot draw "
-            "photographs. Those of this project know sixteen animals on patterned backgrounds (docs/tiny_models.md)",
-            InputWarning,
-            stacklevel=2,
-        )
+    warn(note_on_picture(pipeline, picture))
     return side
 
 

@@ -50,9 +50,13 @@ def show_progress(enabled: bool | None = None, bar: Bar = tqdm_bar) -> Iterator[
     """Shows a progress bar for every `track` inside the block, and the lines of `report`.
 
     Args:
-        enabled: Whether to show them; None shows them where stderr is a terminal.
+        enabled: Whether to show them; None leaves it to the block outside, and where there is none, shows them where
+            stderr is a terminal.
         bar: What shows the bar.
     """
+    outside = _bar.get()
+    if enabled is None and outside is not None:
+        bar, enabled = outside, True
     token = _bar.set(bar if (is_terminal() if enabled is None else enabled) else None)
     try:
         yield
