@@ -1,8 +1,8 @@
 """Lists the packages of the wheel; everything else is in pyproject.toml.
 
 pyproject.toml can find packages only in folders of the same name. `plugins/` is installed as `renoise_plugins`,
-`configs/presets/` as `renoise_presets`, `configs/suites/` as `renoise_suites` and `data/images/` as `renoise_samples`, so
-they are found here.
+`configs/presets/` as `renoise_presets`, `configs/suites/` as `renoise_suites` and `data/images/` as `renoise_samples`,
+so they are found here.
 """
 
 from setuptools import find_packages, setup

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 200, 52, 12, 12, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 250, 48, 8, 10, 44
 """Of the image and its margins, in pixels."""
 MAX_LABELS = 5
 
@@ -36,8 +36,8 @@ def draw_curve(residuals: Sequence[float]) -> str:
 
     places = [(x(step), y(math.log10(value))) for step, value in points]
     parts = [_level(y(exponent), f"1e{exponent}") for exponent in _spread(low, high)]
-    parts += [_text(x(step), HEIGHT - 18, str(step)) for step in _spread(1, len(residuals))]
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, "step of the inversion, cleanest first"))
+    parts += [_text(x(step), HEIGHT - 26, str(step)) for step in _spread(1, len(residuals))]
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "step of the inversion, cleanest first"))
     parts.append(f'<polyline class="curve" points="{" ".join(f"{left:.1f},{top:.1f}" for left, top in places)}"/>')
     for (step, value), (left, top) in zip(points, places, strict=True):
         title = escape(f"step {step}: {value:.1e}")

@@ -11,17 +11,26 @@ from renoise.data.resizing import crop_box
 from renoise.errors import InputError
 
 LEAST_CANVAS = 320
-"""Squares smaller than this many pixels are enlarged by a whole number to be drawn on."""
+"""Squares smaller than about this many pixels are enlarged by a whole number to be drawn on."""
+
+
+def canvas_side(side: int) -> int:
+    """Returns the side of the square that is drawn on, in pixels.
+
+    Args:
+        side: That of the picture's middle square, at the model's resolution.
+    """
+    return side * max(1, round(LEAST_CANVAS / side))
 
 
 def enlarged(square: Image.Image) -> Image.Image:
-    """Returns a square picture in the size that it is drawn on in.
+    """Returns the middle square of a picture in the size that it is drawn on in.
 
     Args:
-        square: The middle square of a picture, at the model's resolution.
+        square: The middle square, at the model's resolution.
     """
-    scale = max(1, round(LEAST_CANVAS / square.width))
-    return square.resize((scale * square.width, scale * square.height), Image.Resampling.NEAREST)
+    side = canvas_side(square.width)
+    return square.resize((side, side), Image.Resampling.NEAREST)
 
 
 def mask_from_layers(layers: Sequence[Image.Image], side: int, picture_size: tuple[int, int]) -> Image.Image | None:

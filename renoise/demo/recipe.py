@@ -64,7 +64,8 @@ def python_of_edit(options: EditOptions, editor: str, init_args: dict[str, Any],
         init_args: Its options.
         name: Name of the file of the edit.
     """
-    setting = {"class_path": editor, "init_args": init_args}
+    given = {option: value for option, value in init_args.items() if value is not None}
+    setting = {"class_path": editor, "init_args": given}
     code = (
         f"\neditor = renoise.instantiate(renoise.Editor, {setting!r})\n"
         f"(edited,) = inversion.edit({options.edit_text!r}, editor=editor)\n"

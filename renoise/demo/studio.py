@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from renoise.api.pipeline import InversionPipeline
+from renoise.demo.drawn_mask import canvas_side
 from renoise.demo.samples import Sample, samples
 from renoise.demo.turns import Turns
 from renoise.editing.base import EditRequest
@@ -64,6 +65,11 @@ class Studio:
         self.editors = editor_choices(self.shown, pipeline)
         if not self.editors:
             raise InputError(f"preset: no editing method that takes a text works with {options.preset}")
+
+    @property
+    def canvas(self) -> int:
+        """Side in pixels of the square that masks are drawn on."""
+        return canvas_side(self.side)
 
     @property
     def is_miniature(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 
@@ -16,8 +17,8 @@ from renoise.utils.progress import show_progress
 Result = TypeVar("Result")
 MAX_SECONDS = 600.0
 """How long one task may take."""
-WAIT = 0.1
-"""Seconds between two looks at whether a task that waits was stopped."""
+LOOK = 0.5
+"""Seconds after which a task that waits looks whether it was stopped, and after which its progress is told again."""
 
 
 class StoppedError(Exception):
@@ -64,7 +65,7 @@ class Turns:
         self._model = Lock()
 
     def run(self, work: Callable[[], Result], task: Task) -> Generator[Progress, None, Result]:
-        """Runs a task as soon as the model is free, and yields how far it is.
+        """Runs a task as soon as the model is free, and yields how far it is: after each step, and while it waits.
 
         The task ends between two steps once `task.stop` is set. Closing the generator sets it.
 
@@ -88,16 +89,23 @@ class Turns:
             updates.put(None)
 
         Thread(target=run, daemon=True).start()
+        update: Progress | None = Progress("waiting for the model", 0, 0)
         try:
-            while (update := updates.get()) is not None:
+            while update is not None:
                 yield update
+                with suppress(Empty):
+                    update = updates.get(timeout=LOOK)
+                    while (
+                        update is not None and not updates.empty()
+                    ):  # of steps that are faster than the page, the last
+                        update = updates.get()
         finally:
             task.stop.set()
         return outcome.result()
 
     def _with_model(self, work: Callable[[], Result], updates: SimpleQueue[Progress | None], stop: Event) -> Result:
         """Waits until the model is free, and works."""
-        while not self._model.acquire(timeout=WAIT):
+        while not self._model.acquire(timeout=LOOK):
             _check(stop)
         try:
             _check(stop)

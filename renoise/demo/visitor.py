@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from PIL import Image
 
-from renoise.demo.drawn_mask import enlarged, mask_from_layers
+from renoise.demo.drawn_mask import mask_from_layers
 from renoise.demo.studio import Studio, edit_options, invert_options
-from renoise.demo.turns import Progress, Task
+from renoise.demo.turns import Progress, StoppedError, Task
 from renoise.demo.work import Edit, EditForm, Work
 from renoise.editing.base import EditRequest
 from renoise.errors import InputError
@@ -43,13 +43,28 @@ class Visitor:
         self.studio = studio
         self.folder = folder
         self.work: Work | None = None
+        self.is_waiting = False
         self._task: Task | None = None
         self._lock = Lock()
 
     @property
     def is_busy(self) -> bool:
         """Whether a task of this visitor runs or waits for the model."""
-        return self._task is not None and not self._task.ended.is_set()
+        return self.is_waiting or (self._task is not None and not self._task.ended.is_set())
+
+    def wait(self) -> None:
+        """Notes that a task of this visitor is in the queue of the page."""
+        self.is_waiting = True
+
+    def begin(self) -> None:
+        """Ends the waiting.
+
+        Raises:
+            StoppedError: The visitor stopped it, or left.
+        """
+        if not self.is_waiting:
+            raise StoppedError
+        self.is_waiting = False
 
     def open(self, file: Path) -> None:
         """Takes a picture. What was made of an earlier one is forgotten, and a task on it is ended.
@@ -68,7 +83,7 @@ class Visitor:
         shutil.copyfile(file, copy)
         with self._without_folders(fresh):
             opened = open_picture(copy)
-        self._end_task()
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
         fresh.rename(self.folder)
         picture = Picture(self.folder / copy.name, opened.sha256, opened.size)
@@ -119,13 +134,15 @@ class Visitor:
         yield from self._run(lambda: self._edit(work, form))
 
     def stop(self) -> None:
-        """Ends the task that runs, after its step."""
+        """Ends the task that runs or waits. Returns when it has ended, which is after its step."""
+        self.is_waiting = False
         if self._task is not None:
             self._task.stop.set()
+            self._task.ended.wait()
 
     def leave(self) -> None:
         """Ends the task that runs, and removes the visitor's files."""
-        self._end_task()
+        self.stop()
         self.work = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -133,11 +150,6 @@ class Visitor:
         if self.work is None:
             raise InputError("choose a picture first")
         return self.work
-
-    def _end_task(self) -> None:
-        self.stop()
-        if self._task is not None:
-            self._task.ended.wait()
 
     def _run(self, work: Callable[[], Result]) -> Generator[Progress, None, Result]:
         """Runs a task of this visitor, of whom no other one runs."""
@@ -172,7 +184,7 @@ class Visitor:
             for name, value in (("guidance_scale", form.guidance_scale), ("strength", form.strength))
             if value is not None and value != getattr(choice, name)
         }
-        mask = mask_from_layers(form.layers, enlarged(work.square).width, work.picture.size)
+        mask = mask_from_layers(form.layers, self.studio.canvas, work.picture.size)
         if mask is not None:
             given["mask"] = Path(MASKS, f"{number}.png")
         options = edit_options(self.studio.shown, work.options.image, text, edit_text, choice.option, **given)
