@@ -11,6 +11,8 @@ from renoise.demo.studio import EditorChoice, Studio
 
 HEIGHT = 300
 """Of the pictures on the page, in pixels."""
+COLUMN = 250
+"""Least width of what stands beside each other, in pixels."""
 MAX_TEXT = 500
 """Letters of a text."""
 
@@ -53,29 +55,45 @@ class InversionStep:
         with gr.Row(visible=False) as self.results:
             self.original = _image("original", "original")
             self.reconstruction = _image("reconstruction", "reconstruction")
-            self.curve = gr.HTML(elem_id="curve")
+            self.curve = gr.HTML(min_width=COLUMN, elem_id="curve")
 
 
 class EditStep:
     """The edits: what is asked for, the one that is chosen, and all of them."""
 
     def __init__(self, studio: Studio) -> None:
-        _heading(3, "Edit it, as often as you like")
+        _heading(3, "Edit it")
         first = studio.editors[0]
         with gr.Row():
             self.edit_text = gr.Textbox(
-                label="What it is to show", placeholder="a dog on a sofa", max_length=MAX_TEXT, elem_id="edit-text"
+                label="What it is to show",
+                placeholder="a dog on a sofa",
+                max_length=MAX_TEXT,
+                min_width=COLUMN,
+                elem_id="edit-text",
             )
             names = [choice.name for choice in studio.editors]
             self.editor = gr.Dropdown(
-                names, value=first.name, label="Editor", info=view.explain(first), elem_id="editor"
+                names, value=first.name, label="Editor", info=view.explain(first), min_width=COLUMN, elem_id="editor"
             )
         with gr.Row():
             self.guidance_scale = gr.Slider(
-                1, 10, step=0.1, label="Guidance: more changes more", elem_id="guidance", **guidance_of(first)
+                1,
+                10,
+                step=0.1,
+                label="Guidance: more changes more",
+                min_width=COLUMN,
+                elem_id="guidance",
+                **guidance_of(first),
             )
             self.strength = gr.Slider(
-                0.01, 1, step=0.01, label="Strength: less keeps more", elem_id="strength", **strength_of(first)
+                0.01,
+                1,
+                step=0.01,
+                label="Strength: less keeps more",
+                min_width=COLUMN,
+                elem_id="strength",
+                **strength_of(first),
             )
         with gr.Accordion("Only a part: draw where the picture may change", open=False, elem_id="mask-part"):
             self.mask = gr.ImageEditor(
@@ -147,6 +165,7 @@ def _image(label: str, elem_id: str) -> Any:
     return gr.Image(
         label=label,
         height=HEIGHT,
+        min_width=COLUMN,
         format="png",
         interactive=False,
         buttons=[],

@@ -14,11 +14,17 @@ CSS = """
 .said.note, .said.error { padding: .5rem .7rem; border-radius: 6px; border-left: 4px solid; }
 .said.note { border-color: #d97706; background: rgba(217, 119, 6, .12); }
 .said.error { border-color: #dc2626; background: rgba(220, 38, 38, .12); }
-.said.running progress { width: 100%; height: .7rem; accent-color: var(--primary-600); }
+.said.running progress { width: 100%; height: .6rem; appearance: none; border: none; border-radius: 3px;
+  overflow: hidden; background: var(--border-color-primary); }
+.said.running progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.said.running progress::-webkit-progress-value { background: var(--primary-600); }
+.said.running progress::-moz-progress-bar { background: var(--primary-600); }
 .said.running p { margin: 0; }
+#notes:not(:has(p)) { display: none; }
 .shown img { width: 100%; height: 100%; object-fit: contain; }
 .strip .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 360px; overflow-y: auto; }
-.strip .grid-container { grid-template-columns: repeat(auto-fill, minmax(78px, 1fr)) !important; padding: 0 !important; }
+.strip .grid-container { grid-template-columns: repeat(auto-fill, minmax(78px, 1fr)) !important;
+  padding: 0 !important; }
 .strip img { width: 100%; height: 100%; object-fit: cover; }
 #history .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important; }
 #curve h3 { font-size: .95rem; margin: 0 0 .3rem; }

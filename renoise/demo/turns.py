@@ -93,12 +93,7 @@ class Turns:
         try:
             while update is not None:
                 yield update
-                with suppress(Empty):
-                    update = updates.get(timeout=LOOK)
-                    while (
-                        update is not None and not updates.empty()
-                    ):  # of steps that are faster than the page, the last
-                        update = updates.get()
+                update = _latest(updates, update)
         finally:
             task.stop.set()
         return outcome.result()
@@ -113,6 +108,16 @@ class Turns:
                 return work()
         finally:
             self._model.release()
+
+
+def _latest(updates: SimpleQueue[Progress | None], last: Progress) -> Progress | None:
+    """Returns the newest update, for steps may be faster than the page. None once the task has ended."""
+    update: Progress | None = last
+    with suppress(Empty):
+        update = updates.get(timeout=LOOK)
+        while update is not None:
+            update = updates.get_nowait()
+    return update
 
 
 def _check(stop: Event) -> None:

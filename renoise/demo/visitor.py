@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -31,8 +32,16 @@ EDITS, MASKS = "edits", "masks"
 """Folders of a visitor's files, beside the picture and the inversion."""
 
 
+class Kind(Enum):
+    """What a task on the model does."""
+
+    DESCRIBE = "describe"
+    INVERT = "invert"
+    EDIT = "edit"
+
+
 class Visitor:
-    """One visitor.
+    """One visitor. `last` is the kind of the task that runs, or ran last.
 
     Args:
         studio: What all visitors share.
@@ -43,18 +52,20 @@ class Visitor:
         self.studio = studio
         self.folder = folder
         self.work: Work | None = None
-        self.is_waiting = False
+        self.last = Kind.INVERT
+        self._waits = False
         self._task: Task | None = None
         self._lock = Lock()
 
     @property
     def is_busy(self) -> bool:
         """Whether a task of this visitor runs or waits for the model."""
-        return self.is_waiting or (self._task is not None and not self._task.ended.is_set())
+        return self._waits or (self._task is not None and not self._task.ended.is_set())
 
-    def wait(self) -> None:
+    def wait(self, kind: Kind) -> None:
         """Notes that a task of this visitor is in the queue of the page."""
-        self.is_waiting = True
+        self.last = kind
+        self._waits = True
 
     def begin(self) -> None:
         """Ends the waiting.
@@ -62,9 +73,9 @@ class Visitor:
         Raises:
             StoppedError: The visitor stopped it, or left.
         """
-        if not self.is_waiting:
+        if not self._waits:
             raise StoppedError
-        self.is_waiting = False
+        self._waits = False
 
     def open(self, file: Path) -> None:
         """Takes a picture. What was made of an earlier one is forgotten, and a task on it is ended.
@@ -135,7 +146,7 @@ class Visitor:
 
     def stop(self) -> None:
         """Ends the task that runs or waits. Returns when it has ended, which is after its step."""
-        self.is_waiting = False
+        self._waits = False
         if self._task is not None:
             self._task.stop.set()
             self._task.ended.wait()
@@ -182,7 +193,7 @@ class Visitor:
         given: dict[str, object] = {
             name: value
             for name, value in (("guidance_scale", form.guidance_scale), ("strength", form.strength))
-            if value is not None and value != getattr(choice, name)
+            if getattr(choice, name) not in (None, value)
         }
         mask = mask_from_layers(form.layers, self.studio.canvas, work.picture.size)
         if mask is not None:

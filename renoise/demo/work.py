@@ -20,15 +20,15 @@ class EditForm:
     Args:
         edit_text: What the picture is to show.
         editor: Name of the editing method.
-        guidance_scale: Of the edit. None takes the editor's.
-        strength: Share of the steps under the text. None takes the editor's.
+        guidance_scale: Of the edit, where the editor has one.
+        strength: Share of the steps under the text, where the editor has one.
         layers: What was drawn on the picture: only there it may change. Nothing means everywhere.
     """
 
     edit_text: str
     editor: str
-    guidance_scale: float | None = None
-    strength: float | None = None
+    guidance_scale: float
+    strength: float
     layers: Sequence[Image.Image] = ()
 
 
