@@ -55,7 +55,8 @@ class InversionStep:
         with gr.Row(visible=False) as self.results:
             self.original = _image("original", "original")
             self.reconstruction = _image("reconstruction", "reconstruction")
-            self.curve = gr.HTML(min_width=COLUMN, elem_id="curve")
+            with gr.Column(min_width=COLUMN):
+                self.curve = gr.HTML(elem_id="curve")
 
 
 class EditStep:
