@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -24,11 +23,9 @@ class Display:
 
     Args:
         studio: What all visitors share.
-        archives: Folder of the files that visitors download.
     """
 
-    def __init__(self, studio: Studio, archives: Path) -> None:
-        self.archives = archives
+    def __init__(self, studio: Studio) -> None:
         gr.HTML(view.header(studio), elem_id="header")
         self.picture = PictureStep(studio)
         self.inversion = InversionStep(studio)
@@ -94,7 +91,7 @@ class Display:
             self.edits.stop: gr.update(interactive=is_busy and edits),
         }
 
-    def _archive(self, visitor: Visitor) -> str:
-        path = self.archives / visitor.folder.name / "renoise.zip"
-        write_archive(visitor.folder, path)
-        return str(path)
+    @staticmethod
+    def _archive(visitor: Visitor) -> str:
+        write_archive(visitor.folder, visitor.archive)
+        return str(visitor.archive)

@@ -21,6 +21,8 @@ from renoise.demo.visitors import Visitors
 from renoise.demo.work import EditForm
 from renoise.errors import InputError
 
+NOW: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How events are handled that do not wait for the model."""
 STOPPED = "Stopped."
 BROKEN = "Something went wrong on the server. Its log says what."
 
@@ -30,24 +32,22 @@ class Page:
 
     Args:
         visitors: Who sees it.
-        archives: Folder of the files that visitors download.
     """
 
-    def __init__(self, visitors: Visitors, archives: Path) -> None:
+    def __init__(self, visitors: Visitors) -> None:
         self.visitors = visitors
         with gr.Blocks(title="ReNoise", analytics_enabled=False, delete_cache=(600, 3600)) as self.blocks:
-            self.display = Display(visitors.studio, archives)
+            self.display = Display(visitors.studio)
             self._connect()
 
     def _connect(self) -> None:
         display, every = self.display, self.display.components()
         picture, inversion, edits = display.picture, display.inversion, display.edits
-        now: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        picture.upload.upload(self.open_upload, picture.upload, every, **now)
-        picture.samples.select(self.open_sample, None, every, **now)
+        picture.upload.upload(self.open_upload, picture.upload, every, **NOW)
+        picture.samples.select(self.open_sample, None, every, **NOW)
         of_editor = [edits.editor, edits.guidance_scale, edits.strength]
-        edits.editor.change(self.choose_editor, edits.editor, of_editor, **now)
-        edits.history.select(self.choose_edit, None, every, **now)
+        edits.editor.change(self.choose_editor, edits.editor, of_editor, **NOW)
+        edits.history.select(self.choose_edit, None, every, **NOW)
         form = [edits.edit_text, edits.editor, edits.guidance_scale, edits.strength, edits.mask]
         on_model = [
             self._start(Kind.DESCRIBE, inversion.describe, self.describe, []),
@@ -55,7 +55,7 @@ class Page:
             self._start(Kind.EDIT, edits.start, self.edit, form),
         ]
         for stop in (inversion.stop, edits.stop):
-            stop.click(self.stop, None, every, cancels=on_model, **now)
+            stop.click(self.stop, None, every, cancels=on_model, **NOW)
         self.blocks.unload(self.leave)
 
     def _start(self, kind: Kind, button: Any, work: Callable[..., Any], inputs: list[Any]) -> Any:
@@ -67,8 +67,8 @@ class Page:
             return self.display.buttons(visitor)
 
         every = self.display.components()
-        waiting = button.click(wait, None, every, queue=False, show_progress="hidden", api_visibility="private")
-        return waiting.then(
+        waiting = button.click(wait, None, every, **NOW)
+        running = waiting.then(
             work,
             inputs,
             every,
@@ -78,6 +78,8 @@ class Page:
             concurrency_limit=1,
             api_visibility="private",
         )
+        running.failure(self.stop, None, every, **NOW)  # where too many wait already
+        return running
 
     def open_upload(self, file: str | None, request: gr.Request) -> Updates:
         """Takes the picture that was uploaded."""

@@ -88,7 +88,7 @@ def serving(studio: Studio, options: DemoOptions, folder: Path) -> Iterator[str]
     from renoise.demo.page import Page
     from renoise.demo.style import CSS, PIXELS
 
-    page = Page(Visitors(studio, folder / "visitors"), folder / "archives")
+    page = Page(Visitors(studio, folder / "visitors"))
     page.blocks.queue(max_size=MAX_WAITING)
     try:
         _, address, _ = page.blocks.launch(

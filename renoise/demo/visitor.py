@@ -62,6 +62,11 @@ class Visitor:
         """Whether a task of this visitor runs or waits for the model."""
         return self._waits or (self._task is not None and not self._task.ended.is_set())
 
+    @property
+    def archive(self) -> Path:
+        """The ZIP file of the visitor's files."""
+        return self.folder.with_name(f"{self.folder.name}.archive") / "renoise.zip"
+
     def wait(self, kind: Kind) -> None:
         """Notes that a task of this visitor is in the queue of the page."""
         self.last = kind
@@ -155,7 +160,8 @@ class Visitor:
         """Ends the task that runs, and removes the visitor's files."""
         self.stop()
         self.work = None
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.archive.parent):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _opened(self) -> Work:
         if self.work is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers.demo import REPOSITORY
 
 from renoise.demo.options import parse_demo
 from renoise.demo.server import check_address
@@ -71,3 +73,9 @@ def test_without_gradio_the_message_says_how_to_install_it(
     run = run_cli("demo")
     assert (run.status, run.err.count("\n")) == (2, 1)
     assert 'pip install "renoise[demo]"' in run.err
+
+
+def test_the_commands_of_the_guide_are_right() -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "docs/demo.md").read_text("utf-8"), re.DOTALL)
+    commands = re.findall(r"renoise demo(.*)$", "".join(blocks), re.MULTILINE)
+    assert [parse_demo(command.split()).preset for command in commands] == ["sd_fast", "sd_fast"]

@@ -96,6 +96,16 @@ def test_with_a_tolerance_each_image_stops_by_itself(model: DiffusionModel, late
     assert len(set(stopped.nfe.tolist())) > 1
 
 
+def test_the_residual_of_every_step_is_kept_and_the_largest_is_that_of_the_image(
+    model: DiffusionModel, latents: torch.Tensor
+) -> None:
+    inversion = inverter(model, 4, 1).invert(latents, *prompts_of(model, SCENES))
+    assert inversion.step_residuals is not None
+    assert inversion.step_residuals.shape == (4, len(SCENES))
+    assert torch.equal(inversion.step_residuals.amax(dim=0), inversion.residual)
+    assert torch.equal(inversion.select([3, 1]).step_residuals, inversion.step_residuals[:, [3, 1]])
+
+
 @torch.no_grad()
 def test_sampling_gives_the_same_latents_as_diffusers_own_pipeline(
     tiny_sd: Path, model: DiffusionModel, latents: torch.Tensor

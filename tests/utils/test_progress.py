@@ -70,3 +70,15 @@ def test_a_status_is_shown_on_a_terminal_and_wiped(
     with status("starting"):
         pass
     assert capsys.readouterr().err == "", "the first process says it"
+
+
+def test_an_inner_block_that_says_nothing_keeps_the_bar_of_the_outer_one() -> None:
+    seen: list[str] = []
+
+    def bar(items: Sequence[int], description: str) -> Iterator[int]:
+        seen.append(description)
+        yield from items
+
+    with show_progress(True, bar), show_progress():
+        assert list(track([1, 2], "inverting")) == [1, 2]
+    assert seen == ["inverting"]
