@@ -313,7 +313,7 @@ def test_an_unknown_command_is_answered_with_those_there_are(run_cli: Callable[.
     run = run_cli("fit")
     assert (run.status, run.err) == (
         2,
-        "error: there is no command 'fit'; there are edit, invert, predict, evaluate, advise, presets\n",
+        "error: there is no command 'fit'; there are edit, invert, demo, predict, evaluate, advise, presets\n",
     )
 
 

@@ -34,7 +34,7 @@ def test_editors_whose_needs_the_model_does_not_meet_cannot_be_chosen(tiny_sd: P
 def test_a_model_is_shown_without_the_folders_above_the_current_one(
     studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert studio.describe() == f"{MODEL}, preset sdxl_turbo_fast, 4 steps, 64×64 pixels, cpu"
+    assert studio.describe() == f"{MODEL}, preset sdxl_turbo_fast, 4 steps, 64×64 pixels, {studio.device}"
     monkeypatch.chdir(REPOSITORY)
     assert shown_path(str(REPOSITORY / MODEL)) == MODEL
     assert shown_path("stabilityai/sdxl-turbo") == "stabilityai/sdxl-turbo"
