@@ -57,6 +57,7 @@ class Studio:
         self.turns = turns or Turns()
         self.shown = ModelOptions(options.preset, shown_path(options.model), options.is_default)
         pipeline.settings |= {name: shown_path(pipeline.settings[name]) for name in PATHS}
+        pipeline.settings["checkpoint"] = self.shown.model or pipeline.settings["checkpoint"]
         pipeline.settings["textual_inversion"] = [shown_path(name) for name in pipeline.settings["textual_inversion"]]
         self.side = pipeline.model.default_resolution
         self.samples: list[Sample] = samples(self.is_miniature)

@@ -31,8 +31,8 @@ CSS = """
 .plot svg { width: 100%; height: auto; display: block; color: var(--body-text-color); }
 .plot text { font-size: 13px; fill: currentColor; }
 .plot line { stroke: currentColor; opacity: .2; }
-.plot .curve { fill: none; stroke: var(--primary-600); stroke-width: 2; }
-.plot circle { fill: var(--primary-600); }
+.plot .curve { fill: none; stroke: var(--primary-500); stroke-width: 2; }
+.plot circle { fill: var(--primary-500); }
 """
 PIXELS = """
 .shown img, .strip img { image-rendering: pixelated; }
