@@ -22,7 +22,8 @@ PACKAGES = {
     "renoise_plugins": "plugins",
     "renoise_presets": "configs/presets",
     "renoise_suites": "configs/suites",
-    "renoise_samples": "data/images",
+    "renoise_scenes": "data/images",
+    "renoise_photographs": "data/photographs",
 }
 """What the wheel installs, and the folder of the repository that it comes from."""
 PLUGIN_GROUPS = {
@@ -43,7 +44,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     tree = tmp_path_factory.mktemp("tree")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, tree)
-    for name in ("renoise", "plugins", "configs", "data/images", "benchmarks", "tiny_models", "tests"):
+    for name in (
+        "renoise",
+        "plugins",
+        "configs",
+        "data/images",
+        "data/photographs",
+        "benchmarks",
+        "tiny_models",
+        "tests",
+    ):
         shutil.copytree(REPOSITORY / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta; build_meta.build_wheel('wheel')"
     subprocess.run([sys.executable, "-c", build], cwd=tree, check=True, capture_output=True)

@@ -1,1 +1,1 @@
-"""The sample pictures, installed as the package `renoise_samples`: see `renoise demo`."""
+"""Sample pictures for the miniature models, installed as the package `renoise_scenes`: see `renoise demo`."""

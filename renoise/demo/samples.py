@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-PACKAGE = "renoise_samples"
-SCENES, PHOTOGRAPHS = "scenes", "photographs"
-"""Folders of samples: what the miniature models draw, and what full models draw."""
+SCENES, PHOTOGRAPHS = "renoise_scenes", "renoise_photographs"
+"""Packages of samples: what the miniature models draw, and what full models draw."""
 MAX_SAMPLES = 8
 
 
@@ -34,8 +33,7 @@ def samples(is_miniature: bool) -> list[Sample]:
     Args:
         is_miniature: Whether the model is one of the miniatures, which draw no photographs.
     """
-    folder = Path(str(files(PACKAGE)))
-    kind = SCENES if is_miniature else PHOTOGRAPHS
+    folder = Path(str(files(SCENES if is_miniature else PHOTOGRAPHS)))
     lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["file_name"].startswith(f"{kind}/")]
-    return [Sample(folder / row["file_name"], row["text"], row["edit_text"]) for row in rows[:MAX_SAMPLES]]
+    rows = [json.loads(line) for line in lines[:MAX_SAMPLES]]
+    return [Sample(folder / row["file_name"], row["text"], row["edit_text"]) for row in rows]

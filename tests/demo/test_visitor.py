@@ -257,7 +257,7 @@ def test_a_picture_named_like_a_folder_of_the_download_can_be_edited(
 
 
 def test_a_photograph_is_warned_of_without_a_path(visitor: Visitor) -> None:
-    visitor.open(REPOSITORY / "data/images/photographs/chelsea.jpg")
+    visitor.open(REPOSITORY / "data/photographs/chelsea.jpg")
     (note,) = work_of(visitor).notes
     assert note.startswith("chelsea.jpg has ")
     assert "a miniature cannot draw photographs" in note
