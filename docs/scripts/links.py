@@ -1,4 +1,7 @@
-"""Hook of mkdocs: links that leave `docs/` lead to the repository, so that the same pages work on GitHub and on the site."""
+"""Hook of mkdocs: turns links so that the same pages work on GitHub and on the site.
+
+Links that leave `docs/` lead to the repository, and links to notebooks to their pages.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,16 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Returns the page with its links out of `docs/` as addresses in the repository."""
+    """Returns the page with the links of the site."""
     folder = (DOCS / page.file.src_uri).parent
 
     def address(link: re.Match[str]) -> str:
         target = urlsplit(link.group())
         path = (folder / target.path).resolve()
-        if target.scheme or not target.path or path.is_relative_to(DOCS):
+        if target.scheme or not target.path:
             return link.group()
+        if path.is_relative_to(DOCS):
+            return link.group().replace(".ipynb", ".md")  # see notebook_pages.py
         kind = "tree" if path.is_dir() else "blob"
         anchor = f"#{target.fragment}" if target.fragment else ""
         return f"{repository_url()}/{kind}/main/{path.relative_to(REPOSITORY).as_posix()}{anchor}"

@@ -1,4 +1,4 @@
-"""Hook of mkdocs: shows the notebooks of `docs/notebooks/` as pages of the site, with the outputs that they were saved with."""
+"""Hook of mkdocs: shows the notebooks of `docs/notebooks/`, with their saved outputs, as pages of the site."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File
-
 from links import REPOSITORY, repository_url
+from mkdocs.structure.files import File
 
 NOTEBOOKS = REPOSITORY / "docs/notebooks"
 COLAB = "https://colab.research.google.com/github"
@@ -42,5 +41,5 @@ def page_of(path: Path) -> tuple[str, dict[str, bytes]]:
                 text = "".join(output.get("text") or data.get("text/plain", []))
                 parts.append(f"```text\n{text.rstrip()}\n```")
     colab = f"{COLAB}/{repository_url().removeprefix('https://github.com/')}/blob/main/docs/notebooks/{path.name}"
-    parts.insert(1, f"[Open in Colab]({colab}) · [Download the notebook]({path.name})")
+    parts.insert(1, f'[Open in Colab]({colab}) · <a href="{path.name}" download>Download the notebook</a>')
     return "\n\n".join(parts) + "\n", pictures

@@ -25,16 +25,16 @@ async def main(save: bool) -> None:
 async def run(path: Path, save: bool) -> None:
     """Runs one notebook, and prints how long it took."""
     started = time.perf_counter()
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=120, startup_timeout=120, resources={"metadata": {"path": str(NOTEBOOKS)}})
-    await client.async_execute()
+    notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+    folder = {"metadata": {"path": str(NOTEBOOKS)}}
+    await NotebookClient(notebook, timeout=120, startup_timeout=120, resources=folder).async_execute()
     print(f"{path.name}: {time.perf_counter() - started:.1f} s")
     if save:
         _save(notebook, path)
 
 
 def _save(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Writes the notebook with what its cells print and show, without progress bars and what differs from run to run."""
+    """Writes the notebook with what its cells print and show, without progress bars and times."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
@@ -44,7 +44,7 @@ def _save(notebook: nbformat.NotebookNode, path: Path) -> None:
                     output.data.pop("image/png", None)  # the same picture, ten times as large
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
-    nbformat.write(notebook, path)
+    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
 def _is_progress(output: nbformat.NotebookNode) -> bool:

@@ -1,6 +1,7 @@
-"""Draws the figures of docs/how_it_works.md from runs of the four-step model: `python docs/scripts/iteration.py`.
+"""Draws the figures of docs/how_it_works.md and docs/choose.md: `python docs/scripts/figures.py`, in a minute.
 
-`iteration.png` shows the estimates of each step, and `reconstructions.png` what they are worth. It takes half a minute.
+`iteration.png` shows the estimates of each step of the four-step model, `reconstructions.png` what they are worth, and
+`strength.jpg` what guidance and strength do to an edit by the 50-step model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PICTURE = REPOSITORY / "data/images/scenes/02-fox.png"
 PROMPT = "a fox on a dotted pink background"
 ITERATIONS = (0, 1, 2, 4, 9)
+GUIDANCES = (1, 1.5, 3)
+STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1)
+SIDE = 128
+"""Pixels of a picture in `strength.jpg`."""
 COLORS = ("#0072b2", "#009e73", "#d55e00", "#cc79a7")
 
 
@@ -30,7 +35,11 @@ class Recorder(renoise.Solver):
         self.residuals: dict[float, list[float]] = {}
 
     def solve(
-        self, equation: renoise.StepEquation, weights: Sequence[float], tolerance: float | None = None, stop: object = None
+        self,
+        equation: renoise.StepEquation,
+        weights: Sequence[float],
+        tolerance: float | None = None,
+        stop: object = None,
     ) -> renoise.Solution:
         """Renoises once for each weight; see `renoise.Solver.solve`."""
         index = torch.arange(len(equation.previous))
@@ -45,12 +54,13 @@ class Recorder(renoise.Solver):
 
 
 def main() -> None:
-    """Draws both figures."""
+    """Draws the figures."""
     model = renoise.load(REPOSITORY / "data/models/tiny-sdxl-turbo", preset="sdxl_turbo")
     recorder = Recorder()
     model.invert(PICTURE, PROMPT, inversion=renoise.ReNoise(iterations=29, solver=recorder))
     draw_iteration(recorder, REPOSITORY / "docs/iteration.png")
     draw_reconstructions(model, REPOSITORY / "docs/reconstructions.png")
+    draw_strengths(REPOSITORY / "docs/strength.jpg")
 
 
 def draw_iteration(recorder: Recorder, path: Path) -> None:
@@ -91,6 +101,20 @@ def draw_reconstructions(model: renoise.InversionPipeline, path: Path) -> None:
         axis.set_title(title, fontsize=10)
         axis.axis("off")
     figure.savefig(path, metadata={"Software": None})
+
+
+def draw_strengths(path: Path) -> None:
+    """Draws one picture's edits, a row for each guidance and a column for each strength."""
+    model = renoise.load(REPOSITORY / "data/models/tiny-sd", preset="sd_fast")
+    cat = REPOSITORY / "data/images/scenes/00-cat.png"
+    inverted = model.invert(cat, "a cat on a checkered green background", keep_trajectory=True)
+    sheet = Image.new("RGB", (SIDE * len(STRENGTHS), SIDE * len(GUIDANCES)))
+    for row, guidance_scale in enumerate(GUIDANCES):
+        for column, strength in enumerate(STRENGTHS):
+            target = "a dog on a checkered green background"
+            (edited,) = inverted.edit(target, guidance_scale=guidance_scale, strength=strength)
+            sheet.paste(edited.resize((SIDE, SIDE)), (SIDE * column, SIDE * row))
+    sheet.save(path, quality=90)
 
 
 def _in_plane(estimates: Sequence[torch.Tensor]) -> np.ndarray:
