@@ -18,7 +18,7 @@ from renoise.outputs.manifest import Manifest
 from renoise.presets import preset_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "docs/data_sets.md", "docs/metrics.md"]
+DOCUMENTS = ["README.md", "docs/data_sets.md", "docs/metrics.md", "docs/tour.md", "docs/trouble.md"]
 PROGRAM = re.compile(r"^ *(?:python train_like\.py|renoise) (predict .*)$", re.MULTILINE)
 
 
@@ -26,7 +26,7 @@ def predict_commands() -> list[str]:
     """Every `predict` command of a bash block, its continued lines joined, what comes before && left out."""
     text = "\n".join((REPOSITORY / name).read_text(encoding="utf-8") for name in DOCUMENTS)
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ").replace(" && ", "\n")
-    return [command for command in PROGRAM.findall(blocks) if "--help" not in command]
+    return [command for command in dict.fromkeys(PROGRAM.findall(blocks)) if "--help" not in command]
 
 
 @pytest.mark.parametrize("command", predict_commands())

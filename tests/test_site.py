@@ -71,6 +71,16 @@ def test_links_out_of_the_docs_lead_to_the_repository(links: ModuleType) -> None
     )
 
 
+def test_the_page_of_the_method_prints_what_it_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    page = (DOCS / "how_it_works.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(program, {})
+    assert f"```text\n{capsys.readouterr().out}```" in page
+
+
 @each_notebook
 def test_a_notebook_installs_from_the_repository_in_colab(path: Path, links: ModuleType) -> None:
     source = "".join(cells(path, "code")[0]["source"])

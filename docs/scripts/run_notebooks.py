@@ -27,7 +27,8 @@ async def run(path: Path, save: bool) -> None:
     started = time.perf_counter()
     notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
     folder = {"metadata": {"path": str(NOTEBOOKS)}}
-    await NotebookClient(notebook, timeout=120, startup_timeout=120, resources=folder).async_execute()
+    client = NotebookClient(notebook, timeout=120, startup_timeout=120, coalesce_streams=True, resources=folder)
+    await client.async_execute()
     print(f"{path.name}: {time.perf_counter() - started:.1f} s")
     if save:
         _save(notebook, path)
