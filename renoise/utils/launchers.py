@@ -29,13 +29,20 @@ def check_srun(environment: Mapping[str, str] = os.environ) -> None:
         environment: The environment variables.
 
     Raises:
-        InputError: It was not.
+        InputError: It was not, or it says how many tasks there are, but not how many on each machine.
     """
     tasks = environment.get("SLURM_NTASKS", "1")
-    if _is_slurm(environment) and tasks != "1" and "SLURM_STEP_ID" not in environment:
+    if not _is_slurm(environment) or tasks == "1":
+        return
+    if "SLURM_STEP_ID" not in environment:
         raise InputError(
             f"SLURM has reserved {tasks} tasks (SLURM_NTASKS) and srun has not started them; put srun before the "
             "command, or run `unset SLURM_NTASKS` before it to use one task"
+        )
+    if "SLURM_NTASKS_PER_NODE" not in environment:
+        raise InputError(
+            f"SLURM has reserved {tasks} tasks (SLURM_NTASKS), and Lightning needs to know how many on each machine; "
+            "give sbatch or srun --ntasks-per-node in place of --ntasks, or run `unset SLURM_NTASKS` to use one task"
         )
 
 

@@ -6,13 +6,19 @@ from renoise.errors import InputError
 from renoise.utils.launchers import check_srun, check_world_size, is_first_process
 
 SBATCH = {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "job.sh", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}
-SRUN = SBATCH | {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}
+SRUN = SBATCH | {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
 
 
 def test_slurm_tasks_that_srun_has_not_started_are_one_line() -> None:
     with pytest.raises(InputError, match=r"^SLURM has reserved 2 tasks .* put srun before the command, or") as caught:
         check_srun(SBATCH)
     assert "\n" not in str(caught.value)
+
+
+def test_slurm_tasks_without_their_number_on_each_machine_are_one_line() -> None:
+    without = {name: value for name, value in SRUN.items() if name != "SLURM_NTASKS_PER_NODE"}
+    with pytest.raises(InputError, match=r"^SLURM has reserved 2 tasks .* --ntasks-per-node in place of --ntasks"):
+        check_srun(without)
 
 
 @pytest.mark.parametrize(
