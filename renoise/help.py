@@ -11,12 +11,6 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-USAGE = "renoise predict [--preset NAME] [--config FILE] [options]"
-EXAMPLES = """\
-Inverts, reconstructs and edits images, and measures the reconstructions. For example:
-
-  renoise predict --preset sdxl_turbo_fast --data.root photos/
-  renoise predict --preset sd_fast --data.root photos/ --trainer.devices 4"""
 COMMAND_OPTIONS = {
     "--preset NAME": "Settings by name; `renoise presets` lists them.",
     "--config FILE": "A YAML file, whose settings override those before.",
@@ -26,6 +20,8 @@ COMMAND_OPTIONS = {
 ENDING = """\
 Lightning's options --trainer.default_root_dir (the output folder), .accelerator,
 .devices, .precision and others are explained by --help-all."""
+NOT_LISTED = {"", "-h", "-c", "help-all", "print_config", "seed_everything", "model", "data", "writer", "trainer"}
+"""Names that are no options of the command's own, or that `COMMAND_OPTIONS` has."""
 GROUPS = {"model": "Model and sampler", "data": "Images", "writer": "Output folder"}
 """Groups of options that are this program's own, in order, with headings."""
 FIRST_SENTENCE = re.compile(r"(?<=[a-z)`\]]\.)\s")
@@ -50,9 +46,12 @@ def short_help(parser: argparse.ArgumentParser) -> str:
     """Returns this program's options, each in a sentence.
 
     Args:
-        parser: The parser of `renoise predict`. Its `shown_classes` has the classes whose options are shown, too.
+        parser: The parser of `renoise predict`, or of a command with the same options and others. Its `shown_classes`
+            has the classes whose options are shown, too, and its `examples` commands.
     """
-    lines = [f"usage: {USAGE}", "", EXAMPLES, "", *_entries(COMMAND_OPTIONS)]
+    examples = [f"  {example}" for example in getattr(parser, "examples", ())]
+    lines = [f"usage: {parser.usage}", "", f"{parser.description} For example:", "", *examples, ""]
+    lines += _entries(COMMAND_OPTIONS | _options(parser, ""))
     classes = _class_parsers(getattr(parser, "shown_classes", {}))
     for group, heading in GROUPS.items():
         options = _options(parser, group)
@@ -90,11 +89,15 @@ def _class_parsers(classes: Mapping[str, type]) -> dict[str, LightningArgumentPa
 
 
 def _options(parser: argparse.ArgumentParser, group: str) -> dict[str, str]:
-    """Returns the options of a group by name, each with its first sentence and its default."""
+    """Returns the options of a group by name, each with its first sentence and its default.
+
+    Those of the group "" are the command's own, beside `COMMAND_OPTIONS`.
+    """
     found = {}
     for action in parser._actions:
         option = action.option_strings[0] if action.option_strings else ""
-        if option.startswith(f"--{group}.") and not option.endswith(".help"):
+        name = option.removeprefix("--")
+        if name.rpartition(".")[0] == group and name.rpartition(".")[2] != "help" and name not in NOT_LISTED:
             text = FIRST_SENTENCE.split(" ".join((action.help or "").split()))[0].rstrip(".")
             is_required = action.required or action.dest in getattr(parser, "required_args", ())
             found[option] = f"{text}{' (required)' if is_required else _default(action.default)}."

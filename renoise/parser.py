@@ -86,6 +86,9 @@ class Parser(LightningArgumentParser):
     shown_classes: Mapping[str, type] | None = None
     """Classes whose options the help shows, by option. jsonargparse shows them for `--data.help` only."""
 
+    examples: Sequence[str] = ()
+    """Commands that the help shows."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # With abbreviations, a shortened option would be taken for another that begins with it.
         super().__init__(*args, **{"allow_abbrev": False} | kwargs)

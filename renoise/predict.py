@@ -11,7 +11,7 @@ import lightning as L
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from omegaconf.errors import OmegaConfBaseException
 
 from renoise.config_file import ConfigFile
@@ -19,7 +19,7 @@ from renoise.data import ImageFolderDataModule, ImagesDataModule
 from renoise.editing.base import Editor
 from renoise.editing.discovery import load_editors
 from renoise.errors import InputError, prefixed
-from renoise.help import USAGE, HelpAll
+from renoise.help import HelpAll
 from renoise.inversion.discovery import load_inverters
 from renoise.inversion.renoise import ReNoise
 from renoise.module import ReNoiseModule
@@ -71,6 +71,15 @@ class ReNoiseCLI(LightningCLI):
     writer_class: type[L.Callback] = InversionWriter
     """What takes the results. Its constructor's arguments are the options of `--writer`."""
 
+    examples: tuple[str, ...] = (
+        "renoise predict --preset sdxl_turbo_fast --data.root photos/",
+        "renoise predict --preset sd_fast --data.root photos/ --trainer.devices 4",
+    )
+    """Commands that the help shows."""
+
+    config_file: type[SaveConfigCallback] | None = ConfigFile
+    """What writes the options to the output folder."""
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Returns the Trainer's methods that are commands, with the arguments that the CLI fills in."""
@@ -81,9 +90,11 @@ class ReNoiseCLI(LightningCLI):
         parser.add_lightning_class_args(self.writer_class, "writer")
         parser.set_defaults({"data": {"class_path": ImageFolderDataModule.__name__}})
         parser.set_defaults({"model.inversion": {"class_path": ReNoise.__name__}})
-        parser.usage = USAGE
+        parser.usage = "renoise predict [--preset NAME] [--config FILE] [options]"
+        parser.description = "Inverts, reconstructs and edits images, and measures the reconstructions."
         parser.add_argument("--help-all", action=HelpAll, help="Print this help and exit.")
         if isinstance(parser, Parser):
+            parser.examples = self.examples
             parser.shown_classes = {"model.inversion": ReNoise, "data": ImageFolderDataModule}
         for kind, prefix in OPTION_PREFIXES.items():
             parser.add_instantiator(_instantiator(prefix), kind)
@@ -95,7 +106,9 @@ class ReNoiseCLI(LightningCLI):
             InputError: There is one, which would have no effect.
         """
         super().parse_arguments(parser, args)
-        given = {"seed_everything": self.config["predict"]["seed_everything"], SEED: os.environ.get(SEED)}
+        given = {"seed_everything": self.config["predict"]["seed_everything"]}
+        if args is None:  # the program, and not Python code that may have seeded other random numbers
+            given[SEED] = os.environ.get(SEED)
         for name, seed in given.items():
             if seed is not None and seed is not False:
                 raise InputError(
@@ -187,7 +200,7 @@ def predict(args: list[str] | None = None, command_line: type[ReNoiseCLI] = ReNo
             parser_class=Parser,
             parser_kwargs={"parser_mode": "omegaconf+"},
             auto_configure_optimizers=False,
-            save_config_callback=ConfigFile,
+            save_config_callback=command_line.config_file,
             seed_everything_default=False,  # all random numbers depend on `model.seed`
         )
     except (ValueError, OmegaConfBaseException) as error:

@@ -103,7 +103,7 @@ def test_the_residual_of_every_step_is_kept_and_the_largest_is_that_of_the_image
     assert inversion.step_residuals is not None
     assert inversion.step_residuals.shape == (4, len(SCENES))
     assert torch.equal(inversion.step_residuals.amax(dim=0), inversion.residual)
-    assert torch.equal(inversion.select([3, 1]).step_residuals, inversion.step_residuals[:, [3, 1]])
+    assert torch.equal(inversion.select([2, 1]).step_residuals, inversion.step_residuals[:, [2, 1]])
 
 
 @torch.no_grad()

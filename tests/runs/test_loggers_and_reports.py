@@ -14,8 +14,10 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger, wandb
 from PIL import Image
 from safetensors import safe_open
 
+from renoise.errors import InputError
 from renoise.outputs.loggers import log_summary
 from renoise.outputs.manifest import Manifest
+from renoise.predict import predict as run_predict
 
 Predict = Callable[..., Any]
 Pictures = Callable[..., Path]
@@ -114,10 +116,12 @@ def test_a_seed_that_would_have_no_effect_is_refused(
     assert "--model.seed" in run.err
 
 
-def test_a_seed_of_the_environment_is_refused(
+def test_a_seed_of_the_environment_is_refused_by_the_program_and_not_in_python(
     tmp_path: Path, pictures: Pictures, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "3")
-    run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out")
-    assert (run.status, run.err.count("\n")) == (2, 1)
-    assert "PL_GLOBAL_SEED: 3 would have no effect" in run.err
+    root = pictures(tmp_path / "photos", "a.png")
+    monkeypatch.setattr("sys.argv", ["renoise", "predict", "--model.checkpoint=x", f"--data.root={root}"])
+    with pytest.raises(InputError, match="PL_GLOBAL_SEED: 3 would have no effect"):
+        run_predict()
+    assert predict(root, tmp_path / "out").status == 0

@@ -90,12 +90,14 @@ class AdviseCLI(MeasuringCLI):
 
     module_class = AdviceModule
     writer_class = AdviceCollector
+    examples = ("renoise advise --preset sdxl_turbo --data.root photos/ --data.limit 4",)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the wanted PSNR."""
         super().add_arguments_to_parser(parser)
         text = "Wanted PSNR of reconstructions in dB. Null is 0.1 dB below the autoencoder's own round trip."
         parser.add_argument("--psnr", type=float | None, default=None, help=text)
+        parser.description = "Tries settings on a few images, and says which ones the model needs."
         parser.usage = "renoise advise [--preset NAME] [--config FILE] [--psnr DB] [options]"
 
     def before_predict(self) -> None:

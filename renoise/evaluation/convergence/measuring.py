@@ -54,6 +54,8 @@ class MeasuringModule(ReNoiseModule):
 class MeasuringCLI(ReNoiseCLI):
     """Runs a `MeasuringModule` on one device."""
 
+    config_file = None
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the defaults: one device."""
         super().add_arguments_to_parser(parser)
