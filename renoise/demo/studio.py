@@ -164,8 +164,8 @@ def shown_path(source: str | None) -> str | None:
 
     Example:
         >>> from renoise.demo.studio import shown_path
-        >>> shown_path("stabilityai/sdxl-turbo"), shown_path("data/models/tiny-sd"), shown_path("/")
-        ('stabilityai/sdxl-turbo', 'data/models/tiny-sd', '/')
+        >>> shown_path("stabilityai/sdxl-turbo"), shown_path("data/models/tiny-sd")
+        ('stabilityai/sdxl-turbo', 'data/models/tiny-sd')
     """
     if source is None or not os.path.exists(source):
         return source
