@@ -43,21 +43,28 @@ class LatentsDataModule(InMemoryDataModule):
     def setup(self, stage: str) -> None:
         """Draws and encodes all scenes."""
         if stage == "fit":
-            self.training_set = self._encode(random_scenes(self.scenes, TRAINING_SEED))
-            self.validation_set = self._encode(random_scenes(self.validation_scenes, VALIDATION_SEED))
+            self.training_set = self.encode(random_scenes(self.scenes, TRAINING_SEED))
+            self.validation_set = self.encode(random_scenes(self.validation_scenes, VALIDATION_SEED))
 
-    def _encode(self, scenes: Sequence[Scene]) -> Dataset[tuple[torch.Tensor, ...]]:
-        return TensorDataset(self._latents(scene.draw() for scene in scenes), self._tokens(scenes))
+    def autoencoder(self) -> AutoencoderKL:
+        """Returns the autoencoder, with the shift and the scale of its latents in its configuration."""
+        return AutoencoderKL.from_pretrained(self.vae).float()
+
+    def encode(self, scenes: Sequence[Scene]) -> Dataset[tuple[torch.Tensor, ...]]:
+        """Returns what batches are made of."""
+        return TensorDataset(self.latents(scene.draw() for scene in scenes), self.tokens(scenes))
 
     @torch.inference_mode()
-    def _latents(self, images: Iterable[Image.Image]) -> torch.Tensor:
-        vae = AutoencoderKL.from_pretrained(self.vae).float()
+    def latents(self, images: Iterable[Image.Image]) -> torch.Tensor:
+        """Returns the latents of images of one size, shifted and scaled, float32 [N, C, h, w]."""
+        vae = self.autoencoder()
         batches = to_pixels(images).split(64)
         latents = torch.cat([vae.encode(to_model_range(batch)).latent_dist.mean for batch in batches])
-        scaled: torch.Tensor = latents * vae.config.scaling_factor
+        scaled: torch.Tensor = (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
         return scaled
 
-    def _tokens(self, scenes: Sequence[Scene]) -> torch.Tensor:
+    def tokens(self, scenes: Sequence[Scene]) -> torch.Tensor:
+        """Returns the tokens of the captions, int64 [N, length]."""
         tokens: torch.Tensor = build_tokenizer(self.prompt_length)(
             [scene.caption for scene in scenes], padding="max_length", return_tensors="pt"
         ).input_ids
@@ -71,12 +78,13 @@ class SizedLatentsDataModule(LatentsDataModule):
     64 pixels, so their scenes are blurred. Half of them are not square and are cropped in the middle.
     """
 
-    def _encode(self, scenes: Sequence[Scene]) -> Dataset[tuple[torch.Tensor, ...]]:
+    def encode(self, scenes: Sequence[Scene]) -> Dataset[tuple[torch.Tensor, ...]]:
+        """Returns what batches are made of, with sizes."""
         rng = random.Random(len(scenes))
         sizes = [_random_size(rng) for _ in scenes]
         images = (limit_detail(scene.draw(), min(size)) for scene, size in zip(scenes, sizes, strict=True))
         ids = torch.tensor([time_ids(height, width, (SIDE, SIDE)) for height, width in sizes], dtype=torch.float32)
-        return TensorDataset(self._latents(images), self._tokens(scenes), ids)
+        return TensorDataset(self.latents(images), self.tokens(scenes), ids)
 
 
 def _random_size(rng: random.Random) -> tuple[int, int]:

@@ -9,7 +9,14 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -60,6 +67,7 @@ class LatentDiffusionModule(L.LightningModule):
 
     unet: UNet2DConditionModel
     empty_prompt: torch.Tensor
+    scheduler: SchedulerMixin
 
     def __init__(
         self,
@@ -100,9 +108,9 @@ class LatentDiffusionModule(L.LightningModule):
         """Returns the pipeline with the trained networks."""
 
     def training_step(self, batch: tuple[torch.Tensor, ...], batch_index: int) -> torch.Tensor:
-        """Returns the mean squared error of the predicted noise."""
+        """Returns the loss of a batch, some of whose prompts are dropped."""
         latents, *rest = batch
-        loss = self._loss(latents, self.conditioning(torch.rand(len(latents), 1, device=self.device), *rest), None)
+        loss = self.loss(latents, self.conditioning(torch.rand(len(latents), 1, device=self.device), *rest), None)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -111,11 +119,18 @@ class LatentDiffusionModule(L.LightningModule):
         generator = torch.Generator(self.device).manual_seed(batch_index)
         latents, *rest = batch
         conditioning = self.conditioning(torch.ones(len(latents), 1, device=self.device), *rest)
-        self.log("validation/loss", self._loss(latents, conditioning, generator), prog_bar=True)
+        self.log("validation/loss", self.loss(latents, conditioning, generator), prog_bar=True)
 
-    def _loss(
+    def loss(
         self, latents: torch.Tensor, conditioning: dict[str, Any], generator: torch.Generator | None
     ) -> torch.Tensor:
+        """Returns the mean squared error of the prediction at random noise levels.
+
+        Args:
+            latents: z_0, float32 [B, C, h, w].
+            conditioning: Of the same prompts, see `conditioning`.
+            generator: Draws the noise and its levels. None takes the global one.
+        """
         noise = torch.randn(latents.shape, generator=generator, device=latents.device)
         levels = self.scheduler.config.num_train_timesteps
         timesteps = torch.randint(levels, (len(latents),), generator=generator, device=latents.device)
