@@ -63,6 +63,7 @@ from .models.conditioning import Conditioning as Conditioning
 from .models.conditioning import guide as guide
 from .models.sdxl import StableDiffusionXL as StableDiffusionXL
 from .models.stable_diffusion import StableDiffusion as StableDiffusion
+from .models.stable_diffusion_3 import StableDiffusion3 as StableDiffusion3
 from .module import ReNoiseModule as ReNoiseModule
 from .outputs.saved_inversions import SavedInversions as SavedInversions
 from .outputs.saved_inversions import load_inversions as load_inversions

@@ -22,7 +22,7 @@ from renoise.models.conditioning import effective_guidance_scale
 from renoise.models.loading import load_model, wrap_pipeline
 from renoise.models.memory import MemoryOptions
 from renoise.models.prediction_type import check_prediction_type
-from renoise.models.schedulers import replace_scheduler
+from renoise.models.schedulers import check_kind, replace_scheduler
 from renoise.presets import instantiate, read_preset
 from renoise.utils.configurable import describe
 from renoise.utils.files import real_path
@@ -122,11 +122,13 @@ def _load(
         chosen = replace_scheduler(scheduler, None, scheduler_options)
     else:
         chosen = replace_scheduler(model.scheduler, scheduler, scheduler_options)
+    check_kind(chosen, model.is_flow, name)
     method = inversion or ReNoise()
     schedule = inversion_schedule = _read_steps(chosen, "num_inference_steps", num_inference_steps, eta)
     if num_inversion_steps is not None:
         inversion_schedule = _read_steps(chosen, "num_inversion_steps", num_inversion_steps, eta)
-    check_prediction_type(model, prediction_type(chosen), name)
+    if not model.is_flow:
+        check_prediction_type(model, prediction_type(chosen), name)
     settings = {
         "checkpoint": real_path(name),
         **{part: loading.get(part) and real_path(loading[part]) for part in ("lora", "vae")},

@@ -19,8 +19,9 @@ class CallBudget:
     """Shares evaluations of G among the steps of one inversion, for each image by itself.
 
     How fast a step converges follows from its noise levels, roughly. With s = sigma / signal, G contracts by about
-    c = 1 − s_{t-1} / s_t, because ∂ε/∂z is about 1 / sigma. An image leaves a step once the steps after it would need
-    all evaluations that are left to reach the same residual.
+    c = 1 − s_{t-1} / s_t, because ∂ε/∂z is about 1 / sigma. With flow matching, v is held, ∂v/∂z is about 1 / sigma,
+    and c = 1 − sigma_{t-1} / sigma_t. An image leaves a step once the steps after it would need all
+    evaluations that are left to reach the same residual.
 
     Args:
         steps: The steps that are solved, noisiest first.
@@ -81,7 +82,10 @@ def contraction(step: Step) -> float:
     """
     cleaner_signal, cleaner_sigma = step.cleaner_level
     least, most = CONTRACTION_RANGE
-    if step.sigma * cleaner_signal == 0:
+    if step.flow:
+        ratio = cleaner_sigma / step.sigma
+    elif step.sigma * cleaner_signal == 0:
         return most
-    ratio = (cleaner_sigma * step.signal) / (cleaner_signal * step.sigma)
+    else:
+        ratio = (cleaner_sigma * step.signal) / (cleaner_signal * step.sigma)
     return min(max(1 - ratio, least), most)

@@ -64,7 +64,7 @@ class StepRegularizer:
         self.uniform = parent.uniform[step_index][..., images]
         self.target: torch.Tensor | None = None
         self.noised: torch.Tensor | None = None
-        if parent.target_noise is not None and self.step.noise_from_prediction != 0:
+        if parent.target_noise is not None and self.step.takes_regularization:
             self.noised = self.step.add_noise(parent.latents[images], parent.target_noise[images])
 
     def predict(self, latents: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -79,8 +79,8 @@ class StepRegularizer:
 
     def regularize(self, prediction: torch.Tensor, latents: torch.Tensor, index: torch.Tensor, k: int) -> torch.Tensor:
         """Regularizes the noise that a prediction implies, and returns the prediction that implies the result."""
-        if self.step.noise_from_prediction == 0:
-            return prediction  # the level is pure noise, and the prediction says nothing about it
+        if not self.step.takes_regularization:
+            return prediction
         noise = self.regularization.regularize(
             self.step.predicted_noise(latents, prediction),
             None if self.target is None else self.target[index],

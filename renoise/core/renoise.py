@@ -122,7 +122,7 @@ class AveragingWeights:
     Args:
         below: Weights of the last estimates of steps with t < boundary, oldest first. They sum to 1.
         above: Likewise of all other steps.
-        boundary: Timestep that separates them.
+        boundary: Timestep that separates them, before the shift of a flow-matching sampler (see `Step.level`).
         max_iterations_below: Most iterations K of steps with t < boundary. None has no limit.
 
     Raises:
@@ -155,7 +155,7 @@ class AveragingWeights:
         """Returns w_1 … w_n of the step at `timestep`, n ≤ K + 1, which sum to 1.
 
         Args:
-            timestep: t.
+            timestep: t, before the sampler's shift (see `Step.level`).
             iterations: K. Where there are fewer estimates than weights, the oldest weights are left out.
         """
         is_below = timestep < self.boundary
@@ -221,7 +221,7 @@ class ReNoiseStep:
         Returns:
             The solution, and the corrected noise ε_t, [B, C, h, w]. None where the step has no noise.
         """
-        weights = self.weights(equation.step.timestep, equation.step.rho != 0)
+        weights = self.weights(equation.step.level, equation.step.rho != 0)
         solution = self.solver.solve(equation, weights, self.tolerance, stop)
         if self.noise_correction is None or equation.noise is None or equation.step.rho == 0:
             return solution, equation.noise

@@ -103,6 +103,8 @@ class Schedule:
             raise ValueError(
                 f"scheduler: {name} expects a network with EDM preconditioning, and no supported model has it"
             )
+        if scheduler.config.get("use_dynamic_shifting"):
+            raise ValueError("scheduler_options.use_dynamic_shifting must be false; set scheduler_options.shift")
         if not 1 <= num_inference_steps <= levels:
             raise ValueError(f"num_inference_steps must be in [1, {levels}], got {num_inference_steps}")
         if prediction_type(scheduler) not in PREDICTION_TYPES:
@@ -149,21 +151,26 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
         (torch.randn(PROBES, dtype=torch.float64, generator=generator) * scale).reshape(PROBES, 1, 1, 1)
         for _ in range(2)
     )
+    is_flow = prediction_type(scheduler) == "flow"
+    if is_flow:  # what these two lead to are φ and ψ themselves, without the rounding of the fit
+        latents[:2], prediction[:2] = torch.eye(2)[:, :, None, None, None].unbind(1)
     ones = torch.ones_like(latents)
     input_scale = 1.0
     if hasattr(scheduler, "scale_model_input"):  # flow matching schedulers do not have it
         input_scale = scheduler.scale_model_input(ones, timestep).flatten()[0].item()
     signal, sigma = _read_noising(scheduler, timestep)
-    # The step draws the same noise as a generator of the same seed does for the same shape.
-    noise = torch.randn(latents.shape, dtype=latents.dtype, generator=torch.Generator().manual_seed(1))
+    # The step draws the same noise as a generator of the same seed does for the same shape, flow matching in float32.
+    dtype = torch.float32 if is_flow else latents.dtype
+    noise = torch.randn(latents.shape, dtype=dtype, generator=torch.Generator().manual_seed(1)).double()
     options = {"generator": torch.Generator().manual_seed(1), "eta": eta}
-    parameters = inspect.signature(scheduler.step).parameters
-    arguments = {name: value for name, value in options.items() if name in parameters}
+    arguments = {name: options[name] for name in options if name in inspect.signature(scheduler.step).parameters}
     result = scheduler.step(prediction, timestep, latents, return_dict=False, **arguments)[0].double().flatten()
 
     inputs = torch.stack([latents.flatten(), prediction.flatten(), noise.flatten()], dim=1)
     weight = 1 / scale[:, None]  # gives small and large probes the same weight
     phi, psi, rho = torch.linalg.lstsq(inputs * weight, result[:, None] * weight).solution.flatten().tolist()
+    if is_flow and abs(rho) <= MIN_RHO:
+        phi, psi = result[:2].tolist()
     misfit = ((inputs @ torch.tensor([phi, psi, rho], dtype=torch.float64) - result).abs() / scale).max().item()
     if not misfit <= TOLERANCE:
         raise _NotAffineError(f"{type(scheduler).__name__} cannot be inverted: {_reason(scheduler, timestep, misfit)}")
@@ -183,6 +190,8 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
         sigma=sigma,
         noise_from_latents=input_scale * from_input,
         noise_from_prediction=from_prediction,
+        flow=is_flow,
+        unshifted_timestep=_unshift(scheduler, sigma) if is_flow else None,
     )
 
 
@@ -195,12 +204,13 @@ def _reason(scheduler: SchedulerMixin, timestep: torch.Tensor, misfit: float) ->
             "cannot start from. Set scheduler_options.rescale_betas_zero_snr to false, or "
             "scheduler_options.prediction_type to v_prediction where the network predicts v"
         )
-    is_ddim = type(scheduler).__name__ == "DDIMScheduler"
+    best = "FlowMatchEulerDiscreteScheduler" if prediction_type(scheduler) == "flow" else "DDIMScheduler"
+    is_best = type(scheduler).__name__ == best
     clipping = [f"scheduler_options.{name}" for name in CLIPPING if config.get(name)]
     if clipping:
-        other = "" if is_ddim else ". If that is not enough, it is a multistep sampler; take DDIMScheduler as well"
+        other = "" if is_best else f". If that is not enough, it is a multistep sampler; take {best} as well"
         return f"it clips its estimate of the image. Set {' and '.join(clipping)} to false{other}"
-    advice = "" if is_ddim else ". Multistep samplers cause this; take DDIMScheduler"
+    advice = "" if is_best else f". Multistep samplers cause this; take {best}"
     return (
         "a step is not affine in the latents, the prediction and one fresh noise "
         f"(misfit {misfit:.1e} at timestep {timestep.item():g}){advice}"
@@ -220,6 +230,12 @@ def _read_noising(scheduler: SchedulerMixin, timestep: torch.Tensor) -> tuple[fl
         scheduler.add_noise(one, zero, timestep[None]).item(),
         scheduler.add_noise(zero, one, timestep[None]).item(),
     )
+
+
+def _unshift(scheduler: SchedulerMixin, sigma: float) -> float:
+    """Returns the timestep T · u of a flow-matching sampler whose level is σ = shift · u / (1 + (shift − 1) u)."""
+    shift, levels = scheduler.config.get("shift") or 1.0, scheduler.config.num_train_timesteps
+    return float(levels * sigma / (shift - (shift - 1) * sigma))
 
 
 def _predicted_noise(scheduler: SchedulerMixin, signal: float, sigma: float) -> tuple[float, float]:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+MAX_SIGMA_TO_REGULARIZE = 0.9
+"""Highest noise level of flow matching at which edit regularization acts, see `Step.takes_regularization`."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -27,6 +30,8 @@ class Step:
         sigma: Factor of the noise there.
         noise_from_latents: a in ε = a · z_t + b · prediction. 0 for a network that predicts ε.
         noise_from_prediction: b in the same equation. 1 for a network that predicts ε.
+        flow: Whether the network predicts v = noise − z_0 of flow matching.
+        unshifted_timestep: t before the sampler's shift of its noise levels. None is `timestep`.
 
     Example:
         >>> import torch
@@ -47,6 +52,8 @@ class Step:
     sigma: float
     noise_from_latents: float = 0.0
     noise_from_prediction: float = 1.0
+    flow: bool = False
+    unshifted_timestep: float | None = None
 
     def denoise(self, latents: torch.Tensor, prediction: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """Returns z_{t-1} = φ z_t + ψ ε_θ + ρ ε.
@@ -69,10 +76,7 @@ class Step:
         prediction: torch.Tensor,
         noise: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Returns z_t from a prediction made at an estimate of z_t, with the noise ε in that prediction held fixed.
-
-        For a network that predicts ε, this is `renoise`. A prediction of v or z_0 is converted to ε first. If v itself
-        were held fixed, it would be divided by a φ near 0 and the iteration would diverge.
+        """Returns z_t from a prediction made at an estimate of z_t, of which `held` is held fixed.
 
         Args:
             previous: z_{t-1}.
@@ -80,17 +84,31 @@ class Step:
             prediction: Its output.
             noise: ε_t. May be None where ρ = 0.
         """
-        if self.noise_from_prediction == 0:
-            return self.renoise(previous, prediction, noise)
-        return self.renoise_under(previous, self.predicted_noise(estimate, prediction), noise)
+        return self.renoise_under(previous, self.held(estimate, prediction), noise)
 
-    def renoise_under(self, previous: torch.Tensor, epsilon: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Returns z_t from z_{t-1} and the noise ε in the prediction, whatever the network predicts."""
-        return self._add(previous - self.psi_of_noise * epsilon, -self.rho, noise) / self.phi_of_noise
+    def held(self, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Returns what a renoising iteration holds fixed: ε, or v of flow matching.
 
-    def solved_noise(self, previous: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Returns the ε under which z_t leads to z_{t-1}, the inverse of `renoise_under`."""
-        return self._add(previous - self.phi_of_noise * latents, -self.rho, noise) / self.psi_of_noise
+        The step is z_{t-1} = φ z_t + ψ v. On variance-preserving schedules, φ comes near 0. If v were held fixed, it
+        would be divided by that, and the iteration would diverge. So a prediction of v or z_0 is converted to ε.
+
+        With flow matching φ = 1 and ψ = σ' − σ, so v can be held fixed, and that is better. For data N(0, s²) and
+        D = (1 − σ)² s² + σ², an iteration multiplies the error by
+
+            (σ − σ') |σ − (1 − σ) s²| / D  with v fixed,   (σ − σ') / (1 − σ') · σ / D  with ε fixed.
+
+        The first is (1 − σ') |1 − (1 − σ) s² / σ| times the second: smaller at all but the cleanest levels, where both
+        are small.
+        """
+        return prediction if self._holds_prediction else self.predicted_noise(latents, prediction)
+
+    def renoise_under(self, previous: torch.Tensor, held: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Returns z_t from z_{t-1} and what is held fixed, see `held`."""
+        return self._add(previous - self.psi_of_held * held, -self.rho, noise) / self.phi_of_held
+
+    def solved_held(self, previous: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Returns the ε, or v of flow matching, under which z_t leads to z_{t-1}, the inverse of `renoise_under`."""
+        return self._add(previous - self.phi_of_held * latents, -self.rho, noise) / self.psi_of_held
 
     def defect(self, estimate: torch.Tensor, renoised: torch.Tensor) -> torch.Tensor:
         """Returns by how much the sampler's step from an estimate of z_t misses z_{t-1}: φ · (z^{k+1} − z^k).
@@ -99,7 +117,7 @@ class Step:
             estimate: z^k.
             renoised: z^{k+1}, what `renoise_from` returns for it.
         """
-        return self.phi_of_noise * (renoised - estimate)
+        return self.phi_of_held * (renoised - estimate)
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Returns z_0 noised to this level: signal · z_0 + sigma · noise."""
@@ -127,8 +145,36 @@ class Step:
         return self.phi if self.noise_from_prediction == 0 else self.phi - self.psi_of_noise * self.noise_from_latents
 
     @property
+    def phi_of_held(self) -> float:
+        """φ of the step written in terms of what renoising holds fixed, see `held`."""
+        return self.phi if self._holds_prediction else self.phi_of_noise
+
+    @property
+    def psi_of_held(self) -> float:
+        """ψ of the step written in terms of what renoising holds fixed, see `held`."""
+        return self.psi if self._holds_prediction else self.psi_of_noise
+
+    @property
+    def takes_regularization(self) -> bool:
+        """Whether edit regularization, which changes ε, acts on this step.
+
+        Not where the prediction does not depend on ε. Close to that, for σ > 0.9 of flow matching, a change of ε would
+        change v = (ε − z) / (1 − σ) by more than ten times as much.
+        """
+        if self.flow:
+            return self.sigma <= MAX_SIGMA_TO_REGULARIZE
+        return self.noise_from_prediction != 0
+
+    @property
+    def level(self) -> float:
+        """T before the sampler's shift of its noise levels, which is `timestep` where there is none."""
+        return self.timestep if self.unshifted_timestep is None else self.unshifted_timestep
+
+    @property
     def kept_noise(self) -> float:
         """Factor in z_{t-1} of the noise that is in z_t."""
+        if self.flow:  # z_{t-1} = φ (signal z_0 + σ ε) + ψ (ε − z_0)
+            return self.phi * self.sigma + self.psi
         if self.noise_from_prediction == 0:  # a level of pure noise, where the prediction is of z_0
             return self.phi * self.sigma
         return self.phi_of_noise * self.sigma + self.psi_of_noise
@@ -136,8 +182,15 @@ class Step:
     @property
     def cleaner_level(self) -> tuple[float, float]:
         """Factors of z_0 and of the noise, kept and fresh together, in z_{t-1}."""
-        signal = abs(self.psi) if self.noise_from_prediction == 0 else self.phi_of_noise * self.signal
+        if self.flow:
+            signal = self.phi * self.signal - self.psi
+        else:
+            signal = abs(self.psi) if self.noise_from_prediction == 0 else self.phi_of_noise * self.signal
         return signal, math.hypot(self.kept_noise, self.rho)
+
+    @property
+    def _holds_prediction(self) -> bool:
+        return self.flow or self.noise_from_prediction == 0
 
     def _add(self, latents: torch.Tensor, scale: float, noise: torch.Tensor | None) -> torch.Tensor:
         if self.rho == 0:

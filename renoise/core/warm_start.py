@@ -15,7 +15,8 @@ class WarmStart:
 
     The noise that solved step s is ε_s = (z_{s-1} − φ_s z_s − ρ_s ε) / ψ_s. The next step starts at z_{t-1} renoised
     under ε extrapolated linearly in t from the last two of them, or equal to the last one. That is at the right noise
-    level, which z_{t-1} is not, and takes no network call.
+    level, which z_{t-1} is not, and takes no network call. With flow matching, v takes the place of ε, see `Step.held`.
+    So it does in Uni-Inv (arXiv 2504.13109), which takes the last v.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class WarmStart:
             previous: z_{t-1}.
             noise: ε_t. None where ρ = 0.
         """
-        if not self.solved or step.noise_from_prediction == 0:
+        if not self.solved or not _says_something(step):
             return None
         (earlier_timestep, earlier), (timestep, latest) = self.solved[0], self.solved[-1]
         extrapolated = latest
@@ -47,5 +48,10 @@ class WarmStart:
             latents: z_t as it was solved.
             noise: ε_t that it was solved with. None where ρ = 0.
         """
-        if step.noise_from_prediction != 0 and abs(step.psi_of_noise) > MIN_PSI:
-            self.solved = [*self.solved[-1:], (step.timestep, step.solved_noise(previous, latents, noise))]
+        if _says_something(step):
+            self.solved = [*self.solved[-1:], (step.timestep, step.solved_held(previous, latents, noise))]
+
+
+def _says_something(step: Step) -> bool:
+    """Returns whether the solution of a step says something about the noise, and the noise about the solution."""
+    return (step.flow or step.noise_from_prediction != 0) and abs(step.psi_of_held) > MIN_PSI

@@ -91,6 +91,11 @@ class ExactInversion(Inverter):
                 "sampler take ReNoise or EditFriendlyInversion"
             )
         for step in schedule:
+            if step.flow:
+                raise ValueError(
+                    f"{name} works with the predicted noise, which is not defined where flow matching starts; take "
+                    "ReNoise"
+                )
             if step.noise_from_prediction == 0:
                 raise ValueError(
                     f"{name} works with the predicted noise, which is not defined at timestep {step.timestep:g}: its "

@@ -140,7 +140,7 @@ class ReNoise(Inverter):
         evaluations = self._evaluations(schedule, conditioning.nfe)
         if evaluations is not None:
             solved = [step for step in schedule if not self._draws(schedule, step)]
-            most = [len(self.step.weights(step.timestep, step.rho != 0)) for step in solved]
+            most = [len(self.step.weights(step.level, step.rho != 0)) for step in solved]
             run.budget = CallBudget(solved, evaluations, len(latents), latents.device, self.warm_start, most)
         if keep_trajectory:
             run.keep_trajectory()
@@ -173,7 +173,7 @@ class ReNoise(Inverter):
         if self.step.noise_correction is not None:
             other += sum(step.rho != 0 for step in solved)
         if self.regularization is not None and self.regularization.needs_target:
-            other += sum(step.noise_from_prediction != 0 for step in solved)
+            other += sum(step.takes_regularization for step in solved)
         evaluations = self.max_nfe // nfe - other
         if evaluations < len(solved):
             least = nfe * (other + len(solved))

@@ -41,6 +41,9 @@ class DiffusionModel(nn.Module, ABC):
     network: nn.Module
     """What predicts: the UNet or transformer."""
 
+    is_flow: ClassVar[bool] = False
+    """Whether the network predicts v = noise − z_0 of flow matching. Its schedulers are those of flow matching."""
+
     movable: bool = True
     """Whether the model may be moved and cast. Not where hooks of diffusers do so while it runs."""
 
@@ -141,6 +144,17 @@ class DiffusionModel(nn.Module, ABC):
     def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
         """Returns the network's keyword arguments for several conditionings of B images, one after the other."""
 
+    def call_network(self, latents: torch.Tensor, timestep: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """Returns the network's output.
+
+        Args:
+            latents: The network's input, [N, C, h, w], in the network's type.
+            timestep: t of all images, [], or of each, [N].
+            inputs: What `network_inputs` returned.
+        """
+        output: torch.Tensor = self.network(latents, timestep, return_dict=False, **inputs)[0]
+        return output
+
     def predict(
         self,
         latents: torch.Tensor,
@@ -182,5 +196,5 @@ class DiffusionModel(nn.Module, ABC):
             timestep = timestep.repeat(len(branches))
         else:  # filled on the device: the network would copy a number there, and a GPU waits for such a copy
             timestep = torch.full((), timestep, dtype=torch.float32, device=inputs.device)
-        output: torch.Tensor = self.network(inputs, timestep, return_dict=False, **self.network_inputs(branches))[0]
+        output = self.call_network(inputs, timestep, self.network_inputs(branches))
         return list(output.to(latents[0].dtype).split(len(latents[0])))

@@ -17,8 +17,13 @@ from renoise.errors import InputError
 
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 """Files that hold a tokenizer's vocabulary. One of them is enough."""
-REQUIRED_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+REQUIRED_PARTS = (
+    *("unet", "transformer", "vae", "scheduler"),
+    *("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
+)
 """Parts that a pipeline must not lack, where its class has them."""
+T5_PARTS = ("text_encoder_3", "tokenizer_3")
+"""Parts of Stable Diffusion 3 that a checkpoint may lack. diffusers must be told."""
 WITHOUT_WEIGHTS = ("tokenizer", "scheduler", "feature_extractor", "image_processor")
 """What the names of parts without weights begin with."""
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
@@ -42,6 +47,7 @@ def omitted_parts(index: Mapping[str, Any]) -> dict[str, Any]:
     unused = ["safety_checker"]
     if _is_null(index.get("image_encoder")) is not False:
         unused.append("feature_extractor")  # it serves these two alone
+    unused += [name for name in T5_PARTS if _is_null(index.get(name))]
     arguments: dict[str, Any] = {name: None for name in unused if name in index}
     kind = getattr(diffusers, str(index.get("_class_name")), None)
     if kind is not None and "requires_safety_checker" in inspect.signature(kind.__init__).parameters:

@@ -44,7 +44,7 @@ def expand(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, list[t
     return " ".join([*parts, prompt[written:]]) if parts else prompt, spans
 
 
-def split(tokenizers: Iterable[PreTrainedTokenizerBase], prompt: str) -> tuple[str, str]:
+def split(tokenizers: Iterable[PreTrainedTokenizerBase], prompt: str, length: int | None = None) -> tuple[str, str]:
     """Returns the part of a prompt that fits into the greatest length of all tokenizers, and the rest.
 
     No character and no textual inversion is cut in two.
@@ -52,13 +52,14 @@ def split(tokenizers: Iterable[PreTrainedTokenizerBase], prompt: str) -> tuple[s
     Args:
         tokenizers: Fast tokenizers.
         prompt: The prompt.
+        length: Longest prompt in tokens, special tokens included. None is each tokenizer's own.
     """
     end = len(prompt)
     while True:
         cuts = []
         for tokenizer in tokenizers:
             spans = expand(tokenizer, prompt[:end])[1]
-            longest = max_tokens(tokenizer)
+            longest = max_tokens(tokenizer, length)
             if len(spans) > longest:
                 cuts.append(spans[longest][0])
         if not cuts:
@@ -66,9 +67,9 @@ def split(tokenizers: Iterable[PreTrainedTokenizerBase], prompt: str) -> tuple[s
         end = min(*cuts, end - 1)  # checked again: a part of a word can take more tokens than it did
 
 
-def max_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns how many tokens a prompt may have, without the start token and the end token."""
-    return int(tokenizer.model_max_length - tokenizer.num_special_tokens_to_add())
+def max_tokens(tokenizer: PreTrainedTokenizerBase, length: int | None = None) -> int:
+    """Returns how many tokens a prompt may have without special tokens, with them `length` or the tokenizer's own."""
+    return int((length or tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add())
 
 
 class WithoutExpansion:

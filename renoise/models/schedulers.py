@@ -9,6 +9,7 @@ from typing import Any, cast
 import diffusers
 from diffusers import SchedulerMixin
 
+from renoise.core.schedule import prediction_type
 from renoise.errors import InputError
 
 SINGLE_STEP = (
@@ -19,6 +20,8 @@ SINGLE_STEP = (
     "LCMScheduler",
 )
 """Schedulers that are known to work. Any other is tried, and refused where its step is not affine."""
+FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+"""The scheduler that is known to work with models trained by flow matching."""
 PROPERTIES_OF_THE_NETWORK = (
     "num_train_timesteps",
     "beta_start",
@@ -67,6 +70,29 @@ def replace_scheduler(
         return cast(Any, kind).from_config(config, **(options or {}))
     except (NotImplementedError, TypeError, ValueError) as error:
         raise InputError(f"scheduler_options: {kind.__name__} rejects them: {error}") from error
+
+
+def check_kind(scheduler: SchedulerMixin, is_flow: bool, checkpoint: str) -> None:
+    """Checks that a scheduler and a network are both of flow matching, or neither is.
+
+    Args:
+        scheduler: The scheduler.
+        is_flow: Whether the network is of flow matching.
+        checkpoint: Its name, for the message.
+
+    Raises:
+        InputError: They do not fit. The message says what does.
+    """
+    name = type(scheduler).__name__
+    if is_flow and prediction_type(scheduler) != "flow":
+        raise InputError(
+            f"scheduler: {name} cannot sample {checkpoint}, which was trained by flow matching; take {FLOW_SCHEDULER}"
+        )
+    if not is_flow and prediction_type(scheduler).startswith("flow"):
+        raise InputError(
+            f"scheduler: {name} is for models trained by flow matching, and {checkpoint} was not; these work: "
+            f"{', '.join(SINGLE_STEP)}"
+        )
 
 
 def _given_settings(scheduler: SchedulerMixin) -> dict[str, Any]:

@@ -30,22 +30,25 @@ class StableDiffusion(DiffusionModel):
     addition_embed_type: ClassVar[str | None] = None
     """The UNet's `addition_embed_type` whose inputs `network_inputs` returns."""
 
+    network_part: ClassVar[str] = "unet"
+    """Name of the pipeline's network."""
+
     def __init__(self, pipeline: DiffusionPipeline) -> None:
-        check_unet_inputs(pipeline, self.addition_embed_type)
+        self.check_parts(pipeline)
         super().__init__(pipeline)
-        self.network = pipeline.unet
+        self.network = getattr(pipeline, self.network_part)
         self.vae: AutoencoderKL = pipeline.vae
         self.text_encoder: nn.Module = pipeline.text_encoder
 
     @property
     def takes_guidance_scale(self) -> bool:
         """Whether the UNet was distilled with guidance, as those of latent consistency models are."""
-        return self.pipeline.unet.config.time_cond_proj_dim is not None
+        return self._config.time_cond_proj_dim is not None
 
     @property
     def latent_channels(self) -> int:
         """C of the latents."""
-        return int(self.pipeline.unet.config.in_channels)
+        return int(self._config.in_channels)
 
     @property
     def size_multiple(self) -> int:
@@ -54,9 +57,9 @@ class StableDiffusion(DiffusionModel):
 
     @property
     def default_resolution(self) -> int:
-        """The UNet's sample size in pixels, the longer side of one that is not square."""
-        size = self.pipeline.unet.config.sample_size
-        return int(max(size) if isinstance(size, list | tuple) else size) * self.size_multiple
+        """The network's sample size in pixels, the longer side of one that is not square."""
+        size = self._config.sample_size
+        return int(max(size) if isinstance(size, list | tuple) else size) * int(self.pipeline.vae_scale_factor)
 
     @property
     def tokenizers(self) -> dict[str, PreTrainedTokenizerBase]:
@@ -103,12 +106,12 @@ class StableDiffusion(DiffusionModel):
         with self.vae_precision():
             pixels = (2 * images - 1).to(self.vae.dtype)
             latents: torch.Tensor = self.vae.encode(pixels).latent_dist.mean
-        return latents.to(self.state_dtype) * self._scaling_factor
+        return (latents.to(self.state_dtype) - self._shift_factor) * self._scaling_factor
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Decodes latents; see `DiffusionModel.decode_latents`."""
         with self.vae_precision():
-            scaled = (latents / self._scaling_factor).to(self.vae.dtype)
+            scaled = (latents / self._scaling_factor + self._shift_factor).to(self.vae.dtype)
             images: torch.Tensor = self.vae.decode(scaled).sample
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
@@ -118,19 +121,31 @@ class StableDiffusion(DiffusionModel):
         inputs = {"encoder_hidden_states": embeds}
         if self.takes_guidance_scale:
             weights = [branch.guidance_scale - 1 for branch in branches for _ in branch.prompt_embeds]
-            size = self.pipeline.unet.config.time_cond_proj_dim
+            size = self._config.time_cond_proj_dim
             inputs["timestep_cond"] = self.pipeline.get_guidance_scale_embedding(torch.tensor(weights), size).to(embeds)
         return inputs
+
+    def check_parts(self, pipeline: DiffusionPipeline) -> None:
+        """Raises ValueError where the parts of a pipeline do not fit together, or the network needs other inputs."""
+        check_unet_inputs(pipeline, self.addition_embed_type)
 
     def vae_precision(self) -> AbstractContextManager[object]:
         """Wraps every use of the autoencoder. A family whose autoencoder overflows in float16 upcasts it here."""
         return nullcontext()
 
     @property
+    def _config(self) -> Any:
+        return getattr(self.pipeline, self.network_part).config
+
+    @property
     def _scaling_factor(self) -> float:
         return float(self.pipeline.vae.config.scaling_factor)
 
-    def _texts(self, argument: str, prompts: Sequence[str]) -> dict[str, list[str]]:
+    @property
+    def _shift_factor(self) -> float:
+        return float(self.pipeline.vae.config.get("shift_factor") or 0)
+
+    def _texts(self, argument: str, prompts: Sequence[str]) -> dict[str, list[str] | None]:
         """Returns an argument of `encode_prompt` for each tokenizer: the prompts, cut and written out."""
         kept = [self.split_prompt(prompt)[0] for prompt in prompts]
         return {

@@ -11,6 +11,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     EulerAncestralDiscreteScheduler,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
@@ -101,6 +102,21 @@ def test_tiny_sdxl_trains_and_resumes_from_the_unet_of_tiny_sd() -> None:
     start = StableDiffusionPipeline.from_pretrained(warm_start)
     weights = pipeline.unet.state_dict()
     for name, value in start.unet.state_dict().items():  # the saved average starts at step 400
+        torch.testing.assert_close(weights[name], value.float())
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a cat on a plain red background", num_inference_steps=1).images[0].size == (64, 64)
+
+
+def test_tiny_sd3_trains_and_resumes_with_the_text_encoders_of_tiny_sdxl_as_they_are() -> None:
+    vae, text_encoders = f"{MODELS}/tiny-sd/vae", f"{MODELS}/tiny-sdxl"
+    output = Path("trained/tiny-sd3/pipeline")
+    places = [f"--model.init_args.vae={vae}", f"--data.init_args.vae={vae}"]
+    fit_and_resume("tiny_sd3", output, *places, f"--model.init_args.text_encoders={text_encoders}")
+    pipeline = load_model(str(output)).pipeline
+    assert isinstance(pipeline, StableDiffusion3Pipeline)
+    start = StableDiffusionXLPipeline.from_pretrained(text_encoders)
+    weights = pipeline.text_encoder_2.state_dict()
+    for name, value in start.text_encoder_2.state_dict().items():
         torch.testing.assert_close(weights[name], value.float())
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("a cat on a plain red background", num_inference_steps=1).images[0].size == (64, 64)

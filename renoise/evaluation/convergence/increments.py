@@ -152,7 +152,8 @@ def renoising_of(equation: StepEquation) -> Mapping:
     """Returns G of a step's equation.
 
     Its Jacobian is −(ψ / φ) · ∂ε/∂z, with φ and ψ of the step written in terms of ε, also where the network predicts
-    v or z_0 (`Step.psi_of_noise`), and with z as the sampler has it, before it is scaled for the network.
+    v or z_0, or ∂v/∂z with flow matching (see `Step.held`). z is as the sampler has it, before it is scaled for the
+    network.
     """
     return lambda latents, index: equation.renoise(equation.predict(latents, index), latents, index)
 
@@ -197,11 +198,11 @@ def fixed_point(equation: StepEquation, estimate: torch.Tensor) -> Solution:
 
 
 def expected_norm(step: Step) -> float:
-    """Returns ‖∂G/∂z‖ for data that is one point: |ψ| / (φ · sigma), because ∂ε/∂z = 1 / sigma.
+    """Returns ‖∂G/∂z‖ for data that is one point: |ψ| / (φ · sigma), because ∂ε/∂z = ∂v/∂z = 1 / sigma.
 
     Natural images are not one point, but on most directions of their space the posterior is nearly as narrow.
     """
-    return abs(step.psi_of_noise / step.phi_of_noise) / step.sigma if step.sigma else 0.0
+    return abs(step.psi_of_held / step.phi_of_held) / step.sigma if step.sigma else 0.0
 
 
 def _norm(tensor: torch.Tensor) -> torch.Tensor:
