@@ -33,6 +33,7 @@ SHIPPED = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "data/models/tiny-sd",
     "stabilityai/stable-diffusion-xl-base-1.0": "data/models/tiny-sdxl",
     "stabilityai/sdxl-turbo": "data/models/tiny-sdxl-turbo",
+    "stabilityai/stable-diffusion-3.5-medium": "data/models/tiny-sd3",
     "latent-consistency/lcm-lora-sdv1-5": "data/models/tiny-lcm-lora",
     "Salesforce/blip2-opt-2.7b": "data/models/tiny-blip2",
 }
@@ -78,6 +79,12 @@ def latents(model: DiffusionModel) -> torch.Tensor:
 def tiny_sdxl() -> Path:
     """The shipped miniature SDXL."""
     return REPOSITORY / "data" / "models" / "tiny-sdxl"
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3() -> Path:
+    """The shipped miniature Stable Diffusion 3."""
+    return REPOSITORY / "data" / "models" / "tiny-sd3"
 
 
 @pytest.fixture(scope="session")

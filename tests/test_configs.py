@@ -90,7 +90,7 @@ def test_every_path_in_a_config_exists(config: Path, stand_ins: Callable[[Path],
     assert (folder or "out/default").split("/")[0] == "out", "git ignores out/"
 
 
-@pytest.mark.parametrize("name", [*PRESETS, *FAST])
+@pytest.mark.parametrize("name", [*PRESETS, *FAST, "sd35"])
 def test_an_overlay_holds_only_checkpoints_and_sizes(name: str) -> None:
     overlay = read(REPOSITORY / "configs/tiny" / f"{name}.yaml")
     assert set(overlay) == {"model", "data"}
@@ -130,4 +130,4 @@ def test_presets_of_our_own_differ_from_the_papers_in_the_inversion_alone(name: 
 
 
 def test_there_are_configs_to_run() -> None:
-    assert {"quickstart", *PRESETS, *FAST} <= {path.stem for path in CONFIGS}
+    assert {"quickstart", *PRESETS, *FAST, "sd35"} <= {path.stem for path in CONFIGS}

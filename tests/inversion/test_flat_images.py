@@ -49,7 +49,7 @@ def flat_images() -> torch.Tensor:
 def tiny_pipeline(preset: str) -> InversionPipeline:
     settings = read_tiny(preset)
     options: dict[str, Any] = settings["inversion"]["init_args"]
-    if settings["num_inference_steps"] > STEPS:
+    if settings["num_inference_steps"] == 50:
         if "max_nfe" in options:
             options["max_nfe"] = options["max_nfe"] * STEPS // settings["num_inference_steps"]
         settings["num_inference_steps"] = STEPS
@@ -108,7 +108,8 @@ class SureNetwork:
         """Stands in for `DiffusionModel.predict`. The prompt is the image."""
         step, image = self.steps[timestep], conditioning.prompt_embeds[:, 0, :, None, None]
         noise = (latents / step.input_scale - step.signal * image) / step.sigma
-        return noise.to(self.dtype).to(latents)
+        prediction = noise - image if step.flow else noise
+        return prediction.to(self.dtype).to(latents)
 
 
 def inverted_by(method: Inverter, network: SureNetwork, schedule: Schedule) -> Inversion:
