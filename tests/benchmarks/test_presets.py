@@ -37,7 +37,7 @@ def test_turbo_is_exact_and_editable_with_an_nfe_of_41(bench: Bench) -> None:
     assert whole.nfe == 41
     assert whole.psnr > whole.psnr_vae - 1.6, "64 scenes are within 1.5 dB"
     assert whole.target_share is not None
-    assert whole.target_share > 0.85, "64 scenes reach 0.95; here one may be wrong"
+    assert whole.target_share > 0.9, "64 scenes reach 0.95"
     assert averaged.psnr > plain.psnr + 5, "renoising repairs what plain reversal cannot"
     assert regularized.psnr < averaged.psnr, "edit regularization costs PSNR"
     assert regularized.psnr < whole.psnr, "noise correction returns some of it"

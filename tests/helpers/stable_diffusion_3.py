@@ -1,4 +1,4 @@
-"""A Stable Diffusion 3 of random weights, with or without T5, for tests of what must hold whatever it predicts."""
+"""A Stable Diffusion 3 of random weights, with or without T5, for tests that need no trained network."""
 
 from __future__ import annotations
 
