@@ -167,7 +167,7 @@ class Step:
 
     @property
     def level(self) -> float:
-        """T before the sampler's shift of its noise levels, which is `timestep` where there is none."""
+        """The timestep before the sampler's shift of its noise levels. Without a shift it is `timestep`."""
         return self.timestep if self.unshifted_timestep is None else self.unshifted_timestep
 
     @property
