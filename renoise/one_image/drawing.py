@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
 from renoise.editing.base import Editor
-from renoise.metrics.functional import mean_squared_error
+from renoise.metrics.functional import psnr
 from renoise.one_image.kept import Inverted
 from renoise.one_image.options import EditOptions
 from renoise.one_image.picture import MAX_NAME, Picture
@@ -46,8 +45,7 @@ def draw_comparison(picture: Picture, inverted: Inverted, edited: Image.Image, e
 
 def reconstruction_psnr(picture: Picture, reconstruction: Image.Image) -> float:
     """Returns the PSNR of a reconstruction against the middle square of its picture, in dB."""
-    error = mean_squared_error(to_tensor(reconstruction)[None], picture.pixels(reconstruction.width)[None])
-    return -10 * float(torch.log10(error))
+    return float(psnr(to_tensor(reconstruction)[None], picture.pixels(reconstruction.width)[None]))
 
 
 def edit_name(options: EditOptions) -> str:
