@@ -94,6 +94,25 @@ def plot_norms(path: Path, table: pd.DataFrame) -> None:
     save(figure, path)
 
 
+def plot_held(path: Path, table: pd.DataFrame) -> None:
+    """Draws contractions over σ with v and with ε held fixed: measured as markers, for Gaussian data as lines.
+
+    Args:
+        path: Without a suffix.
+        table: See `held_table`.
+    """
+    figure, (axis,) = _figure(1)
+    for position, (name, title) in enumerate((("v", "v held fixed"), ("noise", "ε held fixed"))):
+        color = COLORS[position]
+        axis.plot(table["sigma"], table[name], color=color, marker=MARKERS[position], linestyle="none", label=title)
+        axis.plot(table["sigma"], table[f"gaussian_{name}"], color=color, linewidth=1, label=f"{title}, Gaussian data")
+    axis.axhline(1, color="black", linestyle=":", linewidth=1, label="limit of a contraction")
+    axis.set_yscale("log")
+    _label(axis, "σ", "contraction per iteration")
+    _legend(figure, axis, columns=2)
+    save(figure, path)
+
+
 def plot_toy(path: Path) -> None:
     """Draws the errors of renoising for the shifted Gaussian, measured as markers and in closed form as lines."""
     figure, (left, right) = _figure(2)
@@ -145,6 +164,6 @@ def _label(axis: Axes, x: str, y: str) -> None:
     axis.grid(linewidth=0.3)
 
 
-def _legend(figure: Figure, axis: Axes) -> None:
+def _legend(figure: Figure, axis: Axes, columns: int = 4) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)

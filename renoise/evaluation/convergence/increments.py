@@ -15,6 +15,7 @@ from renoise.core.fixed_point import Solution, StepEquation, Stop
 from renoise.core.renoise import Renoising
 from renoise.core.schedule import Schedule
 from renoise.core.step import Step
+from renoise.evaluation.convergence.held import residuals_with_noise_held
 from renoise.evaluation.convergence.jacobian import Jacobian, Mapping, Norms, spectral_norms
 from renoise.outputs.image_result import finite
 
@@ -47,6 +48,7 @@ class StepRecord:
         pair_distances: ‖(zᵏ + zᵏ⁺¹) / 2 − z*‖ for k = 1 … K, [K, B].
         reference_residual: Of z*, [B].
         norms: ‖∂G/∂z‖ at zᵏ by k. Empty where they were not measured.
+        noise_residuals: The residuals where ε is held fixed, [K + 1, B]. None but for flow matching below σ = 1.
     """
 
     position: int
@@ -59,6 +61,7 @@ class StepRecord:
     pair_distances: torch.Tensor
     reference_residual: torch.Tensor
     norms: dict[int, Norms] = field(default_factory=dict)
+    noise_residuals: torch.Tensor | None = None
 
     def row(self, image: int) -> dict[str, Any]:
         """Returns the measurements of one image in JSON types. What is not finite is null."""
@@ -67,6 +70,9 @@ class StepRecord:
             "t": self.timestep,
             **{name: [finite(value) for value in getattr(self, name)[:, image].tolist()] for name in CURVES},
             "reference_residual": finite(self.reference_residual[image].item()),
+            "noise_residuals": []
+            if self.noise_residuals is None
+            else [finite(value) for value in self.noise_residuals[:, image].tolist()],
             "norms": [
                 {
                     "k": k,
@@ -129,6 +135,8 @@ class RecordingSolver(Renoising):
         solution = super().solve(replace(equation, predict=predict), weights, tolerance, stop)
         estimates.append(solution.latents)
         record = measure(equation, position, estimates)
+        if equation.step.flow:
+            record = replace(record, noise_residuals=residuals_with_noise_held(equation, len(weights)))
         self.records.append(replace(record, norms=self._norms(equation, estimates)))
         return solution
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from renoise.core.schedule import Schedule
 from renoise.evaluation.convergence import figures
-from renoise.evaluation.convergence.increments import ITERATIONS, REFERENCE_CALLS
+from renoise.evaluation.convergence.held import held_table
+from renoise.evaluation.convergence.increments import ITERATIONS, REFERENCE_CALLS, expected_norm
 from renoise.evaluation.convergence.jacobian import TOLERANCE
 from renoise.evaluation.convergence.rows import measured
 from renoise.evaluation.convergence.tables import increments_table, norms_table, step_table
@@ -33,13 +35,13 @@ FORMATS = {"t": "g", "first": ".2e", "last": ".2e"}
 """Of columns of the page; others have three decimal places."""
 
 
-def write_report(folder: Path, rows: Sequence[Mapping[str, Any]], expected: Mapping[float, float]) -> list[str]:
+def write_report(folder: Path, rows: Sequence[Mapping[str, Any]], schedule: Schedule) -> list[str]:
     """Writes the tables, the figures and the page.
 
     Args:
         folder: The output folder.
         rows: Of all images.
-        expected: |ψ| / (φ · sigma) by t.
+        schedule: The steps of the inversion.
 
     Returns:
         Lines for the screen: what is missing, and where the page is.
@@ -48,8 +50,9 @@ def write_report(folder: Path, rows: Sequence[Mapping[str, Any]], expected: Mapp
     lines = list(_problems(rows, images))
     if not images:
         return [*lines, "convergence: no image could be measured"]
+    expected = {step.timestep: expected_norm(step) for step in schedule}
     increments, norms = increments_table(images), norms_table(images, expected)
-    steps = step_table(images, norms)
+    steps, held = step_table(images, norms), held_table(images, schedule)
     with writing_to(folder):
         write_csv(folder / "convergence.csv", increments)
         figures.plot_increments(folder / "increments", increments)
@@ -59,7 +62,10 @@ def write_report(folder: Path, rows: Sequence[Mapping[str, Any]], expected: Mapp
         if len(norms):
             write_csv(folder / "jacobian.csv", norms)
             figures.plot_norms(folder / "jacobian", norms)
-        page = "\n\n".join(_page(steps, increments, lines))
+        if len(held):
+            write_csv(folder / "held.csv", held)
+            figures.plot_held(folder / "held", held)
+        page = "\n\n".join(_page(steps, increments, held, lines))
         write_atomically(folder / PAGE, f"{page}\n".encode(errors="backslashreplace"))
     return [*lines, f"convergence: {folder / PAGE}"]
 
@@ -76,7 +82,7 @@ def _problems(rows: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, A
         yield f"the norms of the Jacobian are left out, because the network has no derivatives here ({problem})"
 
 
-def _page(steps: pd.DataFrame, increments: pd.DataFrame, problems: Sequence[str]) -> Iterator[str]:
+def _page(steps: pd.DataFrame, increments: pd.DataFrame, held: pd.DataFrame, problems: Sequence[str]) -> Iterator[str]:
     """Yields the parts of the page."""
     images, has_norms = increments["image"].nunique(), bool(steps["norm"].notna().any())
     inexact = increments["reference_residual"].max()
@@ -90,6 +96,14 @@ def _page(steps: pd.DataFrame, increments: pd.DataFrame, problems: Sequence[str]
     yield _markdown(steps, has_norms).rstrip("\n")
     yield "## What this means"
     yield " ".join(_sentences(steps, has_norms))
+    if len(held):
+        yield "## What is held fixed"
+        yield _held_markdown(held).rstrip("\n")
+        yield (
+            "Contractions of flow matching, medians over images: with v held fixed, as renoising does here, and with ε "
+            "held fixed, as on other models. *for N(a, s² I)* are the closed forms, where s² is the mean variance of "
+            "the latents (figure `held`). A dash is a step too fast to measure."
+        )
     yield "## Columns and figures"
     yield "\n".join(_explanations(has_norms, inexact))
 
@@ -162,6 +176,13 @@ def _markdown(steps: pd.DataFrame, has_norms: bool) -> str:
     shown = {name: title for name, title in HEADINGS.items() if has_norms or name not in ("norm", "expected")}
     rows = steps.sort_values("t", ascending=False).iterrows()
     return markdown_table(list(shown.values()), ([_cell(row, name) for name in shown] for _, row in rows), "---:")
+
+
+def _held_markdown(held: pd.DataFrame) -> str:
+    titles = ["t", "v held", "for N(a, s² I)", "ε held", "for N(a, s² I)"]
+    columns = ["t", "v", "gaussian_v", "noise", "gaussian_noise"]
+    rows = held.sort_values("t", ascending=False).iterrows()
+    return markdown_table(titles, ([_cell(row, name) for name in columns] for _, row in rows), "---:")
 
 
 def _cell(row: Mapping[str, float], name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from renoise.core.rng import ImageRNG
 from renoise.data import Encoded, ImageBatch
-from renoise.evaluation.convergence.increments import ITERATIONS, RecordingSolver, expected_norm
+from renoise.evaluation.convergence.increments import ITERATIONS, RecordingSolver
 from renoise.evaluation.convergence.measuring import MeasuringCLI, MeasuringModule, Row, failed_row
 from renoise.evaluation.convergence.rows import RowsWriter
 from renoise.evaluation.extra import require_extra
@@ -43,6 +43,7 @@ class ConvergenceModule(MeasuringModule):
                 "file_name": name,
                 "error": None,
                 "norms_problem": self.norms_problem,
+                "variance": encoded.latents[position].var().item(),
                 "steps": [record.row(position) for record in solver.records],
             }
             for position, name in enumerate(names)
@@ -66,8 +67,7 @@ class ConvergenceCLI(MeasuringCLI):
         from renoise.evaluation.convergence.report import write_report
 
         (writer,) = (each for each in self.trainer.callbacks if isinstance(each, ConvergenceWriter))  # type: ignore[attr-defined]
-        expected = {step.timestep: expected_norm(step) for step in self.model._loaded.inversion_schedule}
-        for line in write_report(writer.folder, writer.rows, expected):
+        for line in write_report(writer.folder, writer.rows, self.model._loaded.inversion_schedule):
             print(on_screen(line))
 
 
