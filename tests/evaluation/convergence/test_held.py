@@ -13,7 +13,7 @@ from renoise.evaluation.convergence import figures
 from renoise.evaluation.convergence.held import gaussian_contractions, held_table
 from renoise.evaluation.convergence.increments import ITERATIONS, RecordingSolver
 
-VARIANCE = 2.0
+VARIANCE = 4.0
 SCHEDULE = Schedule.from_scheduler(FlowMatchEulerDiscreteScheduler(), 4)
 
 
@@ -37,7 +37,7 @@ def test_contractions_of_gaussian_data_are_the_closed_forms_with_v_and_with_nois
     slow = table[:2]  # the last step takes one iteration
     assert slow["noise"].tolist() == pytest.approx(slow["gaussian_noise"].tolist(), rel=1e-6)
     assert slow["v"].tolist() == pytest.approx(slow["gaussian_v"].tolist(), rel=1e-6)
-    assert (table["gaussian_v"] < table["gaussian_noise"])[:2].all()
+    assert table["v"][0] < table["noise"][0]
 
 
 def test_closed_forms_differ_where_the_data_has_another_variance() -> None:
