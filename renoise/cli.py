@@ -35,6 +35,7 @@ COMMANDS = {
     "evaluate": "Compare inversions and editing methods, as tables and figures.",
     "advise": "Try settings on a few images, and say which ones your model needs.",
     "presets": "List the presets: models with the settings of the paper, and with our own.",
+    "models": "List the model families that checkpoints can be of, and what each was checked with.",
 }
 
 
@@ -48,6 +49,8 @@ def main(args: list[str] | None = None) -> None:
     try:
         if command == ["presets"]:
             print_presets(describe_presets())
+        elif command == ["models"]:
+            _print_models()
         elif command in (["-h"], ["--help"]):
             _print_help()
         elif command == ["--version"]:
@@ -94,6 +97,12 @@ def print_presets(presets: Mapping[str, str]) -> None:
     for name, description in presets.items():
         print(f"{name:<{width}}  {description}")
     print("\nrenoise predict --preset NAME --data.root FOLDER runs one; --print_config after it shows its settings.")
+
+
+def _print_models() -> None:
+    with status("starting …"):
+        from renoise.models.families import describe_families
+    print("\n".join(describe_families()))
 
 
 def _print_help() -> None:

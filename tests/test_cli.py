@@ -86,7 +86,7 @@ def test_the_help_of_the_program_says_what_it_is_and_shows_three_commands(run_cl
     examples = [line for line in run.out.splitlines() if line.startswith("  renoise ")]
     assert [example.split()[1] for example in examples] == ["edit", "predict", "evaluate"]
     assert "finds the noise" in run.out
-    for command in ("edit", "invert", "predict", "evaluate", "advise", "presets"):
+    for command in ("edit", "invert", "predict", "evaluate", "advise", "presets", "models"):
         assert f"\n  {command} " in run.out
 
 
@@ -313,7 +313,7 @@ def test_an_unknown_command_is_answered_with_those_there_are(run_cli: Callable[.
     run = run_cli("fit")
     assert (run.status, run.err) == (
         2,
-        "error: there is no command 'fit'; there are edit, invert, demo, predict, evaluate, advise, presets\n",
+        "error: there is no command 'fit'; there are edit, invert, demo, predict, evaluate, advise, presets, models\n",
     )
 
 

@@ -46,7 +46,7 @@ ALLOWED = {
     "one_image": RUNS,
     "demo": RUNS | {"one_image"},
     "evaluation": RUNS | {"module", "writer", "predict"},
-    "cli": {"errors", "utils", "presets", "predict", "one_image", "evaluation", "demo"},
+    "cli": {"errors", "utils", "models", "presets", "predict", "one_image", "evaluation", "demo"},
     "__main__": {"cli"},
 }
 """Each package or module of `renoise`, and those that it may import."""

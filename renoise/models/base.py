@@ -38,6 +38,9 @@ class DiffusionModel(nn.Module, ABC):
     pipeline_class: ClassVar[str]
     """Name of the pipeline's class, which a checkpoint's `model_index.json` holds."""
 
+    checked_with: ClassVar[str] = ""
+    """What the family was checked with short of real weights, which `renoise models` shows. Empty says nothing."""
+
     network: nn.Module
     """What predicts: the UNet or transformer."""
 

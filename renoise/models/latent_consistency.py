@@ -12,3 +12,4 @@ class LatentConsistency(StableDiffusion):
     """
 
     pipeline_class = "LatentConsistencyModelPipeline"
+    checked_with = "pipelines of random weights"

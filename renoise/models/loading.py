@@ -14,15 +14,13 @@ from safetensors import SafetensorError
 from renoise.errors import InputError, prefixed
 from renoise.models.base import DiffusionModel
 from renoise.models.checkpoint_files import REQUIRED_PARTS, check_parts, find_folder, omitted_parts
+from renoise.models.families import load_families
 from renoise.models.loading_report import reported_loading
 from renoise.models.lora import merge_lora
 from renoise.models.single_file import find_config, load_single_file
 from renoise.models.textual_inversion import load_textual_inversions, warn_of_wrong_ends
 from renoise.utils.hub import check_hub
-from renoise.utils.plugins import load_plugins
 from renoise.utils.progress import report
-
-ENTRY_POINT_GROUP = "renoise.models"
 
 
 def load_model(
@@ -128,8 +126,7 @@ def _wrap(family: type[DiffusionModel], pipeline: DiffusionPipeline, source: str
 
 def _family(name: str, source: str) -> type[DiffusionModel]:
     """Returns the family of a pipeline class."""
-    models = load_plugins(ENTRY_POINT_GROUP, DiffusionModel)
-    families = {model.pipeline_class: model for model in models.values()}
+    families = load_families()
     if name not in families:
-        raise InputError(f"checkpoint: {source} is a {name}; supported are {', '.join(sorted(families))}")
+        raise InputError(f"checkpoint: {source} is a {name}; supported are {', '.join(families)}")
     return families[name]

@@ -26,6 +26,7 @@ class StableDiffusionXL(StableDiffusion):
     """
 
     pipeline_class = "StableDiffusionXLPipeline"
+    checked_with = "the shipped tiny-sdxl-turbo, trained"
     addition_embed_type = "text_time"
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:

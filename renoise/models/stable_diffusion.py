@@ -27,6 +27,7 @@ class StableDiffusion(DiffusionModel):
     """
 
     pipeline_class = "StableDiffusionPipeline"
+    checked_with = "the shipped tiny-sd, trained"
     addition_embed_type: ClassVar[str | None] = None
     """The UNet's `addition_embed_type` whose inputs `network_inputs` returns."""
 

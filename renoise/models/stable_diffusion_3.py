@@ -33,6 +33,7 @@ class StableDiffusion3(StableDiffusion):
     """
 
     pipeline_class = "StableDiffusion3Pipeline"
+    checked_with = "the shipped tiny-sd3, trained, and pipelines of random weights with T5"
     network_part = "transformer"
     is_flow = True
 
