@@ -48,8 +48,8 @@ class NegativePrompt(PromptEditor):
         source = model.encode_prompts([request.prompt for request in requests], time_ids=time_ids)
         target = model.encode_prompts(self.edit_prompts(model, requests), time_ids=time_ids)
 
-        def predict(step_index: int, latents: torch.Tensor) -> torch.Tensor:
-            step = inversion.schedule.steps[step_index]
+        def predict(position: float, latents: torch.Tensor) -> torch.Tensor:
+            step = inversion.schedule.at(position)
             inputs = step.input_scale * latents
             eps_source, eps_target = model.predict_branches([inputs, inputs], step.timestep, [source, target])
             if self.proximal_quantile is not None:

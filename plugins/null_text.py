@@ -64,9 +64,9 @@ class NullText(PromptEditor):
         embeddings = self._null_embeddings(model, inversion, requests)
         first_step = len(inversion.schedule) - len(embeddings)
 
-        def predict(step_index: int, latents: torch.Tensor) -> torch.Tensor:
-            step = inversion.schedule.steps[step_index]
-            conditioning = dataclasses.replace(target, negative_prompt_embeds=embeddings[step_index - first_step])
+        def predict(position: float, latents: torch.Tensor) -> torch.Tensor:
+            step = inversion.schedule.at(position)
+            conditioning = dataclasses.replace(target, negative_prompt_embeds=embeddings[int(position) - first_step])
             return model.predict(step.input_scale * latents, step.timestep, conditioning)
 
         return model.decode_latents(walk(inversion, predict, self.strength))

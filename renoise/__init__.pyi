@@ -36,13 +36,17 @@ from .inversion.ddim import DDIM as DDIM
 from .inversion.direct import DirectInversion as DirectInversion
 from .inversion.edict import EDICT as EDICT
 from .inversion.edit_friendly import EditFriendlyInversion as EditFriendlyInversion
+from .inversion.fireflow import FireFlow as FireFlow
 from .inversion.null_text import NullTextInversion as NullTextInversion
 from .inversion.null_text_optimization import NullTextOptimization as NullTextOptimization
 from .inversion.o_belm import OBELM as OBELM
 from .inversion.pix2pix_zero import Pix2PixZeroInversion as Pix2PixZeroInversion
 from .inversion.renoise import ReNoise as ReNoise
+from .inversion.rf_inversion import RFInversion as RFInversion
+from .inversion.rf_solver import RFSolver as RFSolver
 from .inversion.sampling import sample as sample
 from .inversion.sampling import walk as walk
+from .inversion.uni_inv import UniInv as UniInv
 from .metrics import Comparison as Comparison
 from .metrics import EditComparison as EditComparison
 from .metrics import EditMetric as EditMetric

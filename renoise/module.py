@@ -44,7 +44,8 @@ class ReNoiseModule(Configurable, L.LightningModule):
         num_inversion_steps: Number of steps of the inversion, for deterministic samplers. Null: `num_inference_steps`.
         guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1 (or 0) is without: half the time.
         inversion: The inversion method: ReNoise, DDIM, Pix2PixZeroInversion, EditFriendlyInversion, NullTextInversion,
-            DirectInversion, EDICT, BDIA, OBELM, or one of another package.
+            DirectInversion, EDICT, BDIA, OBELM, UniInv, or one of another package. For flow matching also RFSolver,
+            FireFlow and RFInversion.
         editors: Editing methods to apply to every inversion.
         metrics: What to compute for every reconstruction: names, or mappings of a name to its options.
         seed: Seed of all random numbers. They depend on the seed and the image's name, not on the batch.

@@ -13,7 +13,8 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 
 from renoise.api.pipeline import InversionPipeline
-from renoise.core.schedule import Schedule, prediction_type
+from renoise.core.prediction_types import prediction_type
+from renoise.core.schedule import Schedule
 from renoise.errors import InputError, InputWarning, prefixed
 from renoise.inversion.base import Inverter
 from renoise.inversion.renoise import ReNoise

@@ -126,7 +126,6 @@ def _restore(tensors: dict[str, torch.Tensor], metadata: dict[str, Any], pipelin
     for name in PER_STEP:  # [S, …] -> [S, 1, …]
         if name in tensors:
             setattr(inversion, name, tensors[name][:, None].to(model.device))
-    if inversion.companion is not None:
-        inversion.sampler = instantiate(Inverter, metadata["inversion"]).sampler
+    inversion.sampler = instantiate(Inverter, metadata["inversion"]).sampler
     settings = pipeline.settings | {name: metadata[name] for name in ("inversion", "num_inversion_steps")}
     return InvertedImages(model, inversion, [metadata["prompt"]], [metadata["file_name"]], time_ids, settings)

@@ -14,11 +14,12 @@ import copy
 import inspect
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from renoise.core.prediction_types import PREDICTION_TYPES, predicted_noise, prediction_type, read_noising, unshift
 from renoise.core.step import Step
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ TOLERANCE = 1e-4
 """Largest misfit of an affine step, relative to its inputs. float32 schedulers reach about 1e-6."""
 MIN_RHO = 1e-5
 """A smaller ρ is the rounding error of the fit: the step draws no noise."""
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow")
 CLIPPING = ("clip_sample", "thresholding")
 """Options under which a scheduler clips its estimate of z_0."""
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
@@ -81,6 +81,30 @@ class Schedule:
                 f"{needed_by} needs a sampler that draws noise, such as EulerAncestralDiscreteScheduler, "
                 "DDPMScheduler, or DDIMScheduler with eta above 0"
             )
+
+    def at(self, position: float) -> Step:
+        """Returns the step at a position: step i at i, and between two steps what flow matching has there.
+
+        Args:
+            position: From 0 to S. i + x lies on the way from step i to the next level, where a share x of the way in σ
+                is done. Position S is the image, σ = 0. Other samplers than those of flow matching have no such steps.
+        """
+        index = min(int(position), len(self) - 1)
+        step = self.steps[index]
+        if position == index:
+            return step
+        assert step.flow
+        left = step.psi * (1 - (position - index))  # σ' − σ from here
+        sigma = step.sigma + step.psi - left
+        share = sigma / step.sigma
+        return replace(
+            step,
+            timestep=share * step.timestep,
+            psi=left,
+            signal=1 - sigma,
+            sigma=sigma,
+            noise_from_prediction=1 - sigma,
+        )
 
     @classmethod
     def from_scheduler(cls, scheduler: SchedulerMixin, num_inference_steps: int, eta: float = 0.0) -> Schedule:
@@ -135,11 +159,6 @@ class _NotAffineError(ValueError):
     """A step that does not follow the module's equation, or that cannot be inverted."""
 
 
-def prediction_type(scheduler: SchedulerMixin) -> str:
-    """Returns what the scheduler takes the network's output for: one of `PREDICTION_TYPES`."""
-    return str(scheduler.config.get("prediction_type", "epsilon")) if hasattr(scheduler, "add_noise") else "flow"
-
-
 def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: torch.Generator, eta: float) -> Step:
     """Fits φ, ψ, ρ to one call of `scheduler.step`.
 
@@ -158,7 +177,7 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
     input_scale = 1.0
     if hasattr(scheduler, "scale_model_input"):  # flow matching schedulers do not have it
         input_scale = scheduler.scale_model_input(ones, timestep).flatten()[0].item()
-    signal, sigma = _read_noising(scheduler, timestep)
+    signal, sigma = read_noising(scheduler, timestep)
     # The step draws the same noise as a generator of the same seed does for the same shape, flow matching in float32.
     dtype = torch.float32 if is_flow else latents.dtype
     noise = torch.randn(latents.shape, dtype=dtype, generator=torch.Generator().manual_seed(1)).double()
@@ -174,7 +193,7 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
     misfit = ((inputs @ torch.tensor([phi, psi, rho], dtype=torch.float64) - result).abs() / scale).max().item()
     if not misfit <= TOLERANCE:
         raise _NotAffineError(f"{type(scheduler).__name__} cannot be inverted: {_reason(scheduler, timestep, misfit)}")
-    from_input, from_prediction = _predicted_noise(scheduler, input_scale * signal, input_scale * sigma)
+    from_input, from_prediction = predicted_noise(scheduler, input_scale * signal, input_scale * sigma)
     if from_prediction == 0 and abs(phi) <= MIN_RHO:
         raise _NotAffineError(
             f"{type(scheduler).__name__} cannot be inverted: its step at timestep {timestep.item():g} does not depend "
@@ -191,7 +210,7 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
         noise_from_latents=input_scale * from_input,
         noise_from_prediction=from_prediction,
         flow=is_flow,
-        unshifted_timestep=_unshift(scheduler, sigma) if is_flow else None,
+        unshifted_timestep=unshift(scheduler, sigma) if is_flow else None,
     )
 
 
@@ -215,34 +234,3 @@ def _reason(scheduler: SchedulerMixin, timestep: torch.Tensor, misfit: float) ->
         "a step is not affine in the latents, the prediction and one fresh noise "
         f"(misfit {misfit:.1e} at timestep {timestep.item():g}){advice}"
     )
-
-
-def _read_noising(scheduler: SchedulerMixin, timestep: torch.Tensor) -> tuple[float, float]:
-    """Returns the factors of z_0 and of the noise in z_0 noised to this level."""
-    zero = torch.zeros(1, 1, 1, 1)
-    one = torch.ones(1, 1, 1, 1)
-    if prediction_type(scheduler) == "flow":  # another name, and another order of the arguments
-        return (
-            scheduler.scale_noise(one, timestep[None], zero).item(),
-            scheduler.scale_noise(zero, timestep[None], one).item(),
-        )
-    return (
-        scheduler.add_noise(one, zero, timestep[None]).item(),
-        scheduler.add_noise(zero, one, timestep[None]).item(),
-    )
-
-
-def _unshift(scheduler: SchedulerMixin, sigma: float) -> float:
-    """Returns the timestep T · u of a flow-matching sampler whose level is σ = shift · u / (1 + (shift − 1) u)."""
-    shift, levels = scheduler.config.get("shift") or 1.0, scheduler.config.num_train_timesteps
-    return float(levels * sigma / (shift - (shift - 1) * sigma))
-
-
-def _predicted_noise(scheduler: SchedulerMixin, signal: float, sigma: float) -> tuple[float, float]:
-    """Returns (a, b) of ε = a · x + b · prediction, where the network's input is x = signal · z_0 + sigma · ε."""
-    return {
-        "epsilon": (0.0, 1.0),
-        "v_prediction": (sigma, signal),  # v = signal · ε − sigma · z_0, and signal² + sigma² = 1
-        "sample": (1 / sigma, -signal / sigma),
-        "flow": (1.0, signal),  # v = ε − z_0, and signal + sigma = 1
-    }[prediction_type(scheduler)]

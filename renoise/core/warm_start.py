@@ -16,10 +16,13 @@ class WarmStart:
     The noise that solved step s is ε_s = (z_{s-1} − φ_s z_s − ρ_s ε) / ψ_s. The next step starts at z_{t-1} renoised
     under ε extrapolated linearly in t from the last two of them, or equal to the last one. That is at the right noise
     level, which z_{t-1} is not, and takes no network call. With flow matching, v takes the place of ε, see `Step.held`.
-    So it does in Uni-Inv (arXiv 2504.13109), which takes the last v.
+
+    Args:
+        order: 1 extrapolates linearly. 0 takes the last one, as Uni-Inv does (arXiv 2504.13109).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order: int = 1) -> None:
+        self.order = order
         self.solved: list[tuple[float, torch.Tensor]] = []
 
     def start(self, step: Step, previous: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor | None:
@@ -49,7 +52,8 @@ class WarmStart:
             noise: ε_t that it was solved with. None where ρ = 0.
         """
         if _says_something(step):
-            self.solved = [*self.solved[-1:], (step.timestep, step.solved_held(previous, latents, noise))]
+            solved = (step.timestep, step.solved_held(previous, latents, noise))
+            self.solved = [*self.solved, solved][-self.order - 1 :]
 
 
 def _says_something(step: Step) -> bool:

@@ -22,7 +22,7 @@ class Sampler(Protocol):
     def sample(
         self,
         inversion: Inversion,
-        predict: Callable[[int, torch.Tensor], torch.Tensor],
+        predict: Callable[[float, torch.Tensor], torch.Tensor],
         strength: float = 1.0,
     ) -> torch.Tensor:
         """Runs it from z_T to z_0; see `walk`, which calls this."""
@@ -52,7 +52,7 @@ class Inversion:
         null_embeddings: Unconditional embeddings of every step that replace those of `conditioning`,
             [S, B, length, D]. Of null-text inversion.
         companion: The second latents of a method that couples two, such as EDICT: of z_T, [1, B, C, h, w], or of the
-            whole trajectory where it was kept, [S + 1, B, C, h, w].
+            whole trajectory where it was kept, [S + 1, B, C, h, w]. z_0 of RFInversion, [1, B, C, h, w].
         sampler: What samples instead of the steps of `schedule`. None where they do, as in most methods.
         num_inversion_steps: Number of steps of the inversion, where they are not those of `schedule`. None where they
             are.
@@ -135,11 +135,11 @@ class Inversion:
             )
         return range(first, steps), self.trajectory[first]
 
-    def conditioning_at(self, step_index: int) -> Conditioning:
-        """Returns the conditioning of a step of the reconstruction."""
+    def conditioning_at(self, position: float) -> Conditioning:
+        """Returns the conditioning of the reconstruction at a position; see `Schedule.at`."""
         if self.null_embeddings is None:
             return self.conditioning
-        return replace(self.conditioning, negative_prompt_embeds=self.null_embeddings[step_index])
+        return replace(self.conditioning, negative_prompt_embeds=self.null_embeddings[int(position)])
 
     def denoise(self, step_index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """Takes one step of the sampler with the inversion's own noise.
@@ -234,3 +234,12 @@ def check_path(path: Inverter, needed_by: str) -> None:
             f"{needed_by} takes the steps of the schedule along its path, and {type(path).__name__} has a sampler of "
             "its own; take DDIM or ReNoise as path"
         )
+
+
+def record_failures(inversion: Inversion) -> None:
+    """Records the images whose latents are not finite. Once they are not, they never are at a noisier level."""
+    finite = inversion.latents.isfinite().flatten(1).all(dim=1)
+    if inversion.companion is not None:
+        finite &= inversion.companion[0].isfinite().flatten(1).all(dim=1)
+    for image in (~finite).nonzero().flatten().tolist():
+        inversion.fail(image, f"the latents turned NaN or infinite in {type(inversion.sampler).__name__}")

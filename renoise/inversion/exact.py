@@ -11,7 +11,7 @@ import torch
 from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
 from renoise.core.step import Step
-from renoise.inversion.base import Inversion, Inverter
+from renoise.inversion.base import Inversion, Inverter, record_failures
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
 from renoise.utils.precision import widest_float
@@ -137,14 +137,14 @@ class ExactInversion(Inverter):
         )
         if keep_trajectory:
             inversion.trajectory = torch.stack([pair.latents for pair in noisiest_first])
-        _record_failures(inversion)
+        record_failures(inversion)
         return inversion
 
     @torch.no_grad()
     def sample(
         self,
         inversion: Inversion,
-        predict: Callable[[int, torch.Tensor], torch.Tensor],
+        predict: Callable[[float, torch.Tensor], torch.Tensor],
         strength: float = 1.0,
     ) -> torch.Tensor:
         """Runs the sampler from z_T to z_0 under any prediction; see `walk`, which calls it."""
@@ -219,11 +219,3 @@ def denoise_by(step: Step, latents: torch.Tensor, noise: torch.Tensor) -> torch.
 def renoise_by(step: Step, previous: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Returns z_t of the plain step to z_{t-1} with the noise ε, the inverse of `denoise_by`."""
     return (previous - step.psi_of_noise * noise) / step.phi_of_noise
-
-
-def _record_failures(inversion: Inversion) -> None:
-    """Records the images whose latents are not finite. Once they are not, they never are at a noisier level."""
-    assert inversion.companion is not None
-    pairs = torch.stack([inversion.latents, inversion.companion[0]], dim=1)
-    for image in (~pairs.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist():
-        inversion.fail(image, f"the latents turned NaN or infinite in {type(inversion.sampler).__name__}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 
@@ -66,6 +66,9 @@ class ReNoise(Inverter):
         >>> pipeline.invert("data/images/scenes/00-cat.png", "a cat", resolution=64).inversion.nfe
         tensor([8])
     """
+
+    warm_start_order: ClassVar[int] = 1
+    """Order of the extrapolation of `warm_start`, see `WarmStart`."""
 
     def __init__(
         self,
@@ -136,7 +139,7 @@ class ReNoise(Inverter):
         if self.regularization is not None:
             run.regularize(self.regularization)
         if self.warm_start:
-            run.start_warm()
+            run.start_warm(self.warm_start_order)
         evaluations = self._evaluations(schedule, conditioning.nfe)
         if evaluations is not None:
             solved = [step for step in schedule if not self._draws(schedule, step)]

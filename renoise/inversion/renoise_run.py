@@ -69,9 +69,9 @@ class RenoiseRun:
         schedule = self.inversion.schedule
         self.regularizer = EditRegularizer(regularization, schedule, estimates, self.image, self.rng)
 
-    def start_warm(self) -> None:
-        """Starts every step but the first at a warm start."""
-        self.warm_start = WarmStart()
+    def start_warm(self, order: int) -> None:
+        """Starts every step but the first at a warm start of this order; see `WarmStart`."""
+        self.warm_start = WarmStart(order)
 
     def keep_trajectory(self) -> None:
         """Keeps the latents of every level."""

@@ -42,9 +42,9 @@ def sample(
         assert inversion.trajectory is not None
         return inversion.trajectory[-1]  # every step ends on the trajectory
 
-    def predict(step_index: int, latents: torch.Tensor) -> torch.Tensor:
-        step = inversion.schedule.steps[step_index]
-        current = inversion.conditioning_at(step_index) if conditioning is None else conditioning
+    def predict(position: float, latents: torch.Tensor) -> torch.Tensor:
+        step = inversion.schedule.at(position)
+        current = inversion.conditioning_at(position) if conditioning is None else conditioning
         return model.predict(step.input_scale * latents, step.timestep, current)
 
     return walk(inversion, predict, strength)
@@ -53,7 +53,7 @@ def sample(
 @torch.no_grad()
 def walk(
     inversion: Inversion,
-    predict: Callable[[int, torch.Tensor], torch.Tensor],
+    predict: Callable[[float, torch.Tensor], torch.Tensor],
     strength: float = 1.0,
 ) -> torch.Tensor:
     """Runs the sampler from z_T to z_0 with the inversion's own noise, under any prediction.
@@ -62,8 +62,9 @@ def walk(
 
     Args:
         inversion: Of B images.
-        predict: (position of a step in the schedule, z_t [B, C, h, w]) -> the prediction, of the same shape. The
-            schedule's sampler calls it once for each step, EDICT twice.
+        predict: (position in the schedule, z_t [B, C, h, w]) -> the prediction, of the same shape. The schedule's
+            sampler calls it once for each step, EDICT twice. RFSolver and FireFlow call it between two steps as well,
+            where `Schedule.at(position)` is the step.
         strength: Share of the steps to take, see `Inversion.start`.
 
     Returns:
@@ -74,7 +75,7 @@ def walk(
         >>> from renoise import Conditioning, Inversion, Schedule, walk
         >>> schedule = Schedule.from_scheduler(DDIMScheduler(clip_sample=False), num_inference_steps=2)
         >>> inversion = Inversion(torch.randn(1, 4, 8, 8), schedule, Conditioning(torch.zeros(1, 4, 8)))
-        >>> walk(inversion, lambda step_index, latents: torch.zeros_like(latents)).shape
+        >>> walk(inversion, lambda position, latents: torch.zeros_like(latents)).shape
         torch.Size([1, 4, 8, 8])
     """
     if inversion.sampler is not None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import diffusers
 from diffusers import SchedulerMixin
 
-from renoise.core.schedule import prediction_type
+from renoise.core.prediction_types import prediction_type
 from renoise.errors import InputError
 
 SINGLE_STEP = (

@@ -331,11 +331,11 @@ def test_editors_that_take_the_steps_themselves_are_refused(
 def test_walk_runs_the_inversions_own_sampler() -> None:
     network = RandomNetwork()
     inversion = inverted(EDICT(), network, steps=4)
-    predicted: list[int] = []
+    predicted: list[float] = []
 
-    def predict(step_index: int, latents: torch.Tensor) -> torch.Tensor:
-        predicted.append(step_index)
-        step = inversion.schedule.steps[step_index]
+    def predict(position: float, latents: torch.Tensor) -> torch.Tensor:
+        predicted.append(position)
+        step = inversion.schedule.at(position)
         return network.predict(step.input_scale * latents, step.timestep, inversion.conditioning)
 
     torch.testing.assert_close(walk(inversion, predict), IMAGES)
