@@ -12,11 +12,26 @@ import torch
 from jsonargparse import auto_cli
 
 from benchmarks.shared.evaluation import Judges, evaluate_edits, evaluate_round_trip
+from benchmarks.shared.network_calls import network_calls
 from benchmarks.shared.pages import check_block, replace_block
 from benchmarks.shared.presets import load, read_tiny
 from benchmarks.shared.scenes import invert_scenes, swapped, unseen_scenes
 from benchmarks.shared.tables import markdown
-from renoise import DDIM, Anderson, Conditioning, DiffusionModel, InversionPipeline, Inverter, PromptEditor, ReNoise
+from renoise import (
+    DDIM,
+    Anderson,
+    Conditioning,
+    DiffusionModel,
+    DirectInversion,
+    FireFlow,
+    InversionPipeline,
+    Inverter,
+    PromptEditor,
+    ReNoise,
+    RFInversion,
+    RFSolver,
+    UniInv,
+)
 from tiny_models.flow_matching import ABSENT_TOKENS
 from tiny_models.repeated_token import RepeatedToken
 from tiny_models.scenes import Scene
@@ -31,10 +46,28 @@ METHODS: dict[str, Inverter] = {
     "warm start, Anderson, max_nfe 56": ReNoise(warm_start=True, solver=Anderson(), max_nfe=56),
 }
 """The last one is the preset's."""
+COMPARED: dict[str, tuple[Inverter, int]] = {
+    "plain reversal": (DDIM(), 28),
+    "Uni-Inv": (UniInv(), 28),
+    "ReNoise, warm start, K = 0": (ReNoise(0, warm_start=True), 28),
+    "ReNoise, warm start, K = 1": (ReNoise(1, warm_start=True), 14),
+    "FireFlow": (FireFlow(), 27),
+    "RF-Solver": (RFSolver(), 14),
+    "RF-Inversion": (RFInversion(), 28),
+    "direct inversion": (DirectInversion(), 28),
+    "Uni-Inv, 56 steps": (UniInv(), 56),
+    "ReNoise, warm start, K = 0, 56 steps": (ReNoise(0, warm_start=True), 56),
+    "ReNoise, warm start, K = 1, 28 steps": (ReNoise(1, warm_start=True), 28),
+    "ReNoise, warm start, Anderson, max_nfe 56": (ReNoise(warm_start=True, solver=Anderson(), max_nfe=56), 28),
+    "FireFlow, 55 steps": (FireFlow(), 55),
+    "RF-Solver, 28 steps": (RFSolver(), 28),
+}
+"""Methods with the number of steps at which inversion takes 28 calls, and then 56."""
 GUIDANCE = (1.5, 2.0, 3.0)
 """Guidance scales of the edits."""
 INVERSION_FORMATS = {"NFE": ".0f", "latent MSE": ".1e", "PSNR (dB)": ".2f", "std of z_T": ".3f"}
 INVERSION_FORMATS |= {"largest residual": ".1e", "of the step to the image": ".1e"}
+COMPARED_FORMATS = {"calls": ".0f", "calls back": ".0f", "latent MSE": ".1e", "PSNR (dB)": ".2f", "std of z_T": ".3f"}
 EDIT_FORMATS = {"target animal": ".1%", "strict judge": ".1%", "background (dB)": ".2f", "edit's PSNR (dB)": ".2f"}
 
 
@@ -80,6 +113,25 @@ def inversion_row(pipeline: InversionPipeline, name: str, scenes: Sequence[Scene
     }
 
 
+def compared_row(name: str, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Returns how exact a method of `COMPARED` is, and what it costs in both directions."""
+    inverter, steps = COMPARED[name]
+    pipeline = load(read_tiny("sd35") | {"num_inference_steps": steps})
+    merge_absent_tokens(pipeline.model)
+    inversion = invert_scenes(pipeline, scenes, inverter)
+    with network_calls(pipeline.model.network, lambda *_: None) as calls:
+        found = evaluate_round_trip(pipeline.model, inversion, scenes)
+    return {
+        "method": name,
+        "steps": steps,
+        "calls": found.nfe,
+        "calls back": len(calls),
+        "latent MSE": found.latent_mse,
+        "PSNR (dB)": found.psnr,
+        "std of z_T": found.latent_std,
+    }
+
+
 def edit_rows(pipeline: InversionPipeline, scenes: Sequence[Scene], judges: Judges) -> list[dict[str, Any]]:
     """Returns how swaps of animals turn out over the preset's inversion, for each guidance scale."""
     inversion, rows = invert_scenes(pipeline, scenes), []
@@ -102,6 +154,7 @@ def edit_rows(pipeline: InversionPipeline, scenes: Sequence[Scene], judges: Judg
 @torch.no_grad()
 def main(
     images: int = 32,
+    compared_images: int = 4,
     page: Path = Path("docs/flow.md"),
     classifier: str = "data/models/scene-classifier",
     strict_classifier: str = "data/models/strict-classifier",
@@ -110,16 +163,19 @@ def main(
 
     Args:
         images: Number of unseen scenes.
-        page: Markdown page with the marked blocks `inversions` and `edits`.
+        compared_images: Number of them that all methods are compared on.
+        page: Markdown page with the marked blocks `inversions`, `compared` and `edits`.
         classifier: Folder of the classifier that judges edits.
         strict_classifier: Folder of the stricter one.
     """
-    for block in ("inversions", "edits"):
+    for block in ("inversions", "compared", "edits"):
         check_block(page, block)
     scenes, pipeline = unseen_scenes(images), load(read_tiny("sd35"))
     merge_absent_tokens(pipeline.model)
     rows = [inversion_row(pipeline, name, scenes) for name in METHODS]
     replace_block(page, "inversions", markdown(pd.DataFrame(rows), INVERSION_FORMATS))
+    rows = [compared_row(name, scenes[:compared_images]) for name in COMPARED]
+    replace_block(page, "compared", markdown(pd.DataFrame(rows), COMPARED_FORMATS))
     judges = Judges.from_pretrained(classifier, strict_classifier)
     replace_block(page, "edits", markdown(pd.DataFrame(edit_rows(pipeline, scenes, judges)), EDIT_FORMATS))
 

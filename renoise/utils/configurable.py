@@ -26,7 +26,8 @@ class Configurable:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Records the arguments; `__init__` gets them unchanged."""
         self = super().__new__(cls)
-        signature = inspect.signature(cls.__init__)
+        has_options = cls.__init__ is not object.__init__  # whose signature is of any arguments, and takes none
+        signature = inspect.signature(cls.__init__ if has_options else _without_options)
         bound = signature.bind_partial(self, *args, **kwargs)
         bound.apply_defaults()
         _, *given = bound.arguments.items()  # the first is `self`
@@ -36,6 +37,10 @@ class Configurable:
             init_args |= value if is_kwargs else {name: value}
         object.__setattr__(self, "init_args", init_args)  # a frozen dataclass may be configurable, too
         return self
+
+
+def _without_options(self: object) -> None:
+    """Has the signature of a constructor without options."""
 
 
 def describe(value: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import flow
 from benchmarks.flow import METHODS
 from benchmarks.shared.presets import read_tiny
-from renoise import DDIM, Inverter, ReNoise, instantiate
+from renoise import DDIM, FireFlow, Inverter, ReNoise, instantiate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -21,16 +21,20 @@ def test_the_last_method_is_the_presets() -> None:
     }
 
 
-def test_the_page_gets_both_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_page_gets_its_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(flow, "METHODS", {"plain reversal": DDIM(), "warm start": ReNoise(0, warm_start=True)})
+    monkeypatch.setattr(flow, "COMPARED", {"FireFlow": (FireFlow(), 2)})
     monkeypatch.setattr(flow, "GUIDANCE", (2.0,))
     monkeypatch.setattr(flow, "read_tiny", lambda name: {**read_tiny(name), "num_inference_steps": 4})
     page = tmp_path / "page.md"
-    page.write_text("".join(f"<!-- begin {name} -->\n<!-- end {name} -->\n" for name in ("inversions", "edits")))
-    flow.main(images=2, page=page)
+    page.write_text(
+        "".join(f"<!-- begin {name} -->\n<!-- end {name} -->\n" for name in ("inversions", "compared", "edits"))
+    )
+    flow.main(images=2, compared_images=1, page=page)
     lines = page.read_text().splitlines()
     errors = [float(line.split("|")[3]) for line in lines if "| 4 |" in line]
     assert len(errors) == 2
     assert errors[1] < errors[0]
+    assert sum(line.startswith("| FireFlow | 2 | 3 | 3 |") for line in lines) == 1
     assert sum(line.startswith("| 2.0 |") for line in lines) == 1

@@ -68,6 +68,15 @@ def test_a_wrong_argument_is_the_usual_type_error() -> None:
         LargePart()  # type: ignore[call-arg]
 
 
+def test_a_class_without_a_constructor_has_no_options() -> None:
+    class Plain(Configurable):
+        """Has none."""
+
+    assert Plain().init_args == {}
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        Plain(3)  # type: ignore[call-arg]
+
+
 def test_a_description_has_only_json_types() -> None:
     described = describe({"weights": Weights([0.5], LargePart(1.0)), "path": Path("a/b"), "pair": (1, None), 3: True})
     part = {"class_path": f"{__name__}.LargePart", "init_args": {"weight": 1.0}}
