@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from jsonargparse import auto_cli
 
-from benchmarks.shared.evaluation import Judges, evaluate_edits, evaluate_round_trip
+from benchmarks.shared.evaluation import EditQuality, Judges, evaluate_edits, evaluate_round_trip
 from benchmarks.shared.network_calls import network_calls
 from benchmarks.shared.pages import check_block, replace_block
 from benchmarks.shared.presets import load, read_tiny
@@ -23,14 +23,17 @@ from renoise import (
     Conditioning,
     DiffusionModel,
     DirectInversion,
+    Editor,
     FireFlow,
     InversionPipeline,
     Inverter,
+    Noising,
     PromptEditor,
     ReNoise,
     RFInversion,
     RFSolver,
     UniInv,
+    instantiate,
 )
 from tiny_models.flow_matching import ABSENT_TOKENS
 from tiny_models.repeated_token import RepeatedToken
@@ -65,10 +68,15 @@ COMPARED: dict[str, tuple[Inverter, int]] = {
 """Methods with the number of steps at which inversion takes 28 calls, and then 56."""
 GUIDANCE = (1.5, 2.0, 3.0)
 """Guidance scales of the edits."""
+FLOW_EDITS = ((1.0, 1.5, 0.86), (1.0, 3.0, 0.66), (1.5, 3.0, 0.66))
+"""Guidance of the source and of the target, and strength, of `FlowEdit`. The paper has 24 of 28 steps for FLUX."""
+BLOCKS = ("inversions", "compared", "edits", "flow edits")
+"""The marked blocks of the page."""
 INVERSION_FORMATS = {"NFE": ".0f", "latent MSE": ".1e", "PSNR (dB)": ".2f", "std of z_T": ".3f"}
 INVERSION_FORMATS |= {"largest residual": ".1e", "of the step to the image": ".1e"}
 COMPARED_FORMATS = {"calls": ".0f", "calls back": ".0f", "latent MSE": ".1e", "PSNR (dB)": ".2f", "std of z_T": ".3f"}
-EDIT_FORMATS = {"target animal": ".1%", "strict judge": ".1%", "background (dB)": ".2f", "edit's PSNR (dB)": ".2f"}
+EDIT_FORMATS = {"strength": ".2f", "NFE": ".0f", "target animal": ".1%", "strict judge": ".1%"}
+EDIT_FORMATS |= {"background (dB)": ".2f", "edit's PSNR (dB)": ".2f"}
 
 
 def merge_absent_tokens(model: DiffusionModel) -> None:
@@ -139,16 +147,30 @@ def edit_rows(pipeline: InversionPipeline, scenes: Sequence[Scene], judges: Judg
         edits = evaluate_edits(
             PromptEditor(guidance_scale=guidance_scale), pipeline.model, inversion, scenes, swapped(scenes), judges
         )
-        rows.append(
-            {
-                "guidance": guidance_scale,
-                "target animal": edits.target_share,
-                "strict judge": edits.strict_share,
-                "background (dB)": edits.background_psnr,
-                "edit's PSNR (dB)": edits.target_psnr,
-            }
-        )
+        rows.append({"guidance": guidance_scale} | quality_row(edits))
     return rows
+
+
+def flow_edit_rows(pipeline: InversionPipeline, scenes: Sequence[Scene], judges: Judges) -> list[dict[str, Any]]:
+    """Returns how swaps of animals by `FlowEdit` turn out, which needs no inversion, for each of its options."""
+    inversion, rows = invert_scenes(pipeline, scenes, Noising()), []
+    for source, target, strength in FLOW_EDITS:
+        options = {"guidance_scale": target, "source_guidance_scale": source, "strength": strength}
+        editor = instantiate(Editor, {"class_path": "FlowEdit", "init_args": options})
+        edits = evaluate_edits(editor, pipeline.model, inversion, scenes, swapped(scenes), judges)
+        settings = {"source guidance": source, "guidance": target, "strength": strength, "NFE": edits.nfe}
+        rows.append(settings | quality_row(edits))
+    return rows
+
+
+def quality_row(edits: EditQuality) -> dict[str, float]:
+    """Returns the columns of the quality of edits."""
+    return {
+        "target animal": edits.target_share,
+        "strict judge": edits.strict_share,
+        "background (dB)": edits.background_psnr,
+        "edit's PSNR (dB)": edits.target_psnr,
+    }
 
 
 @torch.no_grad()
@@ -164,11 +186,11 @@ def main(
     Args:
         images: Number of unseen scenes.
         compared_images: Number of them that all methods are compared on.
-        page: Markdown page with the marked blocks `inversions`, `compared` and `edits`.
+        page: Markdown page with the marked blocks `inversions`, `compared`, `edits` and `flow edits`.
         classifier: Folder of the classifier that judges edits.
         strict_classifier: Folder of the stricter one.
     """
-    for block in ("inversions", "compared", "edits"):
+    for block in BLOCKS:
         check_block(page, block)
     scenes, pipeline = unseen_scenes(images), load(read_tiny("sd35"))
     merge_absent_tokens(pipeline.model)
@@ -178,6 +200,9 @@ def main(
     replace_block(page, "compared", markdown(pd.DataFrame(rows), COMPARED_FORMATS))
     judges = Judges.from_pretrained(classifier, strict_classifier)
     replace_block(page, "edits", markdown(pd.DataFrame(edit_rows(pipeline, scenes, judges)), EDIT_FORMATS))
+    replace_block(
+        page, "flow edits", markdown(pd.DataFrame(flow_edit_rows(pipeline, scenes[:16], judges)), EDIT_FORMATS)
+    )
 
 
 if __name__ == "__main__":

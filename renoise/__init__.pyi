@@ -37,6 +37,7 @@ from .inversion.direct import DirectInversion as DirectInversion
 from .inversion.edict import EDICT as EDICT
 from .inversion.edit_friendly import EditFriendlyInversion as EditFriendlyInversion
 from .inversion.fireflow import FireFlow as FireFlow
+from .inversion.noising import Noising as Noising
 from .inversion.null_text import NullTextInversion as NullTextInversion
 from .inversion.null_text_optimization import NullTextOptimization as NullTextOptimization
 from .inversion.o_belm import OBELM as OBELM

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
@@ -14,9 +13,11 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from renoise.api.pipeline import InversionPipeline
 from renoise.data import Encoded, ImageBatch, ImageRecord
-from renoise.editing.base import Editor, EditRequest
+from renoise.editing.base import Editor
+from renoise.editing.region import check_region
+from renoise.editing.requests import check_size, edit_requests, warn_of_long_prompts
 from renoise.editing.runner import check_needs, name_editors, run_editor
-from renoise.errors import InputError, InputWarning, prefixed
+from renoise.errors import prefixed
 from renoise.inversion.base import Inversion, Inverter
 from renoise.inversion.renoise import ReNoise
 from renoise.inversion.sampling import sample
@@ -44,9 +45,10 @@ class ReNoiseModule(Configurable, L.LightningModule):
         num_inversion_steps: Number of steps of the inversion, for deterministic samplers. Null: `num_inference_steps`.
         guidance_scale: Guidance during inversion and reconstruction, 1 or more. 1 (or 0) is without: half the time.
         inversion: The inversion method: ReNoise, DDIM, Pix2PixZeroInversion, EditFriendlyInversion, NullTextInversion,
-            DirectInversion, EDICT, BDIA, OBELM, UniInv, or one of another package. For flow matching also RFSolver,
-            FireFlow and RFInversion.
+            DirectInversion, Noising, EDICT, BDIA, OBELM, UniInv, or one of another package. For flow matching also
+            RFSolver, FireFlow and RFInversion.
         editors: Editing methods to apply to every inversion.
+        keep_outside_mask: Whether edits keep the latents outside of an image's mask exactly. Without a mask, no edit.
         metrics: What to compute for every reconstruction: names, or mappings of a name to its options.
         seed: Seed of all random numbers. They depend on the seed and the image's name, not on the batch.
         **memory: Options of `MemoryOptions`, such as offload.
@@ -79,6 +81,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         guidance_scale: float = 1.0,
         inversion: Inverter | None = None,
         editors: Sequence[Editor] = (),
+        keep_outside_mask: bool = False,
         metrics: Sequence[str | dict[str, dict[str, Any]]] = ("psnr", "ssim", "psnr_vae", "latent_mse"),
         seed: int = 0,
         **memory: Any,
@@ -100,6 +103,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         self.memory = MemoryOptions(**memory)  # the command line takes the options of `memory` from here
         self.checkpoint = checkpoint
         self.editors = name_editors(editors)
+        self.keep_outside_mask = keep_outside_mask
         self.metrics = make_metrics(metrics)
         self.pipeline: InversionPipeline | None = None
 
@@ -119,6 +123,9 @@ class ReNoiseModule(Configurable, L.LightningModule):
         for editor in self.editors.values():
             with prefixed("model.editors: ", ValueError):
                 check_needs(editor, pipeline.model, pipeline.schedule, pipeline.inversion, pipeline.num_inversion_steps)
+        with prefixed("model.keep_outside_mask: ", ValueError):
+            if self.keep_outside_mask:
+                check_region(pipeline.inversion.sampler, pipeline.schedule, pipeline.num_inversion_steps)
         self.pipeline = pipeline
         if self.model.movable:
             self.networks = self.model  # a submodule, so that Lightning moves and casts it
@@ -138,6 +145,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
         return {
             **self._loaded.settings,
             "editors": [describe(editor) for editor in self.editors.values()],
+            "keep_outside_mask": self.keep_outside_mask,
             "metrics": describe(self.init_args["metrics"]),
         }
 
@@ -166,8 +174,8 @@ class ReNoiseModule(Configurable, L.LightningModule):
         results = [ImageResult.failed(record, error, self.metrics) for record, error in batch.failures]
         if not batch.records:
             return results
-        self._check_size(*batch.images.shape[-2:])
-        self._warn_of_long_prompts(batch.records)
+        check_size(self.model, self.checkpoint, *batch.images.shape[-2:])
+        warn_of_long_prompts(self.model, batch.records)
 
         def failed(position: int, problem: str) -> ImageResult:
             return ImageResult.failed(batch.records[position], problem, self.metrics)
@@ -198,7 +206,8 @@ class ReNoiseModule(Configurable, L.LightningModule):
         prompts = [record.prompt or "" for record in batch.records]
         conditioning = self.model.encode_prompts(prompts, pipeline.guidance_scale, time_ids=batch.time_ids)
         names = [record.file_name for record in batch.records]
-        keep_trajectory = any("trajectory" in editor.needs for editor in self.editors.values())
+        needed = any("trajectory" in editor.needs for editor in self.editors.values())
+        keep_trajectory = needed or self.keep_outside_mask
         inversion = pipeline.invert_latents(encoded.latents, conditioning, names, keep_trajectory)
         rebuilt = sample(self.model, inversion)
         reconstructions = self.model.decode_latents(rebuilt)
@@ -210,9 +219,10 @@ class ReNoiseModule(Configurable, L.LightningModule):
 
     def _edit(self, results: list[ImageResult], inversion: Inversion, records: list[ImageRecord]) -> None:
         """Adds every editor's image, or the reason why there is none, to the results."""
-        requests = [EditRequest(record.file_name, record.prompt or "", record.edit_prompt) for record in records]
+        mask_of = getattr(getattr(self._attached_trainer, "datamodule", None), "mask", lambda name: None)
+        requests, refused = edit_requests(records, mask_of if self.keep_outside_mask else None)
         for name, editor in self.editors.items():
-            outcomes = run_editor(editor, self.model, inversion, requests)
+            outcomes = run_editor(editor, self.model, inversion, requests, refused)
             for result, outcome in zip(results, outcomes, strict=True):
                 if isinstance(outcome, str):
                     result.row["edits"][name] = outcome
@@ -236,16 +246,3 @@ class ReNoiseModule(Configurable, L.LightningModule):
             return self.trainer
         except RuntimeError:  # Lightning's answer where there is no Trainer
             return None
-
-    def _check_size(self, height: int, width: int) -> None:
-        """Raises InputError where a data module without `connect` gives images of a size that the model cannot take."""
-        px = self.model.size_multiple
-        if height % px or width % px:
-            raise InputError(f"data.resolution must be a multiple of {px} for {self.checkpoint}, got {height}×{width}")
-
-    def _warn_of_long_prompts(self, records: list[ImageRecord]) -> None:
-        for record in records:
-            for name, prompt in (("prompt", record.prompt or ""), ("edit_text", record.edit_prompt or "")):
-                if cut := self.model.split_prompt(prompt)[1]:
-                    text = f"{record.file_name}: the {name} is longer than the text encoder takes; cut off: {cut!r}"
-                    warnings.warn(text, InputWarning, stacklevel=2)

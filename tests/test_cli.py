@@ -289,7 +289,10 @@ def test_a_wrong_object_is_answered_with_what_there_is(
     [
         ("--model.inversion=Magic", "BDIA, DDIM, DirectInversion, EDICT, EditFriendlyInversion,"),
         ("--model.inversion=no.such.Method", "BDIA, DDIM, DirectInversion, EDICT, EditFriendlyInversion,"),
-        ("--model.editors=[Magic]", "EditFriendly, NegativePrompt, NullText, Pix2PixZero, PromptSwap, PromptToPrompt;"),
+        (
+            "--model.editors=[Magic]",
+            "EditFriendly, FlowEdit, NegativePrompt, NullText, Pix2PixZero, PromptSwap,",
+        ),
     ],
 )
 def test_an_unknown_class_is_answered_with_those_there_are(

@@ -13,6 +13,7 @@ from PIL import Image
 from renoise.api.image_inputs import one_for_each
 from renoise.editing.base import Editor, EditRequest
 from renoise.editing.prompt_editor import PromptEditor
+from renoise.editing.region import restrict
 from renoise.editing.runner import check_inversion, check_needs
 from renoise.errors import InputError
 from renoise.inversion.base import Inversion
@@ -83,6 +84,7 @@ class InvertedImages:
         editor: Editor | None = None,
         guidance_scale: float | None = None,
         strength: float | None = None,
+        mask: torch.Tensor | Sequence[torch.Tensor] | None = None,
         progress: bool | None = None,
     ) -> list[Image.Image]:
         """Edits the images.
@@ -93,6 +95,9 @@ class InvertedImages:
             guidance_scale: Guidance of the edit, 1 or more, 1.5 by default. An editor has its own.
             strength: Share of the steps to take, in (0, 1], 1 by default. An editor has its own. Below 1, the images
                 must have been inverted with `keep_trajectory=True`.
+            mask: Where the edits may change the images, bool [H, W]: one mask for all, or one for each. Latents of
+                which no pixel may change stay exactly those of the image. The images must have been inverted with
+                `keep_trajectory=True`.
             progress: Whether to show a progress bar. None shows it where stderr is a terminal.
 
         Raises:
@@ -106,10 +111,14 @@ class InvertedImages:
         elif guidance_scale is not None or strength is not None:
             raise InputError(f"guidance_scale and strength are options of the editor: {type(editor).__name__}(…)")
         edit_prompts = [None] * len(self) if prompt is None else one_for_each(prompt, len(self), "prompt")
-        requests = [EditRequest(*texts) for texts in zip(self.names, self.prompts, edit_prompts, strict=True)]
-        self._check(editor, requests)
+        masks = [mask] * len(self) if mask is None or isinstance(mask, torch.Tensor) else list(mask)
+        if len(masks) != len(self):
+            raise InputError(f"mask: there are {len(masks)} masks and {len(self)} images")
+        each = zip(self.names, self.prompts, edit_prompts, masks, strict=True)
+        requests = [EditRequest(*request) for request in each]
+        inversion = self._check(editor, requests)
         with show_progress(progress), kept_attention(self.model.network):
-            edited = editor.edit(self.model, self.inversion, requests)
+            edited = editor.edit(self.model, inversion, requests)
         return [to_pil(image) for image in edited.float()]
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -135,16 +144,19 @@ class InvertedImages:
             )
             write_atomically(file, save_inversion(inversion_tensors(self.inversion, index), metadata))
 
-    def _check(self, editor: Editor, requests: Sequence[EditRequest]) -> None:
+    def _check(self, editor: Editor, requests: Sequence[EditRequest]) -> Inversion:
+        """Checks that the images can be edited, and returns their inversion, restricted to the masks."""
         try:
             check_needs(editor, self.model, self.inversion.schedule)
             check_inversion(editor, self.inversion)
+            inversion = restrict(self.inversion, requests)
         except ValueError as error:
             raise InputError(str(error)) from error
         refusals = {request.file_name: editor.refusal(request) for request in requests}
         reasons = [f"{name}: {refusal}" for name, refusal in refusals.items() if refusal is not None]
         if reasons:
             raise InputError(f"{type(editor).__name__} cannot edit {'; '.join(reasons)}")
+        return inversion
 
     def _decode(self, latents: torch.Tensor) -> list[Image.Image]:
         return [to_pil(image) for image in self.model.decode_latents(latents)]

@@ -157,6 +157,8 @@ class InversionPipeline:
         if inverted.latents.shape != latents.shape:
             expected, found = list(latents.shape), list(inverted.latents.shape)
             raise ValueError(f"{type(method).__name__} must return latents of shape {expected}, got {found}")
+        inverted.image = latents.clone()
+        inverted.image[list(inverted.failures)] = torch.nan
         return inverted if self.num_inversion_steps is None else start_in(self.schedule, inverted)
 
     def _invert(

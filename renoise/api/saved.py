@@ -126,6 +126,8 @@ def _restore(tensors: dict[str, torch.Tensor], metadata: dict[str, Any], pipelin
     for name in PER_STEP:  # [S, …] -> [S, 1, …]
         if name in tensors:
             setattr(inversion, name, tensors[name][:, None].to(model.device))
+    if inversion.trajectory is not None:
+        inversion.image = inversion.trajectory[-1]
     inversion.sampler = instantiate(Inverter, metadata["inversion"]).sampler
     settings = pipeline.settings | {name: metadata[name] for name in ("inversion", "num_inversion_steps")}
     return InvertedImages(model, inversion, [metadata["prompt"]], [metadata["file_name"]], time_ids, settings)

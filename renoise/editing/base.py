@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,9 +14,10 @@ from renoise.inversion.base import Inversion
 from renoise.models.base import DiffusionModel
 from renoise.utils.configurable import Configurable
 
-Need = Literal["trajectory", "noise", "attention", "steps"]
+Need = Literal["trajectory", "noise", "attention", "steps", "image"]
 """What an editor can require: the latents of every step, a sampler that draws noise, access to the attention maps, an
-inversion that the steps of the schedule sample (`Inversion.denoise`), which EDICT's, BDIA's and O-BELM's do not."""
+inversion that the steps of the schedule sample (`Inversion.denoise`), which EDICT's, BDIA's and O-BELM's do not, and
+z_0 of the images."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class EditRequest:
         file_name: Name of the image.
         prompt: Describes the image. The image was inverted with it.
         edit_prompt: Describes the image after the edit. None where the image has no such text.
+        mask: Where the edit may change the image, bool [H, W]. Latents of which no pixel may change stay exactly those
+            of the image. None is everywhere.
 
     Example:
         >>> from renoise import EditRequest
@@ -37,6 +40,7 @@ class EditRequest:
     file_name: str
     prompt: str
     edit_prompt: str | None
+    mask: torch.Tensor | None = field(default=None, compare=False)
 
 
 class Editor(Configurable, ABC):

@@ -9,6 +9,7 @@ import torch
 
 from renoise.core.schedule import Schedule
 from renoise.editing.base import Editor, EditRequest, Need
+from renoise.editing.region import restrict
 from renoise.inversion.base import Inversion, Inverter, Sampler
 from renoise.inversion.other_steps import check_same_steps
 from renoise.models.attention import check_attention, kept_attention
@@ -75,6 +76,11 @@ def check_inversion(editor: Editor, inversion: Inversion) -> None:
         subject = _subject(editor)
         check_same_steps(subject, inversion.schedule, inversion.num_inversion_steps)
         raise ValueError(f"{subject} needs an inversion that kept its trajectory: invert with keep_trajectory=True")
+    if "image" in editor.needs and inversion.image is None:
+        raise ValueError(
+            f"{name} needs z_0 of the images, and this inversion has none; invert again, or save inversions with "
+            "keep_trajectory=True"
+        )
     if "noise" in editor.needs and inversion.noise is None:
         inversion.schedule.check_stochastic(name)
         raise ValueError(f"{name} needs an inversion that kept its noise, and this one has none")
@@ -97,7 +103,11 @@ def _check_sampler(editor: Editor, sampler: Sampler | None) -> None:
 
 
 def run_editor(
-    editor: Editor, model: DiffusionModel, inversion: Inversion, requests: Sequence[EditRequest]
+    editor: Editor,
+    model: DiffusionModel,
+    inversion: Inversion,
+    requests: Sequence[EditRequest],
+    refused: Sequence[str | None] | None = None,
 ) -> list[torch.Tensor | str]:
     """Edits B images. If the editor raises for several images, they are tried in halves, down to each alone.
 
@@ -106,11 +116,15 @@ def run_editor(
         model: The model that the images were inverted with.
         inversion: The inversion of the B images.
         requests: B requests, in the order of `inversion`.
+        refused: Why each image is not to be edited, or None where it is. None edits all of them.
 
     Returns:
         For each image the edited image, float32 [3, H, W] on the CPU, or the reason why there is none.
     """
-    outcomes: list[torch.Tensor | str | None] = [_refusal(editor, request) for request in requests]
+    outcomes: list[torch.Tensor | str | None] = [
+        reason or _refusal(editor, request)
+        for request, reason in zip(requests, refused or [None] * len(requests), strict=True)
+    ]
     accepted = [index for index, outcome in enumerate(outcomes) if outcome is None]
     if accepted:
         edited = _edit(editor, model, inversion.select(accepted), [requests[index] for index in accepted])
@@ -133,6 +147,7 @@ def _edit(
     """Returns the edited image, or the reason why there is none, for each image that was not refused."""
     try:
         check_inversion(editor, inversion)
+        inversion = restrict(inversion, requests)
     except ValueError as error:
         return [str(error)] * len(requests)
 

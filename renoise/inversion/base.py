@@ -56,6 +56,9 @@ class Inversion:
         sampler: What samples instead of the steps of `schedule`. None where they do, as in most methods.
         num_inversion_steps: Number of steps of the inversion, where they are not those of `schedule`. None where they
             are.
+        image: z_0 of the images, [B, C, h, w]. None where it was not kept.
+        region: Where an edit may change the latents, bool [B, 1, h, w]. None is everywhere. Outside, `denoise` takes
+            the latents of the trajectory, which must have been kept.
 
     Example:
         >>> import renoise
@@ -82,6 +85,8 @@ class Inversion:
     companion: torch.Tensor | None = None
     sampler: Sampler | None = None
     num_inversion_steps: int | None = None
+    image: torch.Tensor | None = None
+    region: torch.Tensor | None = None
 
     def select(self, index: Sequence[int]) -> Inversion:
         """Returns the inversion of the images at these positions of the batch."""
@@ -100,6 +105,8 @@ class Inversion:
             trajectory=None if self.trajectory is None else self.trajectory[:, images],
             null_embeddings=None if self.null_embeddings is None else self.null_embeddings[:, images],
             companion=None if self.companion is None else self.companion[:, images],
+            image=None if self.image is None else self.image[images],
+            region=None if self.region is None else self.region[images],
         )
 
     def fail(self, image: int, problem: str) -> None:
@@ -144,6 +151,8 @@ class Inversion:
     def denoise(self, step_index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """Takes one step of the sampler with the inversion's own noise.
 
+        Outside of `region`, z_{t-1} is that of the trajectory.
+
         Args:
             step_index: Position of the step in `schedule`.
             latents: z_t, [B, C, h, w].
@@ -158,7 +167,11 @@ class Inversion:
         if self.sampler is not None:
             raise ValueError(f"{type(self.sampler).__name__} has a sampler of its own, which only walk and sample run")
         noise = None if self.noise is None else self.noise[step_index]
-        return self.schedule.steps[step_index].denoise(latents, prediction, noise)
+        denoised = self.schedule.steps[step_index].denoise(latents, prediction, noise)
+        if self.region is None:
+            return denoised
+        assert self.trajectory is not None
+        return torch.where(self.region, denoised, self.trajectory[step_index + 1])
 
     def denoise_reference(self, step_index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """Takes one step of the reconstruction: `denoise`, or the trajectory where the inversion follows it."""
@@ -220,26 +233,3 @@ class Inverter(Configurable, ABC):
             rng: Source of all random numbers.
             keep_trajectory: Whether the inversion keeps the latents of every level.
         """
-
-
-def check_path(path: Inverter, needed_by: str) -> None:
-    """Raises ValueError where a method is to follow the trajectory of another one that has a sampler of its own.
-
-    Args:
-        path: The other method.
-        needed_by: Name of the method, for the message.
-    """
-    if path.sampler is not None:
-        raise ValueError(
-            f"{needed_by} takes the steps of the schedule along its path, and {type(path).__name__} has a sampler of "
-            "its own; take DDIM or ReNoise as path"
-        )
-
-
-def record_failures(inversion: Inversion) -> None:
-    """Records the images whose latents are not finite. Once they are not, they never are at a noisier level."""
-    finite = inversion.latents.isfinite().flatten(1).all(dim=1)
-    if inversion.companion is not None:
-        finite &= inversion.companion[0].isfinite().flatten(1).all(dim=1)
-    for image in (~finite).nonzero().flatten().tolist():
-        inversion.fail(image, f"the latents turned NaN or infinite in {type(inversion.sampler).__name__}")

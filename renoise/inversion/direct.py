@@ -8,8 +8,9 @@ import torch
 
 from renoise.core.rng import ImageRNG
 from renoise.core.schedule import Schedule
-from renoise.inversion.base import Inversion, Inverter, check_path
+from renoise.inversion.base import Inversion, Inverter
 from renoise.inversion.ddim import DDIM
+from renoise.inversion.path import check_path
 from renoise.models.base import DiffusionModel
 from renoise.models.conditioning import Conditioning
 

@@ -9,6 +9,7 @@ from PIL import Image
 import renoise
 from renoise.editing.base import EditRequest
 from renoise.errors import InputError
+from renoise.outputs.images import to_pil
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,22 @@ def test_what_an_edit_cannot_do_is_said(inverted: renoise.InvertedImages) -> Non
 def test_with_its_trajectory_an_inversion_can_be_edited_at_less_strength(pipeline: renoise.InversionPipeline) -> None:
     kept = pipeline.invert(torch.rand(3, 32, 32), "a cat", keep_trajectory=True)
     assert kept.edit("a dog", strength=0.5)[0].size == (32, 32)
+
+
+def test_each_image_is_edited_within_its_own_mask(pipeline: renoise.InversionPipeline, tmp_path: Path) -> None:
+    kept = pipeline.invert(torch.rand(2, 3, 32, 32), "a cat", keep_trajectory=True)
+    nowhere = torch.zeros(32, 32, dtype=torch.bool)
+    held, free = kept.edit("a dog", mask=[nowhere, ~nowhere])
+    assert kept.inversion.image is not None
+    image = to_pil(pipeline.model.decode_latents(kept.inversion.image)[0].detach())
+    assert list(held.getdata()) == list(image.getdata())
+    assert list(free.getdata()) == list(kept.edit("a dog")[1].getdata())
+    with pytest.raises(InputError, match=r"^mask: there are 1 masks and 2 images$"):
+        kept.edit("a dog", mask=[nowhere])
+    kept.save(tmp_path / "both")
+    again = renoise.load_inversion(tmp_path / "both" / "image-0.safetensors", pipeline).inversion
+    assert again.image is not None
+    assert again.image[0].equal(kept.inversion.image[0])
 
 
 @pytest.mark.parametrize("name", ["../cat", "/cat"])

@@ -21,16 +21,15 @@ def test_the_last_method_is_the_presets() -> None:
     }
 
 
-def test_the_page_gets_its_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_page_gets_all_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(flow, "METHODS", {"plain reversal": DDIM(), "warm start": ReNoise(0, warm_start=True)})
     monkeypatch.setattr(flow, "COMPARED", {"FireFlow": (FireFlow(), 2)})
     monkeypatch.setattr(flow, "GUIDANCE", (2.0,))
+    monkeypatch.setattr(flow, "FLOW_EDITS", ((1.0, 2.0, 0.5),))
     monkeypatch.setattr(flow, "read_tiny", lambda name: {**read_tiny(name), "num_inference_steps": 4})
     page = tmp_path / "page.md"
-    page.write_text(
-        "".join(f"<!-- begin {name} -->\n<!-- end {name} -->\n" for name in ("inversions", "compared", "edits"))
-    )
+    page.write_text("".join(f"<!-- begin {name} -->\n<!-- end {name} -->\n" for name in flow.BLOCKS))
     flow.main(images=2, compared_images=1, page=page)
     lines = page.read_text().splitlines()
     errors = [float(line.split("|")[3]) for line in lines if "| 4 |" in line]
@@ -38,3 +37,4 @@ def test_the_page_gets_its_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert errors[1] < errors[0]
     assert sum(line.startswith("| FireFlow | 2 | 3 | 3 |") for line in lines) == 1
     assert sum(line.startswith("| 2.0 |") for line in lines) == 1
+    assert sum(line.startswith("| 1.0 | 2.0 | 0.50 | 6 |") for line in lines) == 1  # 2 steps of 1 and 2 calls

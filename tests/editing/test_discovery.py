@@ -8,6 +8,7 @@ def test_the_shipped_editors_are_found_by_their_documented_classes() -> None:
     editors = load_editors()
     assert set(editors) >= {
         "EditFriendly",
+        "FlowEdit",
         "NegativePrompt",
         "NullText",
         "Pix2PixZero",

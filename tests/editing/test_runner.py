@@ -114,7 +114,7 @@ def test_edits_of_the_wrong_shape_are_reported_for_each_image(model: DiffusionMo
 def test_unknown_needs_are_an_error(needs: object, model: DiffusionModel, inversion: Inversion) -> None:
     editor = Negative()
     editor.needs = needs  # type: ignore[assignment]
-    message = "^Negative: needs must be a set of 'trajectory', 'noise', 'attention', 'steps', got"
+    message = "^Negative: needs must be a set of 'trajectory', 'noise', 'attention', 'steps', 'image', got"
     with pytest.raises(ValueError, match=message):
         check_needs(editor, model, inversion.schedule)
 

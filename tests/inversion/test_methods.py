@@ -35,6 +35,7 @@ FLOW_ONLY = ["FireFlow", "RFInversion", "RFSolver"]
 OWN_TENSORS = {
     "NullTextInversion": {"null_embeddings"},
     "DirectInversion": {"trajectory"},
+    "Noising": {"trajectory"},
     **{method: {"companion"} for method in EXACT},
 }
 
@@ -64,7 +65,7 @@ def relative(error: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     return ratio
 
 
-def test_thirteen_methods_are_installed() -> None:
+def test_fourteen_methods_are_installed() -> None:
     assert METHODS == [
         "BDIA",
         "DDIM",
@@ -72,6 +73,7 @@ def test_thirteen_methods_are_installed() -> None:
         "EDICT",
         "EditFriendlyInversion",
         "FireFlow",
+        "Noising",
         "NullTextInversion",
         "OBELM",
         "Pix2PixZeroInversion",

@@ -102,6 +102,7 @@ def test_levels_that_differ_are_told_once(tiny_sd: Path, image: torch.Tensor) ->
 
 METHODS = {
     "DirectInversion": renoise.DirectInversion(),
+    "Noising": renoise.Noising(),
     "EDICT": renoise.EDICT(),
     "OBELM": renoise.OBELM(),
     "NullTextInversion": renoise.NullTextInversion(),
