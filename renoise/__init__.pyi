@@ -66,6 +66,8 @@ from .models.attention import controlled_attention as controlled_attention
 from .models.base import DiffusionModel as DiffusionModel
 from .models.conditioning import Conditioning as Conditioning
 from .models.conditioning import guide as guide
+from .models.flux import Flux as Flux
+from .models.flux2_klein import Flux2Klein as Flux2Klein
 from .models.sdxl import StableDiffusionXL as StableDiffusionXL
 from .models.stable_diffusion import StableDiffusion as StableDiffusion
 from .models.stable_diffusion_3 import StableDiffusion3 as StableDiffusion3

@@ -125,9 +125,9 @@ def _load(
         chosen = replace_scheduler(model.scheduler, scheduler, scheduler_options)
     check_kind(chosen, model.is_flow, name)
     method = inversion or ReNoise()
-    schedule = inversion_schedule = _read_steps(chosen, "num_inference_steps", num_inference_steps, eta)
+    schedule = inversion_schedule = _read_steps(model, chosen, "num_inference_steps", num_inference_steps, eta)
     if num_inversion_steps is not None:
-        inversion_schedule = _read_steps(chosen, "num_inversion_steps", num_inversion_steps, eta)
+        inversion_schedule = _read_steps(model, chosen, "num_inversion_steps", num_inversion_steps, eta)
     if not model.is_flow:
         check_prediction_type(model, prediction_type(chosen), name)
     settings = {
@@ -153,10 +153,10 @@ def _load(
     return pipeline
 
 
-def _read_steps(scheduler: SchedulerMixin, option: str, steps: int, eta: float) -> Schedule:
+def _read_steps(model: DiffusionModel, scheduler: SchedulerMixin, option: str, steps: int, eta: float) -> Schedule:
     """Returns the steps of a scheduler. A message about their number names the option that gives it."""
     try:
-        return Schedule.from_scheduler(scheduler, steps, eta)
+        return model.read_schedule(scheduler, steps, eta)
     except ValueError as error:
         raise InputError(str(error).replace("num_inference_steps", option)) from error
 

@@ -68,11 +68,29 @@ class InversionPipeline:
         self.guidance_scale = effective_guidance_scale(guidance_scale)
         self.seed = seed
         self.settings = dict(settings or {})
+        self._schedules: dict[tuple[int, int], tuple[Schedule, ...]] = {}
 
     @property
     def num_inversion_steps(self) -> int | None:
         """Number of steps of the inversion. None where they are the sampler's."""
         return None if self.inversion_schedule == self.schedule else len(self.inversion_schedule)
+
+    def schedules_for(self, latents: torch.Tensor) -> tuple[Schedule, Schedule]:
+        """Returns the steps of the inversion and those of the sampler for latents [B, C, h, w].
+
+        Only a dynamic shift depends on h and w. `schedule` and `inversion_schedule` are those of the checkpoint's
+        default resolution.
+        """
+        if not self.scheduler.config.get("use_dynamic_shifting"):
+            return self.inversion_schedule, self.schedule
+        height, width = latents.shape[-2:]
+        if (height, width) not in self._schedules:
+            self._schedules[height, width] = tuple(
+                self.model.read_schedule(self.scheduler, len(schedule), latent_size=(height, width))
+                for schedule in (self.inversion_schedule, self.schedule)
+            )
+        inversion_schedule, schedule = self._schedules[height, width]
+        return inversion_schedule, schedule
 
     def check(self, inversion: Inverter, keep_trajectory: bool = False) -> None:
         """Checks that a method can invert with the model and the steps, before any image is read.
@@ -84,6 +102,7 @@ class InversionPipeline:
         Raises:
             InputError: It cannot.
         """
+        self.model.check_guidance(self.guidance_scale)
         with prefixed("inversion: ", ValueError):
             inversion.check(self.model, self.inversion_schedule, self.guidance_scale)
             if inversion.needs_same_steps:
@@ -153,13 +172,14 @@ class InversionPipeline:
                 inversion has more than z_T.
         """
         rng, method = ImageRNG(self.seed, names), inversion or self.inversion
-        inverted = method.invert(self.model, self.inversion_schedule, latents, conditioning, rng, keep_trajectory)
+        inversion_schedule, schedule = self.schedules_for(latents)
+        inverted = method.invert(self.model, inversion_schedule, latents, conditioning, rng, keep_trajectory)
         if inverted.latents.shape != latents.shape:
             expected, found = list(latents.shape), list(inverted.latents.shape)
             raise ValueError(f"{type(method).__name__} must return latents of shape {expected}, got {found}")
         inverted.image = latents.clone()
         inverted.image[list(inverted.failures)] = torch.nan
-        return inverted if self.num_inversion_steps is None else start_in(self.schedule, inverted)
+        return inverted if self.num_inversion_steps is None else start_in(schedule, inverted)
 
     def _invert(
         self, method: Inverter, prepared: PreparedImages, prompts: Sequence[str], keep_trajectory: bool

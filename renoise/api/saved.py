@@ -13,7 +13,6 @@ from diffusers import SchedulerMixin
 from renoise.api.inverted_images import InvertedImages
 from renoise.api.loading import load
 from renoise.api.pipeline import InversionPipeline
-from renoise.core.schedule import Schedule
 from renoise.errors import InputError, prefixed
 from renoise.inversion.base import Inversion, Inverter
 from renoise.outputs.inversion_file import PER_STEP, read_inversion
@@ -96,7 +95,9 @@ def _check_steps(metadata: dict[str, Any], pipeline: InversionPipeline) -> None:
     """
     name, steps, eta = metadata["scheduler"]["class_name"], metadata["num_inference_steps"], metadata["eta"]
     kind = type(pipeline.scheduler)
-    if name != kind.__name__ or pipeline.schedule != Schedule.from_scheduler(_scheduler(kind, metadata), steps, eta):
+    if name != kind.__name__ or pipeline.schedule != pipeline.model.read_schedule(
+        _scheduler(kind, metadata), steps, eta
+    ):
         raise InputError(
             f"the inversion is sampled with {name}, {steps} steps and eta {eta:g}, and the pipeline has "
             f"{kind.__name__} with {len(pipeline.schedule)} steps; give a pipeline with the same steps, or leave it out"
@@ -114,9 +115,10 @@ def _restore(tensors: dict[str, torch.Tensor], metadata: dict[str, Any], pipelin
     conditioning = model.encode_prompts(
         [metadata["prompt"]], metadata["guidance_scale"], time_ids=time_ids.to(model.device)
     )
+    latents = tensors["latent"][None].to(model.device)
     inversion = Inversion(
-        tensors["latent"][None].to(model.device),
-        pipeline.schedule,
+        latents,
+        pipeline.schedules_for(latents)[1],
         conditioning,
         nfe=torch.zeros(1, dtype=torch.int64, device=model.device),
         follows_trajectory=metadata["follows_trajectory"],

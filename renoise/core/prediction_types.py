@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,10 +33,17 @@ def read_noising(scheduler: SchedulerMixin, timestep: torch.Tensor) -> tuple[flo
     )
 
 
-def unshift(scheduler: SchedulerMixin, sigma: float) -> float:
+def read_shift(scheduler: SchedulerMixin, mu: float | None) -> float:
+    """Returns the factor s of the odds of every level: σ / (1 − σ) = s · u / (1 − u). It is e^μ or μ where μ counts."""
+    config = scheduler.config
+    if mu is None or not config.get("use_dynamic_shifting"):
+        return float(config.get("shift") or 1)
+    return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
+
+
+def unshift(sigma: float, shift: float, levels: int) -> float:
     """Returns the timestep T · u of a flow-matching sampler whose level is σ = shift · u / (1 + (shift − 1) u)."""
-    shift, levels = scheduler.config.get("shift") or 1.0, scheduler.config.num_train_timesteps
-    return float(levels * sigma / (shift - (shift - 1) * sigma))
+    return levels * sigma / (sigma + shift * (1 - sigma))
 
 
 def predicted_noise(scheduler: SchedulerMixin, signal: float, sigma: float) -> tuple[float, float]:

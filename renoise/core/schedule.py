@@ -13,13 +13,13 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from renoise.core.prediction_types import PREDICTION_TYPES, predicted_noise, prediction_type, read_noising, unshift
+from renoise.core.prediction_types import PREDICTION_TYPES, predicted_noise, prediction_type, read_noising, read_shift, unshift
 from renoise.core.step import Step
 
 if TYPE_CHECKING:
@@ -107,13 +107,20 @@ class Schedule:
         )
 
     @classmethod
-    def from_scheduler(cls, scheduler: SchedulerMixin, num_inference_steps: int, eta: float = 0.0) -> Schedule:
+    def from_scheduler(
+        cls,
+        scheduler: SchedulerMixin,
+        num_inference_steps: int,
+        eta: float = 0.0,
+        timestep_options: Mapping[str, Any] | None = None,
+    ) -> Schedule:
         """Reads the steps off a scheduler, which is left as it was.
 
         Args:
             scheduler: Any single-step scheduler of diffusers.
             num_inference_steps: S, the number of steps.
             eta: DDIM's η in [0, 1], the share of DDPM's noise that every step draws.
+            timestep_options: More arguments of `scheduler.set_timesteps`; see `DiffusionModel.timestep_options`.
 
         Raises:
             ValueError: The scheduler cannot make so many steps, has no η, or has a step that is not affine.
@@ -127,8 +134,12 @@ class Schedule:
             raise ValueError(
                 f"scheduler: {name} expects a network with EDM preconditioning, and no supported model has it"
             )
-        if scheduler.config.get("use_dynamic_shifting"):
-            raise ValueError("scheduler_options.use_dynamic_shifting must be false; set scheduler_options.shift")
+        timestep_options = dict(timestep_options or {})
+        if scheduler.config.get("use_dynamic_shifting") and "mu" not in timestep_options:
+            raise ValueError(
+                "scheduler_options.use_dynamic_shifting must be false, because the model has no shift for each size; "
+                "set scheduler_options.shift"
+            )
         if not 1 <= num_inference_steps <= levels:
             raise ValueError(f"num_inference_steps must be in [1, {levels}], got {num_inference_steps}")
         if prediction_type(scheduler) not in PREDICTION_TYPES:
@@ -142,8 +153,9 @@ class Schedule:
             raise ValueError(f"eta must be 0 with {name}, which has no η, got {eta}; DDIMScheduler has")
         generator = torch.Generator().manual_seed(0)
         try:
-            scheduler.set_timesteps(num_inference_steps)
-            steps = tuple(_read_step(scheduler, timestep, generator, eta) for timestep in scheduler.timesteps)
+            scheduler.set_timesteps(num_inference_steps, **timestep_options)
+            shift = read_shift(scheduler, timestep_options.get("mu"))
+            steps = tuple(_read_step(scheduler, timestep, generator, eta, shift) for timestep in scheduler.timesteps)
         except _NotAffineError as error:
             raise ValueError(f"scheduler: {error}") from None
         except (ValueError, IndexError) as error:
@@ -159,7 +171,9 @@ class _NotAffineError(ValueError):
     """A step that does not follow the module's equation, or that cannot be inverted."""
 
 
-def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: torch.Generator, eta: float) -> Step:
+def _read_step(
+    scheduler: SchedulerMixin, timestep: torch.Tensor, generator: torch.Generator, eta: float, shift: float
+) -> Step:
     """Fits φ, ψ, ρ to one call of `scheduler.step`.
 
     Every step gets new probes, so a multistep scheduler, which uses earlier steps, does not fit. The probes reach up to
@@ -210,7 +224,7 @@ def _read_step(scheduler: SchedulerMixin, timestep: torch.Tensor, generator: tor
         noise_from_latents=input_scale * from_input,
         noise_from_prediction=from_prediction,
         flow=is_flow,
-        unshifted_timestep=unshift(scheduler, sigma) if is_flow else None,
+        unshifted_timestep=unshift(sigma, shift, scheduler.config.num_train_timesteps) if is_flow else None,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from renoise.core.schedule import Schedule
 from renoise.editing.base import Editor, EditRequest, Need
 from renoise.editing.region import restrict
+from renoise.errors import prefixed
 from renoise.inversion.base import Inversion, Inverter, Sampler
 from renoise.inversion.other_steps import check_same_steps
 from renoise.models.attention import check_attention, kept_attention
@@ -50,6 +51,8 @@ def check_needs(
     known = get_args(Need)
     if not (isinstance(editor.needs, Set) and editor.needs <= set(known)):
         raise ValueError(f"{name}: needs must be a set of {', '.join(map(repr, known))}, got {editor.needs!r}")
+    with prefixed(f"{name}: "):
+        model.check_guidance(getattr(editor, "guidance_scale", 1.0))
     if "noise" in editor.needs:
         schedule.check_stochastic(name)
     if "attention" in editor.needs:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
+from renoise.core.schedule import Schedule
 from renoise.models.conditioning import Conditioning, guide
 
 if TYPE_CHECKING:
@@ -105,6 +106,36 @@ class DiffusionModel(nn.Module, ABC):
     @abstractmethod
     def default_resolution(self) -> int:
         """Height and width in pixels of the images that the checkpoint was trained on."""
+
+    def timestep_options(
+        self, scheduler: SchedulerMixin, num_inference_steps: int, latent_size: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """Returns the arguments of `scheduler.set_timesteps` that the family's pipeline adds. The base class has none.
+
+        Args:
+            scheduler: The scheduler.
+            num_inference_steps: S, the number of steps.
+            latent_size: h and w of the latents, which a dynamic shift depends on. None is the default resolution's.
+        """
+        return {}
+
+    def read_schedule(
+        self,
+        scheduler: SchedulerMixin,
+        num_inference_steps: int,
+        eta: float = 0.0,
+        latent_size: tuple[int, int] | None = None,
+    ) -> Schedule:
+        """Reads the steps off a scheduler as the family's pipeline sets them; see `Schedule.from_scheduler`."""
+        options = self.timestep_options(scheduler, num_inference_steps, latent_size)
+        return Schedule.from_scheduler(scheduler, num_inference_steps, eta, options)
+
+    def check_guidance(self, guidance_scale: float) -> None:
+        """Raises InputError where the checkpoint has no guidance of this scale. By default every scale works.
+
+        Args:
+            guidance_scale: 1 is without guidance.
+        """
 
     @abstractmethod
     def split_prompt(self, prompt: str) -> tuple[str, str]:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline, SchedulerMixin
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from renoise.models.conditioning import Conditioning
+from renoise.models.dynamic_shift import image_shift
 from renoise.models.prompts import split
 from renoise.models.stable_diffusion import StableDiffusion
 
@@ -51,6 +52,16 @@ class StableDiffusion3(StableDiffusion):
     def size_multiple(self) -> int:
         """Pixels of an image for each patch of the latents."""
         return int(self.pipeline.vae_scale_factor * self.pipeline.patch_size)
+
+    def timestep_options(
+        self, scheduler: SchedulerMixin, num_inference_steps: int, latent_size: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """Returns μ of a dynamic shift; see `DiffusionModel.timestep_options`."""
+        if not scheduler.config.get("use_dynamic_shifting"):
+            return {}
+        sides = latent_size or [self.default_resolution // self.pipeline.vae_scale_factor] * 2
+        height, width = (side // self.pipeline.patch_size for side in sides)
+        return {"mu": image_shift(scheduler, height * width)}
 
     @property
     def tokenizers(self) -> dict[str, PreTrainedTokenizerBase]:

@@ -60,13 +60,13 @@ def random_pipeline(t5: bool = False, shift: float = 3.0, stochastic: bool = Fal
         text_encoder_2=clips[1].eval(),
         tokenizer_2=tokenizer,
         text_encoder_3=t5_encoder.eval() if t5 else None,
-        tokenizer_3=_t5_tokenizer() if t5 else None,
+        tokenizer_3=t5_tokenizer() if t5 else None,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _t5_tokenizer() -> T5Tokenizer:
+def t5_tokenizer() -> T5Tokenizer:
     """Returns a tokenizer with one token for each letter."""
     letters = [("▁", -2.0), *((letter, -3.0) for letter in string.ascii_lowercase)]
     return T5Tokenizer(

@@ -238,9 +238,23 @@ def test_a_flow_scheduler_of_second_order_is_refused_with_the_one_to_take() -> N
         renoise.load(random_pipeline(), scheduler="FlowMatchHeunDiscreteScheduler", num_inference_steps=2)
 
 
-def test_a_shift_that_depends_on_the_size_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^scheduler_options.use_dynamic_shifting must be false"):
-        renoise.load(random_pipeline(), scheduler_options={"use_dynamic_shifting": True}, num_inference_steps=2)
+@pytest.mark.parametrize("shift_type", ["exponential", "linear"])
+@torch.no_grad()
+def test_a_dynamic_shift_follows_the_size_as_in_the_pipeline(shift_type: str) -> None:
+    pipeline = random_pipeline()
+    options = {"use_dynamic_shifting": True, "time_shift_type": shift_type, "base_image_seq_len": 4}
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **options)
+    loaded = renoise.load(pipeline, num_inference_steps=STEPS)
+    found = []
+    for start in (noise(), noise(height=4, width=12)):
+        _, schedule = loaded.schedules_for(start)
+        conditioning = loaded.model.encode_prompts(PROMPTS)
+        expected = own_latents(pipeline, start, 1.0)
+        assert torch.equal(sample(loaded.model, Inversion(start, schedule, conditioning)), expected)
+        first, *_, last = (step.unshifted_timestep for step in schedule)
+        assert (first, last) == pytest.approx((1000, 1), abs=1e-3)
+        found.append(schedule)
+    assert found[0] == loaded.schedule != found[1]
 
 
 def test_an_editor_of_attention_is_refused() -> None:

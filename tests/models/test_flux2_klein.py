@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, Flux2KleinPipeline
+from helpers.flux import AUTOENCODER, random_klein
+from torch import nn
+
+import renoise
+from renoise.errors import InputError
+from renoise.inversion.base import Inversion
+from renoise.inversion.sampling import sample
+from renoise.models.base import DiffusionModel
+from renoise.models.loading import wrap_pipeline
+
+PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background"]
+STEPS = 3
+
+
+def noise(batch: int = 2, height: int = 4, width: int = 4) -> torch.Tensor:
+    return torch.randn(batch, 16, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def own_latents(pipeline: Flux2KleinPipeline, start: torch.Tensor, guidance_scale: float) -> torch.Tensor:
+    height, width = (side * 2 * pipeline.vae_scale_factor for side in start.shape[-2:])
+    latents: torch.Tensor = pipeline(
+        prompt=PROMPTS[: len(start)],
+        height=height,
+        width=width,
+        latents=start.clone(),
+        num_inference_steps=STEPS,
+        guidance_scale=guidance_scale,
+        output_type="latent",
+    ).images
+    return latents
+
+
+@torch.no_grad()
+def our_latents(model: DiffusionModel, start: torch.Tensor, guidance_scale: float) -> torch.Tensor:
+    """Samples, and leaves the normalised patches as the pipeline does before it decodes them."""
+    height, width = start.shape[-2:]
+    schedule = model.read_schedule(model.scheduler, STEPS, latent_size=(height, width))
+    latents = sample(model, Inversion(start, schedule, model.encode_prompts(PROMPTS[: len(start)], guidance_scale)))
+    pipeline = model.pipeline
+    std = torch.sqrt(pipeline.vae.bn.running_var.view(1, -1, 1, 1) + pipeline.vae.config.batch_norm_eps)
+    mean = pipeline.vae.bn.running_mean.view(1, -1, 1, 1)
+    unpatched: torch.Tensor = pipeline._unpatchify_latents(latents * std + mean)
+    return unpatched
+
+
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "dynamic"), [(1, 4, 4, True), (2, 2, 6, True), (2, 4, 4, False)]
+)
+@pytest.mark.parametrize(("is_distilled", "guidance_scale"), [(False, 1.0), (False, 4.0), (True, 1.0)])
+def test_sampling_equals_the_pipelines_own_bit_for_bit(
+    is_distilled: bool, guidance_scale: float, batch: int, height: int, width: int, dynamic: bool
+) -> None:
+    model = wrap_pipeline(random_klein(is_distilled, use_dynamic_shifting=dynamic))
+    start = noise(batch, height, width)
+    expected = own_latents(model.pipeline, start, guidance_scale)
+    assert torch.equal(our_latents(model, start, guidance_scale), expected)
+
+
+class Changed(nn.Module):
+    """A transformer with a mistake."""
+
+    def __init__(self, network: nn.Module, mistake: str) -> None:
+        super().__init__()
+        self.network = network
+        self.mistake = mistake
+
+    def forward(self, hidden_states: torch.Tensor, **inputs: torch.Tensor) -> tuple[torch.Tensor]:
+        if self.mistake == "lost /1000":
+            inputs["timestep"] = 1000 * inputs["timestep"]
+        if self.mistake == "swapped ids":
+            inputs["img_ids"] = inputs["img_ids"].flip(-1)
+        output = self.network(hidden_states, **inputs)[0]
+        return (-output if self.mistake == "flipped sign" else output,)
+
+
+@pytest.mark.parametrize("mistake", ["flipped sign", "lost /1000", "swapped ids", "lost shift"])
+def test_the_comparison_finds_a_mistake(mistake: str) -> None:
+    model = wrap_pipeline(random_klein())
+    expected = own_latents(model.pipeline, noise(), 1.0)
+    if mistake == "lost shift":
+        model.pipeline.scheduler = random_klein(use_dynamic_shifting=False, shift=1.0).scheduler
+    else:
+        model.network = Changed(model.network, mistake)
+    assert (our_latents(model, noise(), 1.0) - expected).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_inversion_and_back_is_exact_in_float64(guidance_scale: float) -> None:
+    pipeline = random_klein().to(dtype=torch.float64)
+    inversion = renoise.ReNoise(iterations=60, tolerance=1e-13, warm_start=True, solver=renoise.Anderson())
+    loaded = renoise.load(pipeline, num_inference_steps=4, inversion=inversion, guidance_scale=guidance_scale)
+    latents, conditioning = noise(1, 2, 6).double(), loaded.model.encode_prompts(PROMPTS[:1], guidance_scale)
+    negative = conditioning.negative_prompt_embeds
+    short = replace(
+        conditioning,
+        prompt_embeds=conditioning.prompt_embeds[:, :8],  # takes less time
+        negative_prompt_embeds=None if negative is None else negative[:, :8],
+    )
+    inverted = loaded.invert_latents(latents, short, names=["a"])
+    assert (inverted.latents - latents).std() > 0.1
+    assert (sample(loaded.model, inverted) - latents).abs().max() <= 1e-8
+
+
+@torch.no_grad()
+def test_images_are_patched_and_normalised_as_in_the_pipeline() -> None:
+    pipeline = random_klein()
+    model, images = wrap_pipeline(pipeline), torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    latents = model.encode_images(images)
+    assert torch.equal(latents, pipeline._encode_vae_image(2 * images - 1, generator=None))
+    std = torch.sqrt(pipeline.vae.bn.running_var + pipeline.vae.config.batch_norm_eps).view(1, -1, 1, 1)
+    unpatched = pipeline._unpatchify_latents(latents * std + pipeline.vae.bn.running_mean.view(1, -1, 1, 1))
+    own = pipeline.image_processor.postprocess(pipeline.vae.decode(unpatched).sample, output_type="pt")
+    assert torch.equal(model.decode_latents(latents), own)
+
+
+def test_a_long_prompt_is_cut_where_the_text_encoder_cuts_it() -> None:
+    model = wrap_pipeline(random_klein())
+    kept, rest = model.split_prompt("c" * 600)
+    chat = model.pipeline.tokenizer.apply_chat_template(
+        [{"role": "user", "content": kept}], tokenize=False, add_generation_prompt=True
+    )
+    assert kept + rest == "c" * 600
+    assert len(model.pipeline.tokenizer(chat).input_ids) == 512
+
+
+def test_a_saved_distilled_checkpoint_is_inverted_in_bfloat16_and_refuses_guidance(tmp_path: Path) -> None:
+    random_klein(is_distilled=True).save_pretrained(tmp_path)
+    loaded = renoise.load(tmp_path, num_inference_steps=2, dtype=torch.bfloat16)
+    latents = loaded.invert(torch.rand(1, 3, 8, 16), "a cat").inversion.latents
+    assert (latents.dtype, latents.shape) == (torch.float32, (1, 16, 2, 4))
+    with pytest.raises(InputError, match=r"^guidance_scale must be 1, got 2: the checkpoint was distilled"):
+        renoise.load(tmp_path, num_inference_steps=2, guidance_scale=2.0)
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    pipeline = random_klein()
+    pipeline.transformer.register_to_config(joint_attention_dim=32)
+    with pytest.raises(InputError, match="takes embeddings of size 32, and the text encoder makes 24"):
+        wrap_pipeline(pipeline)
+    pipeline.register_modules(vae=AutoencoderKL(**AUTOENCODER).eval())
+    with pytest.raises(InputError, match="its autoencoder is an AutoencoderKL; take the checkpoint's own"):
+        wrap_pipeline(pipeline)
