@@ -39,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
 }
 """What `load` takes where neither the caller nor a preset says otherwise."""
+FEW_STEPS = 8
+"""Most steps that a checkpoint which was distilled for few steps is sampled with."""
 MEMORY_OPTIONS = [field.name for field in fields(MemoryOptions)]
 
 
@@ -150,6 +152,13 @@ def _load(
         pipeline = InversionPipeline(model, chosen, schedule, *options)
     pipeline.check(method)
     _warn_of_levels(pipeline)
+    if model.is_few_step and num_inference_steps > FEW_STEPS:
+        warnings.warn(
+            f"num_inference_steps: {name} was distilled to sample in {FEW_STEPS} steps or fewer, got "
+            f"{num_inference_steps}; take about 4",
+            InputWarning,
+            stacklevel=3,
+        )
     return pipeline
 
 

@@ -93,6 +93,11 @@ class DiffusionModel(nn.Module, ABC):
         return False
 
     @property
+    def is_few_step(self) -> bool:
+        """Whether the checkpoint was distilled to sample in a few steps, so that many are of no use."""
+        return False
+
+    @property
     @abstractmethod
     def latent_channels(self) -> int:
         """C of the latents [B, C, h, w]."""

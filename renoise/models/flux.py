@@ -46,6 +46,11 @@ class Flux(StableDiffusion):
         return bool(self._config.guidance_embeds)
 
     @property
+    def is_few_step(self) -> bool:
+        """Whether it is schnell."""
+        return not self.takes_guidance_scale
+
+    @property
     def latent_channels(self) -> int:
         """C of the latents, of which a patch has four times as many."""
         return int(self._config.in_channels) // 4

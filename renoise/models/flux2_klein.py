@@ -43,6 +43,11 @@ class Flux2Klein(StableDiffusion):
         return False
 
     @property
+    def is_few_step(self) -> bool:
+        """Whether it is distilled."""
+        return bool(self.pipeline.config.is_distilled)
+
+    @property
     def size_multiple(self) -> int:
         """Pixels of an image for each patch of 2×2 latents of the autoencoder."""
         return int(self.pipeline.vae_scale_factor) * 2
@@ -64,7 +69,7 @@ class Flux2Klein(StableDiffusion):
 
     def check_guidance(self, guidance_scale: float) -> None:
         """Refuses every scale but 1 for a distilled checkpoint; see `DiffusionModel.check_guidance`."""
-        if guidance_scale != 1 and self.pipeline.config.is_distilled:
+        if guidance_scale != 1 and self.is_few_step:
             raise InputError(
                 f"guidance_scale must be 1, got {guidance_scale:g}: the checkpoint was distilled to work without guidance"
             )

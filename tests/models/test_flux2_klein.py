@@ -51,6 +51,21 @@ def our_latents(model: DiffusionModel, start: torch.Tensor, guidance_scale: floa
     return unpatched
 
 
+class OneBranch(nn.Module):
+    """A transformer that is called for one branch of guidance at a time."""
+
+    def __init__(self, network: nn.Module, batch: int) -> None:
+        super().__init__()
+        self.network = network
+        self.batch = batch
+
+    def forward(self, hidden_states: torch.Tensor, return_dict: bool, **inputs: torch.Tensor) -> list[torch.Tensor]:
+        inputs = {"hidden_states": hidden_states} | {name: value for name, value in inputs.items() if value is not None}
+        branches = zip(*(value.split(self.batch) for value in inputs.values()), strict=True)
+        outputs = [self.network(**dict(zip(inputs, branch, strict=True)), return_dict=False)[0] for branch in branches]
+        return [torch.cat(outputs)]
+
+
 @pytest.mark.parametrize(
     ("batch", "height", "width", "dynamic"), [(1, 4, 4, True), (2, 2, 6, True), (2, 4, 4, False)]
 )
@@ -59,6 +74,8 @@ def test_sampling_equals_the_pipelines_own_bit_for_bit(
     is_distilled: bool, guidance_scale: float, batch: int, height: int, width: int, dynamic: bool
 ) -> None:
     model = wrap_pipeline(random_klein(is_distilled, use_dynamic_shifting=dynamic))
+    if guidance_scale != 1:  # the pipeline calls the network for one branch at a time, which rounds differently
+        model.network = OneBranch(model.network, batch)
     start = noise(batch, height, width)
     expected = own_latents(model.pipeline, start, guidance_scale)
     assert torch.equal(our_latents(model, start, guidance_scale), expected)
@@ -95,8 +112,8 @@ def test_the_comparison_finds_a_mistake(mistake: str) -> None:
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
 def test_inversion_and_back_is_exact_in_float64(guidance_scale: float) -> None:
     pipeline = random_klein().to(dtype=torch.float64)
-    inversion = renoise.ReNoise(iterations=60, tolerance=1e-13, warm_start=True, solver=renoise.Anderson())
-    loaded = renoise.load(pipeline, num_inference_steps=4, inversion=inversion, guidance_scale=guidance_scale)
+    inversion = renoise.ReNoise(iterations=30, tolerance=1e-11, warm_start=True)
+    loaded = renoise.load(pipeline, num_inference_steps=12, inversion=inversion, guidance_scale=guidance_scale)
     latents, conditioning = noise(1, 2, 6).double(), loaded.model.encode_prompts(PROMPTS[:1], guidance_scale)
     negative = conditioning.negative_prompt_embeds
     short = replace(
