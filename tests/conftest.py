@@ -100,8 +100,16 @@ def tiny_clip() -> Path:
 
 
 @pytest.fixture(scope="session")
-def stand_ins() -> Callable[[Path], dict[str, str]]:
-    """`stand_ins(config)` are the options that put shipped models into the places of a config's hub ids."""
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], dict[str, str]]:
+    """`stand_ins(config)` are the options that put shipped or random models into the places of a config's hub ids."""
+
+    def random_model(source: str) -> str:
+        from helpers.flux import random_flux, random_klein
+
+        folder = tmp_path_factory.mktemp("random")
+        pipeline = random_klein(True) if "klein" in source else random_flux(guidance_embeds=source.endswith("dev"))
+        pipeline.save_pretrained(folder)
+        return str(folder)
 
     def options(config: Path) -> dict[str, str]:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -109,7 +117,7 @@ def stand_ins() -> Callable[[Path], dict[str, str]]:
         captioner = content["data"]["init_args"].get("captioner") or {}
         named |= {"data.captioner.checkpoint": captioner.get("checkpoint")}
         return {
-            option: source if source.startswith("data/models/") else SHIPPED[source]
+            option: source if source.startswith("data/models/") else SHIPPED.get(source) or random_model(source)
             for option, source in named.items()
             if source
         }

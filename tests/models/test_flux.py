@@ -89,10 +89,9 @@ def test_the_comparison_finds_a_mistake(mistake: str) -> None:
     assert (our_latents(model, start, guidance_scale) - expected).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("solver", [renoise.Renoising(), renoise.Anderson()], ids=["Renoising", "Anderson"])
-def test_inversion_and_back_is_exact_in_float64_for_every_size(solver: renoise.Solver) -> None:
+def test_inversion_and_back_is_exact_in_float64_for_every_size() -> None:
     pipeline = random_flux().to(dtype=torch.float64)
-    inversion = renoise.ReNoise(iterations=60, tolerance=1e-11, warm_start=True, solver=solver)
+    inversion = renoise.ReNoise(iterations=60, tolerance=1e-11, warm_start=True, solver=renoise.Anderson())
     loaded = renoise.load(pipeline, num_inference_steps=4, inversion=inversion)
     levels = []
     for latents in (noise(1).double(), noise(1, 4, 12).double()):
