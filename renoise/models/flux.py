@@ -84,7 +84,8 @@ class Flux(StableDiffusion):
         """Refuses every scale but 1 for schnell; see `DiffusionModel.check_guidance`."""
         if guidance_scale != 1 and not self.takes_guidance_scale:
             raise InputError(
-                f"guidance_scale must be 1, got {guidance_scale:g}: the checkpoint was distilled to work without guidance"
+                f"guidance_scale must be 1, got {guidance_scale:g}: the checkpoint was distilled "
+                "to work without guidance"
             )
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
@@ -115,7 +116,7 @@ class Flux(StableDiffusion):
         )
 
     def network_inputs(self, branches: Sequence[Conditioning]) -> dict[str, Any]:
-        """Returns the embeddings of all branches, the tokens' positions, and the guidance scales where it takes them."""
+        """Returns the embeddings of all branches, the tokens' positions, and the guidance scales of dev."""
         embeds = torch.cat([branch.prompt_embeds for branch in branches]).to(self.dtype)
         pooled = [branch.pooled_prompt_embeds for branch in branches if branch.pooled_prompt_embeds is not None]
         inputs = {

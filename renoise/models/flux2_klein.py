@@ -71,7 +71,8 @@ class Flux2Klein(StableDiffusion):
         """Refuses every scale but 1 for a distilled checkpoint; see `DiffusionModel.check_guidance`."""
         if guidance_scale != 1 and self.is_few_step:
             raise InputError(
-                f"guidance_scale must be 1, got {guidance_scale:g}: the checkpoint was distilled to work without guidance"
+                f"guidance_scale must be 1, got {guidance_scale:g}: the checkpoint was distilled "
+                "to work without guidance"
             )
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
@@ -175,6 +176,6 @@ def _problems(pipeline: DiffusionPipeline) -> Iterator[str]:
             f"its transformer takes {config.in_channels} channels and returns {returned}, and patches of its "
             f"autoencoder have {packed}"
         )
-    if config.joint_attention_dim != LAYERS * encoder.hidden_size:
-        made = LAYERS * encoder.hidden_size
-        yield f"its transformer takes embeddings of size {config.joint_attention_dim}, and the text encoder makes {made}"
+    expected, made = config.joint_attention_dim, LAYERS * encoder.hidden_size
+    if expected != made:
+        yield f"its transformer takes embeddings of size {expected}, and the text encoder makes {made}"

@@ -97,7 +97,12 @@ def _finish(kind: Any, networks: dict[str, nn.Module], scheduler: dict[str, Any]
             weight.data += 0.05 * torch.randn_like(weight)  # with the initial weights, the prompt has no effect
     for network in networks.values():
         network.eval()
-    options = {"shift": 3.0, "use_dynamic_shifting": True, "base_image_seq_len": 8, "max_image_seq_len": 1024} | scheduler
+    options = {
+        "shift": 3.0,
+        "use_dynamic_shifting": True,
+        "base_image_seq_len": 8,
+        "max_image_seq_len": 1024,
+    } | scheduler
     pipeline = kind(**networks, **parts, scheduler=FlowMatchEulerDiscreteScheduler(**options))
     pipeline.default_sample_size = 8
     pipeline.set_progress_bar_config(disable=True)

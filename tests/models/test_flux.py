@@ -46,9 +46,7 @@ def our_latents(model: DiffusionModel, start: torch.Tensor, guidance_scale: floa
     return sample(model, Inversion(start, schedule, model.encode_prompts(PROMPTS[: len(start)], guidance_scale)))
 
 
-@pytest.mark.parametrize(
-    ("batch", "height", "width", "dynamic"), [(1, 8, 8, True), (2, 4, 12, True), (2, 8, 8, False)]
-)
+@pytest.mark.parametrize(("batch", "height", "width", "dynamic"), [(1, 8, 8, True), (2, 4, 12, True), (2, 8, 8, False)])
 @pytest.mark.parametrize("guidance_scale", [None, 1.0, 3.5], ids=["schnell", "dev 1", "dev 3.5"])
 def test_sampling_equals_the_pipelines_own_bit_for_bit(
     guidance_scale: float | None, batch: int, height: int, width: int, dynamic: bool

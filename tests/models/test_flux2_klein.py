@@ -66,9 +66,7 @@ class OneBranch(nn.Module):
         return [torch.cat(outputs)]
 
 
-@pytest.mark.parametrize(
-    ("batch", "height", "width", "dynamic"), [(1, 4, 4, True), (2, 2, 6, True), (2, 4, 4, False)]
-)
+@pytest.mark.parametrize(("batch", "height", "width", "dynamic"), [(1, 4, 4, True), (2, 2, 6, True), (2, 4, 4, False)])
 @pytest.mark.parametrize(("is_distilled", "guidance_scale"), [(False, 1.0), (False, 4.0), (True, 1.0)])
 def test_sampling_equals_the_pipelines_own_bit_for_bit(
     is_distilled: bool, guidance_scale: float, batch: int, height: int, width: int, dynamic: bool
