@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from renoise.core.prediction_types import PREDICTION_TYPES, predicted_noise, prediction_type, read_noising, read_shift, unshift
+from renoise.core.prediction_types import (
+    PREDICTION_TYPES,
+    predicted_noise,
+    prediction_type,
+    read_noising,
+    read_shift,
+    unshift,
+)
 from renoise.core.step import Step
 
 if TYPE_CHECKING:

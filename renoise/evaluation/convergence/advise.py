@@ -35,7 +35,7 @@ class AdviceModule(MeasuringModule):
     def measure(self, batch: ImageBatch, encoded: Encoded, conditioning: Conditioning) -> list[Row]:
         """Returns the curves of each image; see `StepRecord.row`. Keeps the images that could be inverted."""
         names = [record.file_name for record in batch.records]
-        solver = RecordingSolver(self._loaded.inversion_schedule)
+        solver = RecordingSolver(self._loaded.schedules_for(encoded.latents)[0])
         method = ReNoise(ITERATIONS, solver=solver)
         inversion = self._loaded.invert_latents(encoded.latents, conditioning, names, inversion=method)
         self.images.append(Images(batch, encoded, conditioning))
