@@ -32,7 +32,7 @@ class ConvergenceModule(MeasuringModule):
         if self.norms_problem is None:
             drawn = ImageRNG(pipeline.seed, names).normal("power iteration", encoded.latents.shape[1:])
             start = drawn.to(encoded.latents)
-        solver = RecordingSolver(pipeline.inversion_schedule, start)
+        solver = RecordingSolver(pipeline.schedules_for(encoded.latents)[0], start)
         method = ReNoise(ITERATIONS, solver=solver)
         inversion = pipeline.invert_latents(encoded.latents, conditioning, names, inversion=method)
         self.norms_problem = self.norms_problem or solver.problem
