@@ -54,7 +54,7 @@ class NegativePrompt(PromptEditor):
             eps_source, eps_target = model.predict_branches([inputs, inputs], step.timestep, [source, target])
             if self.proximal_quantile is not None:
                 eps_target = eps_source + proximal(eps_target - eps_source, self.proximal_quantile)
-            return guide([eps_source, eps_target], self.guidance_scale)
+            return guide([eps_source, eps_target], self.guidance_scale)  # the paper's formula in every family
 
         return model.decode_latents(walk(inversion, predict, self.strength))
 

@@ -71,6 +71,7 @@ from .models.flux2_klein import Flux2Klein as Flux2Klein
 from .models.sdxl import StableDiffusionXL as StableDiffusionXL
 from .models.stable_diffusion import StableDiffusion as StableDiffusion
 from .models.stable_diffusion_3 import StableDiffusion3 as StableDiffusion3
+from .models.z_image import ZImage as ZImage
 from .module import ReNoiseModule as ReNoiseModule
 from .outputs.saved_inversions import SavedInversions as SavedInversions
 from .outputs.saved_inversions import load_inversions as load_inversions

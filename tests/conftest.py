@@ -18,6 +18,8 @@ import yaml
 from PIL import Image
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
     from renoise import DiffusionModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
@@ -38,6 +40,19 @@ SHIPPED = {
     "Salesforce/blip2-opt-2.7b": "data/models/tiny-blip2",
 }
 """What stands in for a hub id: a shipped model of the same family."""
+
+
+def random_pipeline(source: str) -> DiffusionPipeline:
+    """Returns a pipeline of random weights for a hub id of a family that has no shipped model."""
+    from helpers import flux, z_image
+
+    makers = {
+        "black-forest-labs/FLUX.1-dev": lambda: flux.random_flux(guidance_embeds=True),
+        "black-forest-labs/FLUX.1-schnell": lambda: flux.random_flux(guidance_embeds=False),
+        "black-forest-labs/FLUX.2-klein-4B": lambda: flux.random_klein(True),
+        "Tongyi-MAI/Z-Image-Turbo": z_image.random_pipeline,
+    }
+    return makers[source]()
 
 
 @dataclass
@@ -104,11 +119,9 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], dict
     """`stand_ins(config)` are the options that put shipped or random models into the places of a config's hub ids."""
 
     def random_model(source: str) -> str:
-        from helpers.flux import random_flux, random_klein
-
-        folder = tmp_path_factory.mktemp("random")
-        pipeline = random_klein(True) if "klein" in source else random_flux(guidance_embeds=source.endswith("dev"))
-        pipeline.save_pretrained(folder)
+        folder = tmp_path_factory.getbasetemp() / source.replace("/", "--")
+        if not folder.exists():
+            random_pipeline(source).save_pretrained(folder)
         return str(folder)
 
     def options(config: Path) -> dict[str, str]:

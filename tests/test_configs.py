@@ -130,6 +130,5 @@ def test_presets_of_our_own_differ_from_the_papers_in_the_inversion_alone(name: 
 
 
 def test_there_are_configs_to_run() -> None:
-    assert {"quickstart", *PRESETS, *FAST, "sd35", "flux_dev", "flux_schnell", "flux2_klein"} <= {
-        path.stem for path in CONFIGS
-    }
+    own = {"sd35", "flux_dev", "flux_schnell", "flux2_klein", "z_image_turbo"}
+    assert {"quickstart", *PRESETS, *FAST, *own} <= {path.stem for path in CONFIGS}

@@ -18,7 +18,7 @@ def test_the_presets_are_files_with_a_line_about_each() -> None:
         ["lcm_lora", "sd14", "sdxl", "sdxl_turbo"],
         ["lcm_lora_fast", "sd_fast", "sdxl_fast", "sdxl_turbo_fast"],
     )
-    of_flow = ["flux2_klein", "flux_dev", "flux_schnell", "sd35"]
+    of_flow = ["flux2_klein", "flux_dev", "flux_schnell", "sd35", "z_image_turbo"]
     assert preset_names() == sorted([*paper, *own, *of_flow])
     for name, line in describe_presets().items():
         assert preset_path(name).is_file()

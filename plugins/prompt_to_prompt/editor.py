@@ -16,7 +16,6 @@ from renoise import (
     Inversion,
     PromptEditor,
     controlled_attention,
-    guide,
 )
 
 from ..word_alignment import split_words
@@ -148,8 +147,8 @@ def _denoise_both(
     predictions = model.predict_branches(
         source_inputs + target_inputs, step.timestep, source.branches + target.branches
     )
-    source_prediction = guide(predictions[: source.nfe], source.guidance_scale)
-    target_prediction = guide(predictions[source.nfe :], target.guidance_scale)
+    source_prediction = model.guide(predictions[: source.nfe], source.guidance_scale)
+    target_prediction = model.guide(predictions[source.nfe :], target.guidance_scale)
     return (
         inversion.denoise_reference(step_index, source_latents, source_prediction),
         inversion.denoise(step_index, latents, target_prediction),

@@ -9,7 +9,7 @@ import torch
 
 from renoise.inversion.base import Inversion
 from renoise.models.base import DiffusionModel
-from renoise.models.conditioning import Conditioning, guide
+from renoise.models.conditioning import Conditioning
 from renoise.utils.progress import track
 
 
@@ -148,7 +148,7 @@ class _StepProblem:
         embeddings = embeddings.to(self.conditioning.prompt_embeds)
         branch = replace(self.conditioning, negative_prompt_embeds=embeddings).unconditional.select(index)
         unconditional = self.model.predict(step.input_scale * self.latents[index], step.timestep, branch)
-        prediction = guide([unconditional, self.conditional[index]], self.conditioning.guidance_scale)
+        prediction = self.model.guide([unconditional, self.conditional[index]], self.conditioning.guidance_scale)
         noise = None if self.inversion.noise is None else self.inversion.noise[self.step_index, index]
         return step.denoise(self.latents[index], prediction, noise)
 

@@ -46,9 +46,11 @@ class AttentionControl:
 
 
 def check_attention(network: UNet2DConditionModel, editor: str) -> None:
-    """Raises InputError where a UNet has attention processors that `controlled_attention` cannot replace."""
+    """Raises InputError where a network has attention processors that `controlled_attention` cannot replace."""
     from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
+    if not hasattr(network, "attn_processors"):
+        raise InputError(f"{editor} needs attention maps, which a {type(network).__name__} does not give")
     kinds = {type(processor) for processor in network.attn_processors.values()}
     unknown = kinds - {AttnProcessor, AttnProcessor2_0}
     if unknown:
@@ -74,7 +76,10 @@ def controlled_attention(network: UNet2DConditionModel, control: AttentionContro
 
 @contextmanager
 def kept_attention(network: UNet2DConditionModel) -> Iterator[None]:
-    """Restores a UNet's attention processors at the end of the block."""
+    """Restores a network's attention processors at the end of the block, where they can be replaced at all."""
+    if not hasattr(network, "attn_processors"):
+        yield
+        return
     processors = network.attn_processors
     try:
         yield

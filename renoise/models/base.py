@@ -200,7 +200,7 @@ class DiffusionModel(nn.Module, ABC):
         timestep: float | torch.Tensor,
         conditioning: Conditioning,
     ) -> torch.Tensor:
-        """Predicts with guidance: ε_∅ + s · (ε_c − ε_∅) where the guidance scale s is not 1.
+        """Predicts with guidance where the guidance scale is not 1; see `guide`.
 
         Args:
             latents: The network's input, [B, C, h, w], already scaled by the step's `input_scale`.
@@ -211,7 +211,16 @@ class DiffusionModel(nn.Module, ABC):
             What the checkpoint predicts (ε, v, …), in the type of the latents.
         """
         predictions = self.predict_branches([latents] * conditioning.nfe, timestep, conditioning.branches)
-        return guide(predictions, conditioning.guidance_scale)
+        return self.guide(predictions, conditioning.guidance_scale)
+
+    def guide(self, predictions: Sequence[torch.Tensor], guidance_scale: float) -> torch.Tensor:
+        """Combines the predictions of the branches as the family's pipeline does: ε_∅ + s · (ε_c − ε_∅) by default.
+
+        Args:
+            predictions: [ε_∅, ε_c], or [ε_c] alone, which is returned as it is.
+            guidance_scale: s. 1 is without guidance in every family.
+        """
+        return guide(predictions, guidance_scale)
 
     def predict_branches(
         self,

@@ -23,6 +23,9 @@ class Conditioning:
         negative_pooled_prompt_embeds: [B, P]. None without guidance, or where the family has none.
         time_ids: SDXL's sizes, float32 [B, 6]: the original's height and width, the crop's top and left, the target's
             height and width. Other families ignore them.
+        prompt_mask: Which positions of `prompt_embeds` are the prompt's, bool [B, length]. The others are padding. None
+            means all of them.
+        negative_prompt_mask: The same of `negative_prompt_embeds`.
 
     Example:
         >>> import torch
@@ -40,6 +43,8 @@ class Conditioning:
     pooled_prompt_embeds: torch.Tensor | None = None
     negative_pooled_prompt_embeds: torch.Tensor | None = None
     time_ids: torch.Tensor | None = None
+    prompt_mask: torch.Tensor | None = None
+    negative_prompt_mask: torch.Tensor | None = None
 
     @property
     def nfe(self) -> int:
@@ -59,6 +64,7 @@ class Conditioning:
             self,
             negative_prompt_embeds=None,
             negative_pooled_prompt_embeds=None,
+            negative_prompt_mask=None,
             guidance_scale=1.0,
         )
 
@@ -72,6 +78,7 @@ class Conditioning:
             self.conditional,
             prompt_embeds=self.negative_prompt_embeds,
             pooled_prompt_embeds=pooled,
+            prompt_mask=self.negative_prompt_mask,
         )
 
     @property

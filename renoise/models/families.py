@@ -19,7 +19,7 @@ def describe_families() -> list[str]:
 
     Example:
         >>> from renoise.models.families import describe_families
-        >>> for line in describe_families()[-2:]:
+        >>> for line in describe_families()[-3:-1]:
         ...     print(line)
         StableDiffusionPipeline: Stable Diffusion 1.x and 2.x
           checked with the shipped tiny-sd, trained; not with real weights
