@@ -233,3 +233,12 @@ class Inverter(Configurable, ABC):
             rng: Source of all random numbers.
             keep_trajectory: Whether the inversion keeps the latents of every level.
         """
+
+
+def record_failures(inversion: Inversion) -> None:
+    """Records the images whose latents are not finite. Once they are not, they never are at a noisier level."""
+    finite = inversion.latents.isfinite().flatten(1).all(dim=1)
+    if inversion.companion is not None:
+        finite &= inversion.companion[0].isfinite().flatten(1).all(dim=1)
+    for image in (~finite).nonzero().flatten().tolist():
+        inversion.fail(image, f"the latents turned NaN or infinite in {type(inversion.sampler).__name__}")

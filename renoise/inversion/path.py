@@ -17,12 +17,3 @@ def check_path(path: Inverter, needed_by: str) -> None:
             f"{needed_by} takes the steps of the schedule along its path, and {type(path).__name__} has a sampler of "
             "its own; take DDIM or ReNoise as path"
         )
-
-
-def record_failures(inversion: Inversion) -> None:
-    """Records the images whose latents are not finite. Once they are not, they never are at a noisier level."""
-    finite = inversion.latents.isfinite().flatten(1).all(dim=1)
-    if inversion.companion is not None:
-        finite &= inversion.companion[0].isfinite().flatten(1).all(dim=1)
-    for image in (~finite).nonzero().flatten().tolist():
-        inversion.fail(image, f"the latents turned NaN or infinite in {type(inversion.sampler).__name__}")
