@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser
 
 from renoise.data import Encoded, ImageBatch
+from renoise.editing.requests import check_size, warn_of_long_prompts
 from renoise.errors import InputError
 from renoise.models.conditioning import Conditioning
 from renoise.module import ReNoiseModule
@@ -26,8 +27,8 @@ class MeasuringModule(ReNoiseModule):
         rows = [failed_row(record.file_name, error) for record, error in batch.failures]
         if not batch.records:
             return rows
-        self._check_size(*batch.images.shape[-2:])
-        self._warn_of_long_prompts(batch.records)
+        check_size(self.model, self.checkpoint, *batch.images.shape[-2:])
+        warn_of_long_prompts(self.model, batch.records)
 
         def failed(position: int, problem: str) -> Row:
             return failed_row(batch.records[position].file_name, problem)
