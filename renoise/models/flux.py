@@ -35,6 +35,7 @@ class Flux(StableDiffusion):
     pipeline_class = "FluxPipeline"
     network_part = "transformer"
     is_flow = True
+    checked_with = "pipelines of random weights"
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         super().__init__(pipeline)

@@ -36,6 +36,7 @@ class Flux2Klein(StableDiffusion):
     pipeline_class = "Flux2KleinPipeline"
     network_part = "transformer"
     is_flow = True
+    checked_with = "pipelines of random weights"
 
     @property
     def takes_guidance_scale(self) -> bool:
