@@ -143,10 +143,7 @@ class Schedule:
             )
         timestep_options = dict(timestep_options or {})
         if scheduler.config.get("use_dynamic_shifting") and "mu" not in timestep_options:
-            raise ValueError(
-                "scheduler_options.use_dynamic_shifting must be false, because the model has no shift for each size; "
-                "set scheduler_options.shift"
-            )
+            raise ValueError("scheduler_options.use_dynamic_shifting must be false; set scheduler_options.shift")
         if not 1 <= num_inference_steps <= levels:
             raise ValueError(f"num_inference_steps must be in [1, {levels}], got {num_inference_steps}")
         if prediction_type(scheduler) not in PREDICTION_TYPES:
