@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 
 from renoise.api.pipeline import InversionPipeline
+from renoise.api.requests import check_size, edit_requests, warn_of_long_prompts
 from renoise.data import Encoded, ImageBatch, ImageRecord
 from renoise.editing.base import Editor
 from renoise.editing.region import check_region
-from renoise.editing.requests import check_size, edit_requests, warn_of_long_prompts
 from renoise.editing.runner import check_needs, name_editors, run_editor
 from renoise.errors import prefixed
 from renoise.inversion.base import Inversion, Inverter

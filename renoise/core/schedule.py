@@ -104,14 +104,8 @@ class Schedule:
         left = step.psi * (1 - (position - index))  # σ' − σ from here
         sigma = step.sigma + step.psi - left
         share = sigma / step.sigma
-        return replace(
-            step,
-            timestep=share * step.timestep,
-            psi=left,
-            signal=1 - sigma,
-            sigma=sigma,
-            noise_from_prediction=1 - sigma,
-        )
+        levels = {"sigma": sigma, "signal": 1 - sigma, "noise_from_prediction": 1 - sigma}
+        return replace(step, timestep=share * step.timestep, psi=left, **levels)
 
     @classmethod
     def from_scheduler(

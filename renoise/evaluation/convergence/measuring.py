@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser
 
+from renoise.api.requests import check_size, warn_of_long_prompts
 from renoise.data import Encoded, ImageBatch
-from renoise.editing.requests import check_size, warn_of_long_prompts
 from renoise.errors import InputError
 from renoise.models.conditioning import Conditioning
 from renoise.module import ReNoiseModule
