@@ -104,7 +104,7 @@ class Schedule:
         left = step.psi * (1 - (position - index))  # σ' − σ from here
         sigma = step.sigma + step.psi - left
         share = sigma / step.sigma
-        levels = {"sigma": sigma, "signal": 1 - sigma, "noise_from_prediction": 1 - sigma}
+        levels: dict[str, Any] = {"sigma": sigma, "signal": 1 - sigma, "noise_from_prediction": 1 - sigma}
         return replace(step, timestep=share * step.timestep, psi=left, **levels)
 
     @classmethod
