@@ -174,9 +174,7 @@ def test_fireflow_is_midpoint_steps_from_the_velocity_of_the_last_middle() -> No
         assert not torch.allclose(inverted(wrong, network, steps).latents, latents, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("method", "calls"), [(UniInv(), 5), (RFInversion(), 5), (RFSolver(), 10), (FireFlow(), 6)], ids=str
-)
+@pytest.mark.parametrize(("method", "calls"), [(UniInv(), 5), (RFInversion(), 5), (RFSolver(), 10), (FireFlow(), 6)])
 def test_the_number_of_network_calls_in_both_directions(method: Inverter, calls: int) -> None:
     network = RandomNetwork()
     inversion = inverted(method, network, schedule(5))
