@@ -70,7 +70,14 @@ GUIDANCE = (1.5, 2.0, 3.0)
 """Guidance scales of the edits."""
 FLOW_EDITS = ((1.0, 1.5, 0.86), (1.0, 3.0, 0.66), (1.5, 3.0, 0.66))
 """Guidance of the source and of the target, and strength, of `FlowEdit`. The paper has 24 of 28 steps for FLUX."""
-BLOCKS = ("inversions", "compared", "edits", "flow edits")
+PAIRS: dict[str, Inverter] = {
+    "`PromptSwap` over `ReNoise`, warm start, K = 0": ReNoise(0, warm_start=True),
+    "`PromptSwap` over `FireFlow`": FireFlow(),
+    "`PromptSwap` over `RFInversion`": RFInversion(),
+    "`FlowEdit`": Noising(),
+}
+"""Editors and the inversion that they edit, at guidance 1.5."""
+BLOCKS = ("inversions", "compared", "edits", "flow edits", "pairs")
 """The marked blocks of the page."""
 INVERSION_FORMATS = {"NFE": ".0f", "latent MSE": ".1e", "PSNR (dB)": ".2f", "std of z_T": ".3f"}
 INVERSION_FORMATS |= {"largest residual": ".1e", "of the step to the image": ".1e"}
@@ -155,11 +162,27 @@ def flow_edit_rows(pipeline: InversionPipeline, scenes: Sequence[Scene], judges:
     """Returns how swaps of animals by `FlowEdit` turn out, which needs no inversion, for each of its options."""
     inversion, rows = invert_scenes(pipeline, scenes, Noising()), []
     for source, target, strength in FLOW_EDITS:
-        options = {"guidance_scale": target, "source_guidance_scale": source, "strength": strength}
-        editor = instantiate(Editor, {"class_path": "FlowEdit", "init_args": options})
+        editor = flow_edit(source, target, strength)
         edits = evaluate_edits(editor, pipeline.model, inversion, scenes, swapped(scenes), judges)
         settings = {"source guidance": source, "guidance": target, "strength": strength, "NFE": edits.nfe}
         rows.append(settings | quality_row(edits))
+    return rows
+
+
+def flow_edit(source: float, target: float, strength: float) -> Editor:
+    """Returns `FlowEdit` with guidance of the source and of the target."""
+    options = {"guidance_scale": target, "source_guidance_scale": source, "strength": strength}
+    return instantiate(Editor, {"class_path": "FlowEdit", "init_args": options})
+
+
+def pair_rows(pipeline: InversionPipeline, scenes: Sequence[Scene], judges: Judges) -> list[dict[str, Any]]:
+    """Returns how swaps of animals turn out for each of `PAIRS`."""
+    rows = []
+    for name, inverter in PAIRS.items():
+        editor = flow_edit(*FLOW_EDITS[0]) if isinstance(inverter, Noising) else PromptEditor(guidance_scale=1.5)
+        inversion = invert_scenes(pipeline, scenes, inverter)
+        edits = evaluate_edits(editor, pipeline.model, inversion, scenes, swapped(scenes), judges)
+        rows.append({"edit": name} | quality_row(edits))
     return rows
 
 
@@ -186,7 +209,7 @@ def main(
     Args:
         images: Number of unseen scenes.
         compared_images: Number of them that all methods are compared on.
-        page: Markdown page with the marked blocks `inversions`, `compared`, `edits` and `flow edits`.
+        page: Markdown page with the marked blocks of `BLOCKS`.
         classifier: Folder of the classifier that judges edits.
         strict_classifier: Folder of the stricter one.
     """
@@ -200,9 +223,8 @@ def main(
     replace_block(page, "compared", markdown(pd.DataFrame(rows), COMPARED_FORMATS))
     judges = Judges.from_pretrained(classifier, strict_classifier)
     replace_block(page, "edits", markdown(pd.DataFrame(edit_rows(pipeline, scenes, judges)), EDIT_FORMATS))
-    replace_block(
-        page, "flow edits", markdown(pd.DataFrame(flow_edit_rows(pipeline, scenes[:16], judges)), EDIT_FORMATS)
-    )
+    for block, rows_of in {"flow edits": flow_edit_rows, "pairs": pair_rows}.items():
+        replace_block(page, block, markdown(pd.DataFrame(rows_of(pipeline, scenes[:16], judges)), EDIT_FORMATS))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import flow
 from benchmarks.flow import METHODS
 from benchmarks.shared.presets import read_tiny
-from renoise import DDIM, FireFlow, Inverter, ReNoise, instantiate
+from renoise import DDIM, FireFlow, Inverter, Noising, ReNoise, instantiate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -27,6 +27,7 @@ def test_the_page_gets_all_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(flow, "COMPARED", {"FireFlow": (FireFlow(), 2)})
     monkeypatch.setattr(flow, "GUIDANCE", (2.0,))
     monkeypatch.setattr(flow, "FLOW_EDITS", ((1.0, 2.0, 0.5),))
+    monkeypatch.setattr(flow, "PAIRS", {"`FlowEdit`": Noising()})
     monkeypatch.setattr(flow, "read_tiny", lambda name: {**read_tiny(name), "num_inference_steps": 4})
     page = tmp_path / "page.md"
     page.write_text("".join(f"<!-- begin {name} -->\n<!-- end {name} -->\n" for name in flow.BLOCKS))
@@ -38,3 +39,4 @@ def test_the_page_gets_all_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert sum(line.startswith("| FireFlow | 2 | 3 | 3 |") for line in lines) == 1
     assert sum(line.startswith("| 2.0 |") for line in lines) == 1
     assert sum(line.startswith("| 1.0 | 2.0 | 0.50 | 6 |") for line in lines) == 1  # 2 steps of 1 and 2 calls
+    assert sum(line.startswith("| `FlowEdit` |") for line in lines) == 1
