@@ -48,7 +48,7 @@ class ReNoiseModule(Configurable, L.LightningModule):
             DirectInversion, Noising, EDICT, BDIA, OBELM, UniInv, or one of another package. For flow matching also
             RFSolver, FireFlow and RFInversion.
         editors: Editing methods to apply to every inversion.
-        keep_outside_mask: Whether edits keep the latents outside of an image's mask exactly. Without a mask, no edit.
+        keep_outside_mask: Whether edits keep the latents outside a mask. An image without a mask is then not edited.
         metrics: What to compute for every reconstruction: names, or mappings of a name to its options.
         seed: Seed of all random numbers. They depend on the seed and the image's name, not on the batch.
         **memory: Options of `MemoryOptions`, such as offload.

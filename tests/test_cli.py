@@ -119,7 +119,7 @@ def test_an_unknown_preset_is_answered_with_those_there_are(run_cli: Callable[..
     for arguments in (["--preset", "turbo"], ["--preset=turbo"]):
         run = run_cli("predict", *arguments)
         assert (run.status, run.err.count("\n")) == (2, 1)
-        assert "preset: there is no 'turbo'; there are lcm_lora, lcm_lora_fast, sd14, " in run.err
+        assert "preset: there is no 'turbo'; there are flux2_klein, flux_dev, flux_schnell, lcm_lora, " in run.err
 
 
 def test_without_a_command_it_says_which_there_are(run_cli: Callable[..., Any]) -> None:

@@ -29,7 +29,9 @@ def test_the_presets_are_files_with_a_line_about_each() -> None:
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"^preset: there is no 'turbo'; there are lcm_lora, lcm_lora_fast, sd14, "):
+    with pytest.raises(
+        InputError, match=r"^preset: there is no 'turbo'; there are flux2_klein, flux_dev, flux_schnell, lcm_lora, "
+    ):
         read_preset("turbo")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -148,6 +149,11 @@ def test_every_command_of_the_guide_to_one_picture_runs(
     with Image.open(REPOSITORY / "data/images/scenes/00-cat.png") as cat:
         cat.convert("RGB").save("cat.jpg")
         Image.new("L", cat.size, "white").save("mask.png")
+    Path("photos").mkdir()
+    for name in ("cat.jpg", "mask.png"):
+        shutil.copy(name, "photos")
+    texts = {"text": "a cat on a sofa", "edit_text": "a dog on a sofa", "mask": "mask.png"}
+    Path("photos/metadata.jsonl").write_text(json.dumps({"file_name": "cat.jpg"} | texts), encoding="utf-8")
     for command in commands_of("docs/edit.md", "edit", "predict"):
         run = run_cli(*command, "--data.resolution=32" if command[0] == "predict" else "--resolution=32")
         assert (run.status, run.warnings) == (0, []), (command, run.err)

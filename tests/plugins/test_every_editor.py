@@ -209,7 +209,7 @@ def test_an_unknown_editor_is_an_error_that_lists_the_installed_ones(
 ) -> None:
     run = predict(scenes, tmp_path / "out", f"--model.editors={editors}")
     assert run.status == 2
-    assert ", ".join(EDITORS) in run.err
+    assert ", ".join(sorted([*EDITORS, "FlowEdit"])) in run.err
     assert "Traceback" not in run.err
     assert not (tmp_path / "out").exists()
 

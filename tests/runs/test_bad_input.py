@@ -348,9 +348,9 @@ def test_an_unsupported_pipeline_is_answered_with_the_supported_ones(
     checkpoint: Path, tmp_path: Path, pictures: Pictures, predict: Predict
 ) -> None:
     index = checkpoint / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "QwenImagePipeline"))
     run = predict(pictures(tmp_path / "photos", "a.png"), tmp_path / "out", f"--model.checkpoint={checkpoint}")
-    assert_one_line(run, "is a FluxPipeline; supported are ", "StableDiffusionPipeline")
+    assert_one_line(run, "is a QwenImagePipeline; supported are ", "StableDiffusionPipeline")
 
 
 # The output folder
