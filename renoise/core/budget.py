@@ -53,7 +53,7 @@ class CallBudget:
         position = self.steps.index(step)
         rates = [-math.log(contraction(noisier)) for noisier in self.steps[:position]]
         bounds = list(zip(self.reserves, self.most, strict=True))[:position]
-        first = torch.zeros(len(self.left), device=self.left.device)
+        first = torch.zeros(len(self.left), dtype=torch.float32, device=self.left.device)
 
         def stop(residual: torch.Tensor, evaluations: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
             first[index] = torch.where(evaluations == 1, residual.float(), first[index])

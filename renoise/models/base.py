@@ -11,6 +11,7 @@ from torch import nn
 
 from renoise.core.schedule import Schedule
 from renoise.models.conditioning import Conditioning, guide
+from renoise.utils.precision import default_device_and_dtype
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, SchedulerMixin
@@ -132,8 +133,9 @@ class DiffusionModel(nn.Module, ABC):
         latent_size: tuple[int, int] | None = None,
     ) -> Schedule:
         """Reads the steps off a scheduler as the family's pipeline sets them; see `Schedule.from_scheduler`."""
-        options = self.timestep_options(scheduler, num_inference_steps, latent_size)
-        return Schedule.from_scheduler(scheduler, num_inference_steps, eta, options)
+        with default_device_and_dtype():  # in a run in bfloat16, noise levels would be rounded to it
+            options = self.timestep_options(scheduler, num_inference_steps, latent_size)
+            return Schedule.from_scheduler(scheduler, num_inference_steps, eta, options)
 
     def check_guidance(self, guidance_scale: float) -> None:
         """Raises InputError where the checkpoint has no guidance of this scale. By default every scale works.

@@ -123,7 +123,9 @@ class StableDiffusion(DiffusionModel):
         if self.takes_guidance_scale:
             weights = [branch.guidance_scale - 1 for branch in branches for _ in branch.prompt_embeds]
             size = self._config.time_cond_proj_dim
-            inputs["timestep_cond"] = self.pipeline.get_guidance_scale_embedding(torch.tensor(weights), size).to(embeds)
+            inputs["timestep_cond"] = self.pipeline.get_guidance_scale_embedding(
+                torch.tensor(weights, dtype=torch.float32), size
+            ).to(embeds)
         return inputs
 
     def check_parts(self, pipeline: DiffusionPipeline) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
@@ -71,6 +73,22 @@ def test_images_share_their_own_calls_each_by_itself() -> None:
     assert together[0, 0] > together[0, 3]
     same = torch.stack([each.iterations for each in solve(schedule, 24, True, rates[0].expand(4))])
     assert together[:, 0].tolist() == same[:, 0].tolist()
+
+
+@pytest.fixture
+def bfloat16_by_default() -> Iterator[None]:
+    """The default type of a run with precision bf16-true."""
+    torch.set_default_dtype(torch.bfloat16)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("bfloat16_by_default")
+def test_residuals_in_float32_are_taken_where_new_tensors_are_in_bfloat16() -> None:
+    steps = Schedule.from_scheduler(SCHEDULES["DDIM"], 3).steps
+    stop = CallBudget(steps, 30, 1, CPU, warm=True).stop(steps[-1])
+    residual = torch.ones(1, dtype=torch.float32)
+    assert stop(residual, torch.ones(1, dtype=torch.int64), torch.arange(1)).tolist() == [False]
 
 
 def test_nan_and_a_solved_equation_stop_at_once() -> None:

@@ -256,3 +256,13 @@ def test_a_tokenizer_without_a_usable_chat_template_and_a_tiny_autoencoder_are_r
     pipeline.vae = AutoencoderTiny(latent_channels=4).eval()
     with pytest.raises(InputError, match=r"an AutoencoderTiny is too inaccurate for inversion"):
         wrap_pipeline(pipeline)
+
+
+def test_the_steps_are_not_rounded_where_new_tensors_are_in_bfloat16() -> None:
+    model = wrap_pipeline(random_pipeline())
+    expected = model.read_schedule(model.scheduler, 8)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert model.read_schedule(model.scheduler, 8) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
