@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from renoise import Conditioning, DiffusionModel, EditRequest, ImageRNG, Inversion, PromptEditor, Schedule, guide
+from renoise import Conditioning, DiffusionModel, EditRequest, ImageRNG, InputError, Inversion, PromptEditor, Schedule
 
 
 class FlowEdit(PromptEditor):
@@ -51,6 +51,10 @@ class FlowEdit(PromptEditor):
     def check(self, model: DiffusionModel, schedule: Schedule) -> None:
         """Raises ValueError where the model is not of flow matching, the sampler draws noise, or no step is run."""
         super().check(model, schedule)
+        try:
+            model.check_guidance(self.source_guidance_scale)
+        except InputError as error:
+            raise InputError(f"{self.name}: source_{error}") from error
         if not model.is_flow:
             raise ValueError(
                 f"{self.name} needs a model of flow matching, and {model.pipeline_class} is none; use PromptSwap"
@@ -89,8 +93,8 @@ class FlowEdit(PromptEditor):
                 noisy = step.add_noise(image, noise)
                 inputs = [noisy] * source.nfe + [noisy + change] * target.nfe
                 velocities = model.predict_branches(inputs, step.timestep, source.branches + target.branches)
-                difference += guide(velocities[source.nfe :], target.guidance_scale)
-                difference -= guide(velocities[: source.nfe], source.guidance_scale)
+                difference += model.guide(velocities[source.nfe :], target.guidance_scale)
+                difference -= model.guide(velocities[: source.nfe], source.guidance_scale)
             change = change + step.psi / self.num_noises * difference
             if inversion.region is not None:
                 change = change.where(inversion.region, 0.0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 from helpers.flux import random_flux
+from renoise_plugins.flow_edit import FlowEdit
 from torch import nn
 
 import renoise
@@ -132,9 +133,12 @@ def test_schnell_refuses_guidance_and_warns_of_many_steps() -> None:
     with pytest.raises(InputError, match=r"^guidance_scale must be 1, got 2: the checkpoint was distilled"):
         renoise.load(random_flux(guidance_embeds=False), guidance_scale=2.0, num_inference_steps=2)
     loaded = renoise.load(random_flux(guidance_embeds=False), num_inference_steps=2)
-    editor = renoise.PromptEditor(guidance_scale=3.0)
-    with pytest.raises(InputError, match=r"^PromptEditor: guidance_scale must be 1, got 3"):
-        check_needs(editor, loaded.model, loaded.schedule)
+    for editor, option in (
+        (renoise.PromptEditor(guidance_scale=3.0), "PromptEditor: guidance_scale"),
+        (FlowEdit(guidance_scale=1.0, source_guidance_scale=3.0), "FlowEdit: source_guidance_scale"),
+    ):
+        with pytest.raises(InputError, match=rf"^{option} must be 1, got 3"):
+            check_needs(editor, loaded.model, loaded.schedule)
 
 
 def test_a_saved_checkpoint_in_bfloat16_is_inverted_saved_and_restored_at_its_size(tmp_path: Path) -> None:

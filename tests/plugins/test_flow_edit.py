@@ -42,6 +42,8 @@ def inversion(flow: DiffusionModel) -> Inversion:
 class Gaussians:
     """The exact velocity for data N(m, s²), where the prompt's only number is m. Counts its calls."""
 
+    guide = DiffusionModel.guide
+
     def __init__(self, schedule: Schedule, spread: float) -> None:
         self.sigmas = {step.timestep: step.sigma for step in schedule}
         self.spread = spread

@@ -48,7 +48,7 @@ class StepRecord:
         pair_distances: ‖(zᵏ + zᵏ⁺¹) / 2 − z*‖ for k = 1 … K, [K, B].
         reference_residual: Of z*, [B].
         norms: ‖∂G/∂z‖ at zᵏ by k. Empty where they were not measured.
-        noise_residuals: The residuals where ε is held fixed, [K + 1, B]. None but for flow matching below σ = 1.
+        noise_residuals: The residuals where ε is held fixed, [K + 1, B]. Only flow matching below σ = 1 has them.
     """
 
     position: int
