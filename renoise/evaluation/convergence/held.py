@@ -11,9 +11,9 @@ import torch
 
 from renoise.core.fixed_point import StepEquation
 from renoise.core.renoise import Renoising
-from renoise.core.schedule import Schedule
-from renoise.core.step import Step
 from renoise.evaluation.convergence.rates import contraction
+
+GAUSSIAN = ("gaussian_v", "gaussian_noise")
 
 
 def residuals_with_noise_held(equation: StepEquation, count: int) -> torch.Tensor | None:
@@ -39,57 +39,46 @@ def residuals_with_noise_held(equation: StepEquation, count: int) -> torch.Tenso
     return torch.stack(residuals)
 
 
-def gaussian_contractions(step: Step, variance: float) -> tuple[float, float]:
+def gaussian_contractions(sigma: float, psi: float, variance: float) -> tuple[float, float]:
     """Returns |∂G/∂z| for data N(a, variance · I), with v held fixed and with ε held fixed; see `Step.held`.
 
     Args:
-        step: A step of flow matching from σ to σ'.
+        sigma: σ of a step of flow matching from σ to σ'.
+        psi: σ' − σ.
         variance: s² of the data.
 
     Example:
-        >>> from diffusers import FlowMatchEulerDiscreteScheduler
-        >>> from renoise import Schedule
         >>> from renoise.evaluation.convergence.held import gaussian_contractions
-        >>> step = Schedule.from_scheduler(FlowMatchEulerDiscreteScheduler(shift=3.0), 28).steps[1]
-        >>> [round(value, 3) for value in gaussian_contractions(step, variance=1.0)]
-        [0.013, 0.519]
+        >>> [round(value, 3) for value in gaussian_contractions(sigma=27 / 28, psi=-1 / 28, variance=1.0)]
+        [0.036, 0.518]
     """
-    width = abs(step.psi)  # σ − σ'
-    variance_of_latents = step.signal**2 * variance + step.sigma**2
-    cleaner = step.sigma - width
-    with_v = width * abs(step.sigma - step.signal * variance) / variance_of_latents
-    return with_v, width / (1 - cleaner) * step.sigma / variance_of_latents
+    signal, cleaner = 1 - sigma, sigma + psi
+    variance_of_latents = signal**2 * variance + sigma**2
+    with_v = abs(psi * (sigma - signal * variance)) / variance_of_latents
+    return with_v, abs(psi) / (1 - cleaner) * sigma / variance_of_latents
 
 
-def held_table(rows: Sequence[Mapping[str, Any]], schedule: Schedule) -> pd.DataFrame:
+def held_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Returns a row for each measured step but the first: `t`, `sigma`, and contractions by what is held fixed.
 
-    Columns `v` and `noise` are medians over the images, see `contraction`; `gaussian_v` and `gaussian_noise` are closed
-    forms for data N(a, s² I), where s² is the mean variance of the images' latents. Empty for other models.
+    All are medians over the images: `v` and `noise`, see `contraction`, and `gaussian_v` and `gaussian_noise`, the
+    closed forms for data N(a, s² I), where s² is the variance of an image's latents. Empty for other models than those
+    of flow matching.
 
     Args:
         rows: Of the images that were measured.
-        schedule: The steps of the inversion.
     """
-    if not all(step.flow for step in schedule):
-        return pd.DataFrame()
-    variance = pd.Series([row["variance"] for row in rows]).mean()
     table = pd.DataFrame(
         {
             "position": step["position"],
+            "t": step["t"],
+            "sigma": step["sigma"],
             "v": contraction(step["residuals"]),
             "noise": contraction(step["noise_residuals"]),
+            **dict(zip(GAUSSIAN, gaussian_contractions(step["sigma"], step["psi"], row["variance"]), strict=True)),
         }
         for row in rows
         for step in row["steps"]
         if step["noise_residuals"]
     )
-    medians = table.groupby("position", sort=True).median().reset_index()
-    steps = [schedule.steps[int(position)] for position in medians["position"]]
-    closed = [gaussian_contractions(step, variance) for step in steps]
-    return medians.assign(
-        t=[step.timestep for step in steps],
-        sigma=[step.sigma for step in steps],
-        gaussian_v=[with_v for with_v, _ in closed],
-        gaussian_noise=[with_noise for _, with_noise in closed],
-    )
+    return table.groupby("position", sort=True).median().reset_index() if len(table) else table

@@ -39,7 +39,7 @@ class StepRecord:
 
     Args:
         position: Of the step in the schedule.
-        timestep: t.
+        step: The step.
         increments: ‖zᵏ⁺¹ − zᵏ‖ for k = 0 … K, [K + 1, B].
         residuals: The same as `StepEquation.residual` has it, [K + 1, B].
         cosines: Of the angle between zᵏ⁺¹ − zᵏ and zᵏ − zᵏ⁻¹ for k = 1 … K, [K, B].
@@ -52,7 +52,7 @@ class StepRecord:
     """
 
     position: int
-    timestep: float
+    step: Step
     increments: torch.Tensor
     residuals: torch.Tensor
     cosines: torch.Tensor
@@ -67,7 +67,10 @@ class StepRecord:
         """Returns the measurements of one image in JSON types. What is not finite is null."""
         return {
             "position": self.position,
-            "t": self.timestep,
+            "t": float(self.step.timestep),
+            "sigma": self.step.sigma,
+            "psi": self.step.psi,
+            "expected": expected_norm(self.step),
             **{name: [finite(value) for value in getattr(self, name)[:, image].tolist()] for name in CURVES},
             "reference_residual": finite(self.reference_residual[image].item()),
             "noise_residuals": []
@@ -181,7 +184,7 @@ def measure(equation: StepEquation, position: int, estimates: Sequence[torch.Ten
     averages = torch.stack(list(estimates[1:])).cumsum(0)
     return StepRecord(
         position,
-        float(equation.step.timestep),
+        equation.step,
         increments=torch.stack([_norm(move) for move in moves]),
         residuals=torch.stack([equation.residual(before, after, everyone) for before, after in pairs]),
         cosines=torch.stack([_cosine(*pair) for pair in pairwise(moves)]),

@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from renoise.core.schedule import Schedule
 from renoise.evaluation.convergence import figures
 from renoise.evaluation.convergence.held import held_table
-from renoise.evaluation.convergence.increments import ITERATIONS, REFERENCE_CALLS, expected_norm
+from renoise.evaluation.convergence.increments import ITERATIONS, REFERENCE_CALLS
 from renoise.evaluation.convergence.jacobian import TOLERANCE
 from renoise.evaluation.convergence.rows import measured
 from renoise.evaluation.convergence.tables import increments_table, norms_table, step_table
@@ -35,13 +34,12 @@ FORMATS = {"t": "g", "first": ".2e", "last": ".2e"}
 """Of columns of the page; others have three decimal places."""
 
 
-def write_report(folder: Path, rows: Sequence[Mapping[str, Any]], schedule: Schedule) -> list[str]:
+def write_report(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Writes the tables, the figures and the page.
 
     Args:
         folder: The output folder.
         rows: Of all images.
-        schedule: The steps of the inversion.
 
     Returns:
         Lines for the screen: what is missing, and where the page is.
@@ -50,9 +48,8 @@ def write_report(folder: Path, rows: Sequence[Mapping[str, Any]], schedule: Sche
     lines = list(_problems(rows, images))
     if not images:
         return [*lines, "convergence: no image could be measured"]
-    expected = {step.timestep: expected_norm(step) for step in schedule}
-    increments, norms = increments_table(images), norms_table(images, expected)
-    steps, held = step_table(images, norms), held_table(images, schedule)
+    increments, norms = increments_table(images), norms_table(images)
+    steps, held = step_table(images, norms), held_table(images)
     with writing_to(folder):
         write_csv(folder / "convergence.csv", increments)
         figures.plot_increments(folder / "increments", increments)
@@ -101,8 +98,8 @@ def _page(steps: pd.DataFrame, increments: pd.DataFrame, held: pd.DataFrame, pro
         yield _held_markdown(held).rstrip("\n")
         yield (
             "Contractions of flow matching, medians over images: with v held fixed, as renoising does here, and with ε "
-            "held fixed, as on other models. *for N(a, s² I)* are the closed forms, where s² is the mean variance of "
-            "the latents (figure `held`). A dash is a step too fast to measure."
+            "held fixed, as on other models. *for N(a, s² I)* are the closed forms, where s² is the variance of an "
+            "image's latents (figure `held`). A dash is a step too fast to measure."
         )
     yield "## Columns and figures"
     yield "\n".join(_explanations(has_norms, inexact))

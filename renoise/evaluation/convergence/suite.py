@@ -67,7 +67,7 @@ class ConvergenceCLI(MeasuringCLI):
         from renoise.evaluation.convergence.report import write_report
 
         (writer,) = (each for each in self.trainer.callbacks if isinstance(each, ConvergenceWriter))  # type: ignore[attr-defined]
-        for line in write_report(writer.folder, writer.rows, self.model._loaded.inversion_schedule):
+        for line in write_report(writer.folder, writer.rows):
             print(on_screen(line))
 
 

@@ -41,15 +41,14 @@ def increments_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return found.astype(dict.fromkeys(found.columns[4:], float))
 
 
-def norms_table(rows: Sequence[Mapping[str, Any]], expected: Mapping[float, float]) -> pd.DataFrame:
+def norms_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Returns a row for each image, step and k with the columns of `jacobian.csv`.
 
     Args:
         rows: Of the images that were measured.
-        expected: |ψ| / (φ · sigma) by t.
     """
     table = [
-        [row["file_name"], step["position"], step["t"], *(norm[name] for name in COLUMNS[3:-1]), expected[step["t"]]]
+        [row["file_name"], step["position"], step["t"], *(norm[name] for name in COLUMNS[3:-1]), step["expected"]]
         for row in rows
         for step in row["steps"]
         for norm in step["norms"]
