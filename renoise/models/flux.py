@@ -7,24 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
+from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import nn
 
-from renoise.errors import InputError
 from renoise.models.conditioning import Conditioning, effective_guidance_scale
-from renoise.models.dynamic_shift import image_shift
+from renoise.models.flow_transformer import FlowTransformer
 from renoise.models.prompts import WithoutExpansion, split
-from renoise.models.stable_diffusion import StableDiffusion
 
 T5_LENGTH = 512
 """Longest prompt in tokens of T5, as the pipeline takes it by default."""
 
 
-class Flux(StableDiffusion):
+class Flux(FlowTransformer):
     """FLUX.1 dev, whose guidance scale is an input of the network, and schnell, without guidance; see `DiffusionModel`.
 
-    Latents are those of the autoencoder, [B, 16, h, w]. The network takes patches of 2×2 of them. It predicts
-    v = noise − z_0 at z_σ = (1 − σ) z_0 + σ noise.
+    Latents are those of the autoencoder, [B, 16, h, w]. The network takes patches of 2×2 of them.
 
     Example:
         >>> import renoise
@@ -33,8 +30,6 @@ class Flux(StableDiffusion):
     """
 
     pipeline_class = "FluxPipeline"
-    network_part = "transformer"
-    is_flow = True
     checked_with = "pipelines of random weights"
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
@@ -47,9 +42,9 @@ class Flux(StableDiffusion):
         return bool(self._config.guidance_embeds)
 
     @property
-    def is_few_step(self) -> bool:
-        """Whether it is schnell."""
-        return not self.takes_guidance_scale
+    def has_guidance(self) -> bool:
+        """Whether it is dev; schnell has none."""
+        return self.takes_guidance_scale
 
     @property
     def latent_channels(self) -> int:
@@ -57,37 +52,13 @@ class Flux(StableDiffusion):
         return int(self._config.in_channels) // 4
 
     @property
-    def size_multiple(self) -> int:
-        """Pixels of an image for each patch of 2×2 latents."""
-        return int(self.pipeline.vae_scale_factor) * 2
-
-    @property
-    def default_resolution(self) -> int:
-        """The pipeline's own size in pixels."""
-        return int(self.pipeline.default_sample_size * self.pipeline.vae_scale_factor)
-
-    @property
     def tokenizers(self) -> dict[str, Any]:
         """The tokenizers of CLIP and T5; see `StableDiffusion.tokenizers`."""
         return {"": self.pipeline.tokenizer, "_2": self.pipeline.tokenizer_2}
 
-    def timestep_options(
-        self, scheduler: SchedulerMixin, num_inference_steps: int, latent_size: tuple[int, int] | None = None
-    ) -> dict[str, Any]:
-        """Returns the levels before the shift, 1 to 1/S, and μ of a dynamic one; see `DiffusionModel`."""
-        height, width = latent_size or [self.default_resolution // int(self.pipeline.vae_scale_factor)] * 2
-        options: dict[str, Any] = {"sigmas": np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)}
-        if scheduler.config.get("use_dynamic_shifting"):
-            options["mu"] = image_shift(scheduler, (height // 2) * (width // 2))
-        return options
-
-    def check_guidance(self, guidance_scale: float) -> None:
-        """Refuses every scale but 1 for schnell; see `DiffusionModel.check_guidance`."""
-        if guidance_scale != 1 and not self.takes_guidance_scale:
-            raise InputError(
-                f"guidance_scale must be 1, got {guidance_scale:g}: the checkpoint was distilled "
-                "to work without guidance"
-            )
+    def unshifted_sigmas(self, num_inference_steps: int) -> list[float]:
+        """Returns equal steps from 1 to 1/S."""
+        return list(np.linspace(1.0, 1 / num_inference_steps, num_inference_steps))
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
         """Splits at the length of T5, which takes more than CLIP."""
@@ -144,28 +115,22 @@ class Flux(StableDiffusion):
         unpacked: torch.Tensor = pipeline._unpack_latents(packed, height * scale, width * scale, scale)
         return unpacked
 
-    def check_parts(self, pipeline: DiffusionPipeline) -> None:
-        """Checks that the parts of a pipeline fit together; see `StableDiffusion.check_parts`."""
-        problems = list(_problems(pipeline))
-        if problems:
-            raise ValueError(f"does not fit {self.pipeline_class}: {'; '.join(problems)}")
-
-
-def _problems(pipeline: DiffusionPipeline) -> Iterator[str]:
-    config, vae = pipeline.transformer.config, pipeline.vae
-    if not isinstance(vae, AutoencoderKL):
-        yield f"its autoencoder is an {type(vae).__name__}; take the checkpoint's own AutoencoderKL"
-        return
-    packed = 4 * vae.config.latent_channels
-    returned = config.out_channels or config.in_channels
-    if not config.in_channels == returned == packed:
-        yield (
-            f"its transformer takes {config.in_channels} channels and returns {returned}, and patches of its "
-            f"autoencoder have {packed}"
-        )
-    for name, expected, found in (
-        ("pooled embeddings", config.pooled_projection_dim, pipeline.text_encoder.config.hidden_size),
-        ("embeddings", config.joint_attention_dim, pipeline.text_encoder_2.config.d_model),
-    ):
-        if expected != found:
-            yield f"its transformer takes {name} of size {expected}, and the text encoder makes {found}"
+    def problems(self, pipeline: DiffusionPipeline) -> Iterator[str]:
+        """Yields what does not fit together; see `FlowTransformer.problems`."""
+        config, vae = pipeline.transformer.config, pipeline.vae
+        if not isinstance(vae, AutoencoderKL):
+            yield f"its autoencoder is an {type(vae).__name__}; take the checkpoint's own AutoencoderKL"
+            return
+        packed = 4 * vae.config.latent_channels
+        returned = config.out_channels or config.in_channels
+        if not config.in_channels == returned == packed:
+            yield (
+                f"its transformer takes {config.in_channels} channels and returns {returned}, and patches of its "
+                f"autoencoder have {packed}"
+            )
+        for name, expected, found in (
+            ("pooled embeddings", config.pooled_projection_dim, pipeline.text_encoder.config.hidden_size),
+            ("embeddings", config.joint_attention_dim, pipeline.text_encoder_2.config.d_model),
+        ):
+            if expected != found:
+                yield f"its transformer takes {name} of size {expected}, and the text encoder makes {found}"

@@ -10,10 +10,9 @@ import torch
 from diffusers import AutoencoderKLFlux2, DiffusionPipeline, SchedulerMixin
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
-from renoise.errors import InputError
 from renoise.models.conditioning import Conditioning, effective_guidance_scale
+from renoise.models.flow_transformer import FlowTransformer
 from renoise.models.prompts import expand, split
-from renoise.models.stable_diffusion import StableDiffusion
 
 PROMPT_LENGTH = 512
 """Longest prompt in tokens, those of the chat around it included, as the pipeline takes it by default."""
@@ -21,11 +20,10 @@ LAYERS = 3
 """Number of the text encoder's layers whose features are the embedding of a token."""
 
 
-class Flux2Klein(StableDiffusion):
+class Flux2Klein(FlowTransformer):
     """FLUX.2 klein: base with guidance, distilled without; see `DiffusionModel`.
 
     Latents are patches of 2×2 latents of the autoencoder, normalised by its running mean and variance: [B, 128, h, w].
-    The network predicts v = noise − z_0 at z_σ = (1 − σ) z_0 + σ noise.
 
     Example:
         >>> import renoise
@@ -34,47 +32,30 @@ class Flux2Klein(StableDiffusion):
     """
 
     pipeline_class = "Flux2KleinPipeline"
-    network_part = "transformer"
-    is_flow = True
     checked_with = "pipelines of random weights"
 
     @property
-    def takes_guidance_scale(self) -> bool:
-        """Guidance is never an input of the network."""
-        return False
+    def has_guidance(self) -> bool:
+        """Whether it is base; distilled checkpoints have none."""
+        return not self.pipeline.config.is_distilled
 
     @property
-    def is_few_step(self) -> bool:
-        """Whether it is distilled."""
-        return bool(self.pipeline.config.is_distilled)
+    def patch_size(self) -> int:
+        """A latent here is a patch already."""
+        return 1
 
     @property
     def size_multiple(self) -> int:
-        """Pixels of an image for each patch of 2×2 latents of the autoencoder."""
+        """Pixels of an image along each side of a patch of 2×2 latents of the autoencoder."""
         return int(self.pipeline.vae_scale_factor) * 2
 
-    @property
-    def default_resolution(self) -> int:
-        """The pipeline's own size in pixels."""
-        return int(self.pipeline.default_sample_size * self.pipeline.vae_scale_factor)
+    def unshifted_sigmas(self, num_inference_steps: int) -> list[float]:
+        """Returns equal steps from 1 to 1/S."""
+        return list(np.linspace(1.0, 1 / num_inference_steps, num_inference_steps))
 
-    def timestep_options(
-        self, scheduler: SchedulerMixin, num_inference_steps: int, latent_size: tuple[int, int] | None = None
-    ) -> dict[str, Any]:
-        """Returns the levels before the shift, 1 to 1/S, and μ of a dynamic one; see `DiffusionModel`."""
-        height, width = latent_size or [self.default_resolution // self.size_multiple] * 2
-        options: dict[str, Any] = {"sigmas": np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)}
-        if scheduler.config.get("use_dynamic_shifting"):
-            options["mu"] = compute_empirical_mu(height * width, num_inference_steps)
-        return options
-
-    def check_guidance(self, guidance_scale: float) -> None:
-        """Refuses every scale but 1 for a distilled checkpoint; see `DiffusionModel.check_guidance`."""
-        if guidance_scale != 1 and self.is_few_step:
-            raise InputError(
-                f"guidance_scale must be 1, got {guidance_scale:g}: the checkpoint was distilled "
-                "to work without guidance"
-            )
+    def shift(self, scheduler: SchedulerMixin, patches: int, num_inference_steps: int) -> float:
+        """Returns diffusers' empirical μ."""
+        return float(compute_empirical_mu(patches, num_inference_steps))
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
         """Splits at the text encoder's length less the tokens of the chat around a prompt."""
@@ -137,11 +118,22 @@ class Flux2Klein(StableDiffusion):
         output: torch.Tensor = packed.transpose(1, 2).reshape(latents.shape)
         return output
 
-    def check_parts(self, pipeline: DiffusionPipeline) -> None:
-        """Checks that the parts of a pipeline fit together; see `StableDiffusion.check_parts`."""
-        problems = list(_problems(pipeline))
-        if problems:
-            raise ValueError(f"does not fit {self.pipeline_class}: {'; '.join(problems)}")
+    def problems(self, pipeline: DiffusionPipeline) -> Iterator[str]:
+        """Yields what does not fit together; see `FlowTransformer.problems`."""
+        config, vae, encoder = pipeline.transformer.config, pipeline.vae, pipeline.text_encoder.config
+        if not isinstance(vae, AutoencoderKLFlux2):
+            yield f"its autoencoder is an {type(vae).__name__}; take the checkpoint's own AutoencoderKLFlux2"
+            return
+        packed = 4 * vae.config.latent_channels
+        returned = config.out_channels or config.in_channels
+        if not config.in_channels == returned == packed:
+            yield (
+                f"its transformer takes {config.in_channels} channels and returns {returned}, and patches of its "
+                f"autoencoder have {packed}"
+            )
+        expected, made = config.joint_attention_dim, LAYERS * encoder.hidden_size
+        if expected != made:
+            yield f"its transformer takes embeddings of size {expected}, and the text encoder makes {made}"
 
     @property
     def _chat_length(self) -> int:
@@ -163,20 +155,3 @@ class Flux2Klein(StableDiffusion):
         std = torch.sqrt(norm.running_var + self.vae.config.batch_norm_eps)
         mean, std = (values.view(1, -1, 1, 1).to(latents) for values in (norm.running_mean, std))
         return mean, std
-
-
-def _problems(pipeline: DiffusionPipeline) -> Iterator[str]:
-    config, vae, encoder = pipeline.transformer.config, pipeline.vae, pipeline.text_encoder.config
-    if not isinstance(vae, AutoencoderKLFlux2):
-        yield f"its autoencoder is an {type(vae).__name__}; take the checkpoint's own AutoencoderKLFlux2"
-        return
-    packed = 4 * vae.config.latent_channels
-    returned = config.out_channels or config.in_channels
-    if not config.in_channels == returned == packed:
-        yield (
-            f"its transformer takes {config.in_channels} channels and returns {returned}, and patches of its "
-            f"autoencoder have {packed}"
-        )
-    expected, made = config.joint_attention_dim, LAYERS * encoder.hidden_size
-    if expected != made:
-        yield f"its transformer takes embeddings of size {expected}, and the text encoder makes {made}"

@@ -6,23 +6,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DiffusionPipeline, SchedulerMixin
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from renoise.models.conditioning import Conditioning
-from renoise.models.dynamic_shift import image_shift
+from renoise.models.flow_transformer import FlowTransformer
 from renoise.models.prompts import split
-from renoise.models.stable_diffusion import StableDiffusion
 
 T5_LENGTH = 256
 """Longest prompt in tokens of T5, as the pipeline takes it by default."""
 
 
-class StableDiffusion3(StableDiffusion):
+class StableDiffusion3(FlowTransformer):
     """Stable Diffusion 3 and 3.5, medium and large; see `DiffusionModel`.
-
-    The network predicts v = noise − z_0 at z_σ = (1 − σ) z_0 + σ noise.
 
     Example:
         >>> import renoise
@@ -35,8 +32,6 @@ class StableDiffusion3(StableDiffusion):
 
     pipeline_class = "StableDiffusion3Pipeline"
     checked_with = "the shipped tiny-sd3, trained, and pipelines of random weights with T5"
-    network_part = "transformer"
-    is_flow = True
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         super().__init__(pipeline)
@@ -44,24 +39,9 @@ class StableDiffusion3(StableDiffusion):
         self.text_encoder_3: nn.Module | None = pipeline.text_encoder_3
 
     @property
-    def takes_guidance_scale(self) -> bool:
-        """Guidance is never an input of the network."""
-        return False
-
-    @property
-    def size_multiple(self) -> int:
-        """Pixels of an image for each patch of the latents."""
-        return int(self.pipeline.vae_scale_factor * self.pipeline.patch_size)
-
-    def timestep_options(
-        self, scheduler: SchedulerMixin, num_inference_steps: int, latent_size: tuple[int, int] | None = None
-    ) -> dict[str, Any]:
-        """Returns μ of a dynamic shift; see `DiffusionModel.timestep_options`."""
-        if not scheduler.config.get("use_dynamic_shifting"):
-            return {}
-        sides = latent_size or [self.default_resolution // self.pipeline.vae_scale_factor] * 2
-        height, width = (side // self.pipeline.patch_size for side in sides)
-        return {"mu": image_shift(scheduler, height * width)}
+    def patch_size(self) -> int:
+        """Latents along each side of a patch."""
+        return int(self.pipeline.patch_size)
 
     @property
     def tokenizers(self) -> dict[str, PreTrainedTokenizerBase]:
@@ -87,11 +67,24 @@ class StableDiffusion3(StableDiffusion):
         )[0]
         return output
 
-    def check_parts(self, pipeline: DiffusionPipeline) -> None:
-        """Checks that the parts of a pipeline fit together; see `StableDiffusion.check_parts`."""
-        problems = list(_problems(pipeline))
-        if problems:
-            raise ValueError(f"does not fit {self.pipeline_class}: {'; '.join(problems)}")
+    def problems(self, pipeline: DiffusionPipeline) -> Iterator[str]:
+        """Yields what does not fit together; see `FlowTransformer.problems`."""
+        config, vae = pipeline.transformer.config, pipeline.vae
+        if isinstance(vae, AutoencoderTiny):
+            yield "an AutoencoderTiny is too inaccurate for inversion; take the checkpoint's own AutoencoderKL"
+            return
+        channels = vae.config.latent_channels
+        if not config.in_channels == config.out_channels == channels:
+            yield (
+                f"its transformer takes {config.in_channels} channels and returns {config.out_channels}, and its "
+                f"autoencoder makes {channels}"
+            )
+        if pipeline.text_encoder_3 is not None and pipeline.tokenizer_3 is None:
+            yield "it has text_encoder_3 and no tokenizer_3"
+        pooled = sum(encoder.config.projection_dim for encoder in (pipeline.text_encoder, pipeline.text_encoder_2))
+        if config.pooled_projection_dim != pooled:
+            expected = config.pooled_projection_dim
+            yield f"its transformer takes pooled embeddings of size {expected}, and the CLIPs make {pooled}"
 
     @property
     def _t5_tokenizer(self) -> PreTrainedTokenizerBase | None:
@@ -100,22 +93,3 @@ class StableDiffusion3(StableDiffusion):
     def _texts(self, argument: str, prompts: Sequence[str]) -> dict[str, list[str] | None]:
         """Returns an argument of `encode_prompt` for each text encoder. Without T5, zeros take its place."""
         return {f"{argument}_3": None} | super()._texts(argument, prompts)
-
-
-def _problems(pipeline: DiffusionPipeline) -> Iterator[str]:
-    config, vae = pipeline.transformer.config, pipeline.vae
-    if isinstance(vae, AutoencoderTiny):
-        yield "an AutoencoderTiny is too inaccurate for inversion; take the checkpoint's own AutoencoderKL"
-        return
-    channels = vae.config.latent_channels
-    if not config.in_channels == config.out_channels == channels:
-        yield (
-            f"its transformer takes {config.in_channels} channels and returns {config.out_channels}, and its "
-            f"autoencoder makes {channels}"
-        )
-    if pipeline.text_encoder_3 is not None and pipeline.tokenizer_3 is None:
-        yield "it has text_encoder_3 and no tokenizer_3"
-    pooled = sum(encoder.config.projection_dim for encoder in (pipeline.text_encoder, pipeline.text_encoder_2))
-    if config.pooled_projection_dim != pooled:
-        expected = config.pooled_projection_dim
-        yield f"its transformer takes pooled embeddings of size {expected}, and the CLIPs make {pooled}"

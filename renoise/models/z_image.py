@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DiffusionPipeline, SchedulerMixin
+from diffusers import AutoencoderTiny, DiffusionPipeline
+from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from torch.nn.utils.rnn import pad_sequence
 
 from renoise.models.conditioning import Conditioning, effective_guidance_scale
+from renoise.models.flow_transformer import FlowTransformer
 from renoise.models.prompts import split
-from renoise.models.stable_diffusion import StableDiffusion
 
 MAX_SEQUENCE_LENGTH = 512
 """Longest prompt in tokens with the chat template, as the pipeline takes it by default."""
@@ -22,7 +23,7 @@ RESOLUTION = 1024
 MARK = "PROMPT"
 
 
-class ZImage(StableDiffusion):
+class ZImage(FlowTransformer):
     """Z-Image and Z-Image-Turbo; see `DiffusionModel`.
 
     The network takes the time 1 − t/1000 and predicts z_0 − noise. It is negated, so that here, as in every family of
@@ -39,29 +40,15 @@ class ZImage(StableDiffusion):
 
     pipeline_class = "ZImagePipeline"
     checked_with = "pipelines of random weights"
-    network_part = "transformer"
-    is_flow = True
-
-    @property
-    def takes_guidance_scale(self) -> bool:
-        """Guidance is never an input of the network."""
-        return False
-
-    @property
-    def size_multiple(self) -> int:
-        """Pixels of an image for each patch of the latents."""
-        return 2 * int(self.pipeline.vae_scale_factor)
 
     @property
     def default_resolution(self) -> int:
         """The pipeline's own, or the largest whose patches the network can count."""
         return min(RESOLUTION, self.size_multiple * int(min(self._config.axes_lens[1:])))
 
-    def timestep_options(
-        self, scheduler: SchedulerMixin, num_inference_steps: int, latent_size: tuple[int, int] | None = None
-    ) -> dict[str, Any]:
-        """Returns the pipeline's noise levels before the shift: S equal steps from 1 to 0."""
-        return {"sigmas": torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()}
+    def unshifted_sigmas(self, num_inference_steps: int) -> list[float]:
+        """Returns the pipeline's: equal steps from 1 to 1/S."""
+        return list(get_default_z_image_sigmas(num_inference_steps))
 
     def guide(self, predictions: Sequence[torch.Tensor], guidance_scale: float) -> torch.Tensor:
         """Returns v_c + (s − 1) · (v_c − v_∅), the usual formula in the order of the pipeline's operations."""
@@ -125,11 +112,26 @@ class ZImage(StableDiffusion):
         output = self.network(list(latents.unsqueeze(2)), time, return_dict=False, **inputs)[0]
         return -torch.stack(output).squeeze(2)
 
-    def check_parts(self, pipeline: DiffusionPipeline) -> None:
-        """Checks that the parts of a pipeline fit together; see `StableDiffusion.check_parts`."""
-        problems = list(_problems(pipeline))
-        if problems:
-            raise ValueError(f"does not fit {self.pipeline_class}: {'; '.join(problems)}")
+    def problems(self, pipeline: DiffusionPipeline) -> Iterator[str]:
+        """Yields what does not fit together; see `FlowTransformer.problems`."""
+        config, vae = pipeline.transformer.config, pipeline.vae
+        if isinstance(vae, AutoencoderTiny):
+            yield "an AutoencoderTiny is too inaccurate for inversion; take the checkpoint's own AutoencoderKL"
+            return
+        if config.in_channels != vae.config.latent_channels:
+            yield (
+                f"its transformer takes {config.in_channels} channels, and its autoencoder makes "
+                f"{vae.config.latent_channels}"
+            )
+        if 2 not in config.all_patch_size or 1 not in config.all_f_patch_size:
+            yield f"its transformer takes patches of {list(config.all_patch_size)}, and the pipeline makes patches of 2"
+        size, expected = pipeline.text_encoder.config.hidden_size, config.cap_feat_dim
+        if expected != size:
+            yield f"its transformer takes prompt embeddings of size {expected}, and the text encoder makes {size}"
+        if pipeline.tokenizer.chat_template is None:
+            yield "its tokenizer has no chat template"
+        elif MARK not in _chat(pipeline.tokenizer, MARK):
+            yield "the chat template of its tokenizer leaves out the prompt"
 
 
 def _pad(embeds: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,24 +147,3 @@ def _chat(tokenizer: Any, prompt: str) -> str:
     return str(
         tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=True)
     )
-
-
-def _problems(pipeline: DiffusionPipeline) -> Iterator[str]:
-    config, vae = pipeline.transformer.config, pipeline.vae
-    if isinstance(vae, AutoencoderTiny):
-        yield "an AutoencoderTiny is too inaccurate for inversion; take the checkpoint's own AutoencoderKL"
-        return
-    if config.in_channels != vae.config.latent_channels:
-        yield (
-            f"its transformer takes {config.in_channels} channels, and its autoencoder makes "
-            f"{vae.config.latent_channels}"
-        )
-    if 2 not in config.all_patch_size or 1 not in config.all_f_patch_size:
-        yield f"its transformer takes patches of {list(config.all_patch_size)}, and the pipeline makes patches of 2"
-    size, expected = pipeline.text_encoder.config.hidden_size, config.cap_feat_dim
-    if expected != size:
-        yield f"its transformer takes prompt embeddings of size {expected}, and the text encoder makes {size}"
-    if pipeline.tokenizer.chat_template is None:
-        yield "its tokenizer has no chat template"
-    elif MARK not in _chat(pipeline.tokenizer, MARK):
-        yield "the chat template of its tokenizer leaves out the prompt"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny, ZImagePipeline
+from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from diffusers.models.normalization import RMSNorm
 from helpers.z_image import random_pipeline
 from renoise_plugins.prompt_to_prompt import PromptToPrompt
@@ -53,9 +53,14 @@ def own_latents(
 
 @torch.no_grad()
 def our_latents(
-    model: DiffusionModel, start: torch.Tensor, guidance_scale: float, negatives: list[str] | None = None
+    model: DiffusionModel,
+    start: torch.Tensor,
+    guidance_scale: float,
+    negatives: list[str] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    schedule = model.read_schedule(model.scheduler, STEPS)
+    height, width = size or start.shape[-2:]
+    schedule = model.read_schedule(model.scheduler, STEPS, latent_size=(height, width))
     conditioning = model.encode_prompts(PROMPTS[: len(start)], guidance_scale, negatives)
     return sample(model, Inversion(start, schedule, conditioning))
 
@@ -68,6 +73,15 @@ def test_sampling_equals_the_pipelines_own_bit_for_bit(
     start = noise(batch, height, width)
     expected = own_latents(model.pipeline, start, guidance_scale)
     assert torch.equal(our_latents(model, start, guidance_scale), expected)
+
+
+def test_a_shift_that_depends_on_the_size_is_the_pipelines_bit_for_bit() -> None:
+    pipeline = random_pipeline()
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    dynamic, start = wrap_pipeline(pipeline), noise(2, 4, 10)
+    latents = our_latents(dynamic, start, 1.0)
+    assert torch.equal(latents, own_latents(pipeline, start, 1.0))
+    assert not torch.equal(latents, our_latents(dynamic, start, 1.0, size=(8, 8)))
 
 
 def test_negative_prompts_of_different_lengths_are_the_pipelines_bit_for_bit(model: DiffusionModel) -> None:
@@ -226,9 +240,7 @@ def test_sizes_that_make_no_whole_patches_are_refused(model: DiffusionModel) -> 
         loaded.invert(torch.rand(1, 3, 18, 16), "a cat")
 
 
-def test_a_shift_that_depends_on_the_size_and_an_editor_of_attention_are_refused(model: DiffusionModel) -> None:
-    with pytest.raises(InputError, match=r"^scheduler_options.use_dynamic_shifting must be false"):
-        renoise.load(random_pipeline(), scheduler_options={"use_dynamic_shifting": True}, num_inference_steps=2)
+def test_an_editor_of_attention_is_refused(model: DiffusionModel) -> None:
     with pytest.raises(InputError, match=r"^PromptToPrompt needs attention maps, which a ZImageTrans.* does not give$"):
         check_needs(PromptToPrompt(), model, Schedule.from_scheduler(model.scheduler, 2))
 
