@@ -126,6 +126,13 @@ def test_inversion_and_back_is_exact_in_float64() -> None:
 
 
 @torch.no_grad()
+def test_images_do_not_depend_on_the_others_of_their_batch() -> None:
+    model = wrap_pipeline(random_klein().to(dtype=torch.float64))
+    start = noise(height=2, width=2).double()
+    both = our_latents(model, start, 2.0)
+    torch.testing.assert_close(our_latents(model, start[:1], 2.0), both[:1], rtol=0, atol=1e-12)
+
+
 def test_images_are_patched_and_normalised_as_in_the_pipeline() -> None:
     pipeline = random_klein()
     model, images = wrap_pipeline(pipeline), torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))

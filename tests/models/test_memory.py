@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from helpers import flux, z_image
 from PIL import Image
 from renoise_plugins.null_text import NullText
 from renoise_plugins.pix2pix_zero import Pix2PixZero
@@ -78,6 +80,21 @@ def test_an_option_changes_memory_and_time_but_no_result(
     assert model.movable == ("offload" not in options)
     for found, tensor in zip(outputs(model), expected, strict=True):
         torch.testing.assert_close(found, tensor, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("cpu_as_gpu")
+@pytest.mark.parametrize("random_pipeline", [flux.random_flux, flux.random_klein, z_image.random_pipeline])
+def test_off_loading_changes_no_inversion_of_a_flow_model(
+    random_pipeline: Callable[[], DiffusionPipeline], tmp_path: Path
+) -> None:
+    random_pipeline().save_pretrained(tmp_path)
+    images = [torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))]
+    kept, *moved = (
+        renoise.load(tmp_path, num_inference_steps=2, offload=offload).invert(images, "a cat").inversion.latents
+        for offload in ("none", "model", "group")
+    )
+    for latents in moved:
+        torch.testing.assert_close(latents, kept, atol=1e-5, rtol=0)
 
 
 @pytest.mark.usefixtures("cpu_as_gpu")
