@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import FluxPipeline
+from helpers.flow_sampling import PROMPTS, STEPS, our_latents
 from helpers.flux import random_flux
 from renoise_plugins.flow_edit import FlowEdit
 from torch import nn
@@ -13,13 +14,8 @@ from torch import nn
 import renoise
 from renoise.editing.runner import check_needs
 from renoise.errors import InputError, InputWarning
-from renoise.inversion.base import Inversion
 from renoise.inversion.sampling import sample
-from renoise.models.base import DiffusionModel
 from renoise.models.loading import wrap_pipeline
-
-PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background"]
-STEPS = 3
 
 
 def noise(batch: int = 2, height: int = 8, width: int = 8) -> torch.Tensor:
@@ -29,7 +25,7 @@ def noise(batch: int = 2, height: int = 8, width: int = 8) -> torch.Tensor:
 def own_latents(pipeline: FluxPipeline, start: torch.Tensor, guidance_scale: float) -> torch.Tensor:
     (count, channels, height, width), scale = start.shape, pipeline.vae_scale_factor
     packed = pipeline(
-        PROMPTS[:count],
+        list(PROMPTS[:count]),
         height=height * scale,
         width=width * scale,
         latents=pipeline._pack_latents(start, count, channels, height, width),
@@ -38,13 +34,6 @@ def own_latents(pipeline: FluxPipeline, start: torch.Tensor, guidance_scale: flo
         output_type="latent",
     ).images
     return torch.as_tensor(pipeline._unpack_latents(packed, height * scale, width * scale, scale))
-
-
-@torch.no_grad()
-def our_latents(model: DiffusionModel, start: torch.Tensor, guidance_scale: float) -> torch.Tensor:
-    height, width = start.shape[-2:]
-    schedule = model.read_schedule(model.scheduler, STEPS, latent_size=(height, width))
-    return sample(model, Inversion(start, schedule, model.encode_prompts(PROMPTS[: len(start)], guidance_scale)))
 
 
 @pytest.mark.parametrize(("batch", "height", "width", "dynamic"), [(1, 8, 8, True), (2, 4, 12, True), (2, 8, 8, False)])

@@ -6,18 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, Flux2KleinPipeline
+from helpers import flow_sampling as sampling
+from helpers.flow_sampling import PROMPTS, STEPS
 from helpers.flux import AUTOENCODER, random_klein
 from torch import nn
 
 import renoise
 from renoise.errors import InputError
-from renoise.inversion.base import Inversion
 from renoise.inversion.sampling import sample
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import wrap_pipeline
-
-PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background"]
-STEPS = 3
 
 
 def noise(batch: int = 2, height: int = 4, width: int = 4) -> torch.Tensor:
@@ -27,7 +25,7 @@ def noise(batch: int = 2, height: int = 4, width: int = 4) -> torch.Tensor:
 def own_latents(pipeline: Flux2KleinPipeline, start: torch.Tensor, guidance_scale: float) -> torch.Tensor:
     height, width = (side * 2 * pipeline.vae_scale_factor for side in start.shape[-2:])
     latents: torch.Tensor = pipeline(
-        prompt=PROMPTS[: len(start)],
+        prompt=list(PROMPTS[: len(start)]),
         height=height,
         width=width,
         latents=start.clone(),
@@ -38,13 +36,9 @@ def own_latents(pipeline: Flux2KleinPipeline, start: torch.Tensor, guidance_scal
     return latents
 
 
-@torch.no_grad()
 def our_latents(model: DiffusionModel, start: torch.Tensor, guidance_scale: float) -> torch.Tensor:
     """Samples, and leaves the normalised patches as the pipeline does before it decodes them."""
-    height, width = start.shape[-2:]
-    schedule = model.read_schedule(model.scheduler, STEPS, latent_size=(height, width))
-    latents = sample(model, Inversion(start, schedule, model.encode_prompts(PROMPTS[: len(start)], guidance_scale)))
-    pipeline = model.pipeline
+    latents, pipeline = sampling.our_latents(model, start, guidance_scale), model.pipeline
     std = torch.sqrt(pipeline.vae.bn.running_var.view(1, -1, 1, 1) + pipeline.vae.config.batch_norm_eps)
     mean = pipeline.vae.bn.running_mean.view(1, -1, 1, 1)
     unpatched: torch.Tensor = pipeline._unpatchify_latents(latents * std + mean)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
+from helpers.flow_sampling import PROMPTS, STEPS, our_latents
 from helpers.stable_diffusion_3 import random_pipeline
 from renoise_plugins.prompt_to_prompt import PromptToPrompt
 from torch import nn
@@ -17,9 +18,6 @@ from renoise.inversion.base import Inversion
 from renoise.inversion.sampling import sample
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model, wrap_pipeline
-
-PROMPTS = ["a cat on a plain red background", "a dog on a dotted blue background"]
-STEPS = 4
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["without T5", "with T5"])
@@ -34,7 +32,7 @@ def noise(batch: int = 2, height: int = 8, width: int = 8) -> torch.Tensor:
 def own_latents(pipeline: StableDiffusion3Pipeline, start: torch.Tensor, guidance_scale: float) -> torch.Tensor:
     height, width = (side * pipeline.vae_scale_factor for side in start.shape[-2:])
     latents: torch.Tensor = pipeline(
-        PROMPTS[: len(start)],
+        list(PROMPTS[: len(start)]),
         height=height,
         width=width,
         latents=start.clone(),
@@ -43,13 +41,6 @@ def own_latents(pipeline: StableDiffusion3Pipeline, start: torch.Tensor, guidanc
         output_type="latent",
     ).images
     return latents
-
-
-@torch.no_grad()
-def our_latents(model: DiffusionModel, start: torch.Tensor, guidance_scale: float) -> torch.Tensor:
-    schedule = Schedule.from_scheduler(model.scheduler, STEPS)
-    conditioning = model.encode_prompts(PROMPTS[: len(start)], guidance_scale)
-    return sample(model, Inversion(start, schedule, conditioning))
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])

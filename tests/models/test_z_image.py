@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from diffusers.models.normalization import RMSNorm
+from helpers import flow_sampling as sampling
+from helpers.flow_sampling import STEPS
 from helpers.z_image import random_pipeline
 from renoise_plugins.prompt_to_prompt import PromptToPrompt
 from torch import nn
@@ -14,7 +17,6 @@ import renoise
 from renoise.core.schedule import Schedule
 from renoise.editing.runner import check_needs
 from renoise.errors import InputError
-from renoise.inversion.base import Inversion
 from renoise.inversion.sampling import sample
 from renoise.models.base import DiffusionModel
 from renoise.models.loading import load_model, wrap_pipeline
@@ -22,7 +24,7 @@ from renoise.models.z_image import ZImage
 
 PROMPTS = ["a cat", "a dog on a dotted blue background", "an owl at night"]
 """With the chat template, the second has more than 32 tokens more: the network pads to multiples of 32."""
-STEPS = 4
+our_latents = partial(sampling.our_latents, prompts=PROMPTS)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def own_latents(
 ) -> torch.Tensor:
     height, width = (side * pipeline.vae_scale_factor for side in start.shape[-2:])
     latents: torch.Tensor = pipeline(
-        PROMPTS[: len(start)],
+        list(PROMPTS[: len(start)]),
         height=height,
         width=width,
         latents=start.clone(),
@@ -49,20 +51,6 @@ def own_latents(
         output_type="latent",
     ).images
     return latents
-
-
-@torch.no_grad()
-def our_latents(
-    model: DiffusionModel,
-    start: torch.Tensor,
-    guidance_scale: float,
-    negatives: list[str] | None = None,
-    size: tuple[int, int] | None = None,
-) -> torch.Tensor:
-    height, width = size or start.shape[-2:]
-    schedule = model.read_schedule(model.scheduler, STEPS, latent_size=(height, width))
-    conditioning = model.encode_prompts(PROMPTS[: len(start)], guidance_scale, negatives)
-    return sample(model, Inversion(start, schedule, conditioning))
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
