@@ -198,8 +198,7 @@ def quality_row(edits: EditQuality) -> dict[str, float]:
 
 @torch.no_grad()
 def main(
-    images: int = 32,
-    compared_images: int = 4,
+    images: int = 64,
     page: Path = Path("docs/flow.md"),
     classifier: str = "data/models/scene-classifier",
     strict_classifier: str = "data/models/strict-classifier",
@@ -208,7 +207,6 @@ def main(
 
     Args:
         images: Number of unseen scenes.
-        compared_images: Number of them that all methods are compared on.
         page: Markdown page with the marked blocks of `BLOCKS`.
         classifier: Folder of the classifier that judges edits.
         strict_classifier: Folder of the stricter one.
@@ -219,12 +217,12 @@ def main(
     merge_absent_tokens(pipeline.model)
     rows = [inversion_row(pipeline, name, scenes) for name in METHODS]
     replace_block(page, "inversions", markdown(pd.DataFrame(rows), INVERSION_FORMATS))
-    rows = [compared_row(name, scenes[:compared_images]) for name in COMPARED]
+    rows = [compared_row(name, scenes) for name in COMPARED]
     replace_block(page, "compared", markdown(pd.DataFrame(rows), COMPARED_FORMATS))
     judges = Judges.from_pretrained(classifier, strict_classifier)
     replace_block(page, "edits", markdown(pd.DataFrame(edit_rows(pipeline, scenes, judges)), EDIT_FORMATS))
     for block, rows_of in {"flow edits": flow_edit_rows, "pairs": pair_rows}.items():
-        replace_block(page, block, markdown(pd.DataFrame(rows_of(pipeline, scenes[:16], judges)), EDIT_FORMATS))
+        replace_block(page, block, markdown(pd.DataFrame(rows_of(pipeline, scenes, judges)), EDIT_FORMATS))
 
 
 if __name__ == "__main__":

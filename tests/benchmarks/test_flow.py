@@ -31,7 +31,7 @@ def test_the_page_gets_all_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(flow, "read_tiny", lambda name: {**read_tiny(name), "num_inference_steps": 4})
     page = tmp_path / "page.md"
     page.write_text("".join(f"<!-- begin {name} -->\n<!-- end {name} -->\n" for name in flow.BLOCKS))
-    flow.main(images=2, compared_images=1, page=page)
+    flow.main(images=2, page=page)
     lines = page.read_text().splitlines()
     errors = [float(line.split("|")[3]) for line in lines if "| 4 |" in line]
     assert len(errors) == 2
