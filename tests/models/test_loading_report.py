@@ -3,12 +3,29 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import diffusers
 import pytest
+import transformers
 
 from renoise.models.loading import load_model
+from renoise.utils.library_messages import quiet_loading
 from renoise.utils.progress import show_progress
+
+
+@pytest.fixture(autouse=True)
+def without_bars_of_libraries() -> Iterator[None]:
+    """As the commands load a model: a part's report has its line to itself."""
+    shown = {
+        library: library.is_progress_bar_enabled() for library in (diffusers.utils.logging, transformers.utils.logging)
+    }
+    quiet_loading(show_downloads=False)
+    yield
+    for library, was_shown in shown.items():
+        if was_shown:
+            library.enable_progress_bar()
 
 
 def megabytes(part: Path, pattern: str = "*.safetensors") -> str:
